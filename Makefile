@@ -1,0 +1,60 @@
+# Everything a reader or author runs. `make` alone lists it. Each target sets up what it needs by itself.
+
+PYTHON ?= python3
+BIN := .venv/bin
+WEB := book/_web
+
+# Chapters are committed with execution counts, and with outputs only where a cell is tagged keep_output.
+NBSTRIPOUT := $(BIN)/nbstripout --keep-count --extra-keys "cell.metadata.execution metadata.language_info.version"
+
+.PHONY: help book test live bench format timings clean
+.DEFAULT_GOAL := help
+
+help:  ## this list
+	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | while IFS="$$(printf '\t')" read -r name what; \
+	do printf '  make %-10s %s\n' "$$name" "$$what"; done
+
+.venv/.installed: requirements.txt pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	{ echo 'Python 3.11 or newer is needed: make PYTHON=python3.12 ...'; exit 1; }
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.txt -e .
+	touch $@
+
+# The page's JavaScript, by the lock file, with the node that requirements.txt brings.
+vendor/.installed: .venv/.installed $(WEB)/package-lock.json $(WEB)/website.py
+	cd $(WEB) && PATH="$(CURDIR)/$(BIN):$$PATH" npm ci --silent --ignore-scripts --no-audit --no-fund
+	$(BIN)/python $(WEB)/website.py scripts
+	touch $@
+
+book: vendor/.installed  ## execute every chapter and build the site: _build/html/index.html
+	rm -rf _build/html
+	$(BIN)/jupyter-book build . -W --keep-going
+	$(BIN)/python $(WEB)/website.py check
+
+test: vendor/.installed  ## lint, unit tests, every notebook, the book, and the built site in a real browser
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(NBSTRIPOUT) --verify book/*.ipynb || { echo 'A chapter is not normalised: run make format.'; exit 1; }
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 tests --ignore tests/test_site.py
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --dist loadscope --nbval-lax --nbval-current-env book
+	$(MAKE) book
+	$(BIN)/python -m pytest -q tests/test_site.py
+
+live: .venv/.installed  ## JupyterLab on the chapters
+	$(BIN)/jupyter lab --notebook-dir=. book/01-adversarial-examples.ipynb
+
+bench: .venv/.installed  ## speed, side by side with what one would pick instead
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r benchmarks/requirements.txt
+	$(BIN)/python benchmarks/run.py
+
+format: .venv/.installed  ## format the code and normalise the notebooks, as the tests want them
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+	$(NBSTRIPOUT) book/*.ipynb
+
+timings: book  ## record how long each chapter took, which the chapters and the tests quote
+	$(BIN)/python $(WEB)/website.py timings
+
+clean:  ## remove what was built; the environment, data, results and runs stay
+	rm -rf _build vendor artifacts $(WEB)/node_modules

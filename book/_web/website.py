@@ -1,0 +1,87 @@
+"""What the published site needs beside Jupyter Book: its JavaScript, a page check and the chapters' run times.
+
+    python book/_web/website.py scripts     copy the installed packages' page files to vendor/
+    python book/_web/website.py check       every page of _toc.yml was built, and no other
+    python book/_web/website.py timings     record how long each chapter took in the last build
+"""
+
+import json
+import shutil
+import sys
+from pathlib import Path
+
+import yaml
+
+WEB = Path(__file__).resolve().parent
+ROOT = WEB.parent.parent
+SITE = ROOT / "_build" / "html"
+TIMINGS = ROOT / "book" / "timings.json"
+
+# package, files in it, folder below vendor/ (which the build copies into _static/)
+WIDGETS = "@jupyter-widgets/html-manager"
+SCRIPTS = [
+    ("requirejs", "require.js", "widgets"),
+    (WIDGETS, "dist/embed-amd.js", "widgets"),
+    # its icon font, in both places where it looks for it
+    (WIDGETS, "dist/*.woff2", f"widgets/{WIDGETS}/dist"),
+    (WIDGETS, "dist/*.woff2", "widgets/@jupyter-widgets"),
+    ("mathjax", "es5/tex-mml-chtml.js", "mathjax"),
+    ("mathjax", "es5/input/tex/extensions/*.js", "mathjax/input/tex/extensions"),
+    ("mathjax", "es5/output/chtml/fonts/woff-v2/*.woff", "mathjax/output/chtml/fonts/woff-v2"),
+]
+
+
+def pages() -> list[str]:
+    """Document names in reading order, as _toc.yml lists them: `book/intro`, ..."""
+    toc = yaml.safe_load((ROOT / "_toc.yml").read_text())
+
+    def walk(node):
+        if isinstance(node, list):
+            return [page for child in node for page in walk(child)]
+        here = [node[key] for key in ("root", "file") if key in node]
+        below = [child for key in ("parts", "chapters", "sections") for child in walk(node.get(key, []))]
+        return here + below
+
+    return walk(toc)
+
+
+def copy_scripts() -> None:
+    """Fill vendor/ with the page files of the packages that `npm ci` installed."""
+    vendor = ROOT / "vendor"
+    shutil.rmtree(vendor, ignore_errors=True)
+    for package, pattern, folder in SCRIPTS:
+        found = sorted((WEB / "node_modules" / package).glob(pattern))
+        if not found:
+            raise SystemExit(f"{package} holds no {pattern}: run `npm ci` in book/_web, as `make book` does.")
+        target = vendor / folder
+        target.mkdir(parents=True, exist_ok=True)
+        for file in found:
+            shutil.copy(file, target)
+
+
+def check_pages() -> None:
+    """Fail unless the built pages are exactly those of _toc.yml."""
+    built = {str(page.relative_to(SITE).with_suffix("")) for page in (SITE / "book").glob("**/*.html")}
+    listed = pages()
+    if not (SITE / "index.html").is_file() or built != set(listed) or len(listed) != len(set(listed)):
+        raise SystemExit(f"_toc.yml lists {sorted(listed)}\nbut the build made {sorted(built)}.")
+    print(f"{len(built)} pages built, as _toc.yml lists them: {SITE / 'index.html'}")
+
+
+def record_timings() -> None:
+    """Write the seconds that each chapter took when it was last executed by the build."""
+    from jupyter_cache import get_cache
+
+    records = get_cache(str(ROOT / "_build" / ".jupyter_cache")).list_cache_records()
+    newest = {Path(r.uri).stem: r for r in sorted(records, key=lambda r: r.created)}
+    chapters = sorted(path.stem for path in (ROOT / "book").glob("*.ipynb"))
+    seconds = {name: round(newest[name].data["execution_seconds"], 1) for name in chapters}
+    TIMINGS.write_text(json.dumps(seconds, indent=2) + "\n")
+    print(json.dumps(seconds, indent=2))
+
+
+if __name__ == "__main__":
+    commands = {"scripts": copy_scripts, "check": check_pages, "timings": record_timings}
+    if len(sys.argv) != 2 or sys.argv[1] not in commands:
+        raise SystemExit(f"usage: website.py {'|'.join(commands)}")
+    commands[sys.argv[1]]()
