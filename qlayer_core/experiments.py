@@ -1,0 +1,98 @@
+"""Every model of the paper as a frozen `RunSpec`, and every attack that is run on it: the one place that knows the grid."""
+
+import zlib
+from dataclasses import dataclass, replace
+
+EPSILONS = {"mnist": (0.2, 0.3), "fashion-mnist": (0.1, 0.2)}  # section 4.1.1
+ADVERSARIAL_TRAINING_EPS = {"mnist": 0.2, "fashion-mnist": 0.1}
+SOURCES = {"cnn-a": "source-a", "cnn-b": "source-b"}  # the attackers' models, by their name in the tables
+VALIDATION_SOURCE = "validation-a"
+
+
+@dataclass(frozen=True)
+class LayerSpec:
+    """Where the Q-Layer sits and how it is built; see `models.q_net`."""
+
+    heads: int = 1
+    codebook_size: int = 64
+    position: str = "after"
+    shared_tail: bool = False
+    dropout: str = "before"
+    gate: bool = True
+    gate_norm: bool = True
+    start: str = "random"
+
+
+@dataclass(frozen=True)
+class RunSpec:
+    """One trained model: its network and how it is trained (appendix B)."""
+
+    name: str
+    architecture: str = "a"  # Table 4
+    layer: LayerSpec | None = None
+    adversarial: bool = False  # train on FGSM images, from the raw-trained weights
+    selection: str = "mixed"  # validation set that picks the weights: "mixed" or "clean"
+    alpha: float = 0.001  # weight of the codebook loss, eq. 7
+    beta: float = 0.001  # weight of the commitment loss
+    inactive: str = "pull"  # strategy for inactive codes, section 3.5
+    batch_size: int = 128
+    learning_rate: float = 0.001
+    decay: float = 0.95  # of the learning rate, an epoch
+    epochs: int = 40
+    patience: int = 10  # epochs without a better validation accuracy before training stops
+    checks: int = 1  # validations an epoch
+
+
+def _grid() -> dict[str, RunSpec]:
+    """Return every model of Tables 1 to 11, raw-trained before adversarially trained."""
+    cnn = RunSpec("cnn")
+    source = replace(cnn, selection="clean", epochs=10)
+    raw = [
+        cnn,
+        RunSpec("q-base", layer=LayerSpec()),
+        RunSpec("q-large", layer=LayerSpec(heads=4)),
+        # Appendix B: between the convolutions it only converged with smaller losses and strategy 2.
+        RunSpec(
+            "q-inner", layer=LayerSpec(heads=4, position="between"), alpha=1e-4, beta=1e-4, inactive="reinitialize"
+        ),
+        RunSpec("q-large-shared", layer=LayerSpec(heads=4, shared_tail=True)),
+        *(
+            RunSpec(f"q-k{heads}-n{codes}", layer=LayerSpec(heads=heads, codebook_size=codes))
+            for heads in (1, 2, 4)
+            for codes in (16, 64, 128)
+            if (heads, codes) not in ((1, 64), (4, 64))  # these are q-base and q-large
+        ),
+    ]
+    specs = [
+        # The paper is silent on these; an attacker's model need only be a good classifier.
+        *(replace(source, name=name) for name in (VALIDATION_SOURCE, "source-a")),
+        replace(source, name="source-b", architecture="b"),
+        replace(cnn, name="cnn-clean-selected", selection="clean"),
+        *raw,
+        *(replace(spec, name=f"{spec.name}-adv", adversarial=True) for spec in raw),
+    ]
+    return {spec.name: spec for spec in specs}
+
+
+RUNS = _grid()
+
+
+def run(name: str) -> RunSpec:
+    """Return the run of that name.
+
+    Raises:
+        ValueError: there is no such model; the message lists those that there are.
+    """
+    if name not in RUNS:
+        raise ValueError(f"unknown model {name!r}; choose one of {', '.join(RUNS)}")
+    return RUNS[name]
+
+
+def raw_name(spec: RunSpec) -> str:
+    """Return the name of the raw-trained model that an adversarially trained one starts from."""
+    return spec.name.removesuffix("-adv")
+
+
+def seed_of(name: str, seed: int) -> int:
+    """Return the seed of everything random in one run: different for each model and each ``seed``."""
+    return zlib.crc32(f"{name}/{seed}".encode())

@@ -1,0 +1,29 @@
+"""Writing files so that a reader never sees half of one."""
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+
+def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
+    """Let ``write`` fill a temporary file beside ``path``, then rename it into place.
+
+    Whatever stops the writing, a full disk or a kill, ``path`` keeps its old content or has all of the new.
+
+    Raises:
+        OSError: the file can't be written, with what to do; the temporary file is removed.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    try:
+        write(temporary)
+        with temporary.open("rb") as file:
+            os.fsync(file.fileno())  # the rename must not reach the disk before the content
+        temporary.replace(path)
+    except (OSError, RuntimeError) as error:  # torch reports a full disk as RuntimeError
+        raise OSError(
+            f"could not write {path}: {error}. Free disk space or fix the folder's permissions, then run the"
+            " same command again; it continues from the last finished epoch."
+        ) from error
+    finally:
+        temporary.unlink(missing_ok=True)

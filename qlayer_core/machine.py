@@ -1,0 +1,51 @@
+"""What this machine is fast at: its number format, and memory that is kept instead of returned.
+
+Autocast keeps weights and optimizer state in float32 and runs convolutions and matrix products in bfloat16.
+``QLAYER_PRECISION=float32`` forces full precision, ``bfloat16`` the other.
+"""
+
+import ctypes
+import os
+import platform
+from contextlib import AbstractContextManager
+
+import torch
+
+CHOICES = ("auto", "float32", "bfloat16")
+
+
+def number_format(device: torch.device | str = "cpu") -> str:
+    """Return ``"bfloat16"`` or ``"float32"``: what matrix products run in on ``device``.
+
+    Raises:
+        ValueError: ``QLAYER_PRECISION`` is set to something else than auto, float32 or bfloat16.
+    """
+    wish = os.environ.get("QLAYER_PRECISION", "auto")
+    if wish not in CHOICES:
+        raise ValueError(f"QLAYER_PRECISION is {wish!r}; set it to one of {', '.join(CHOICES)}, or unset it")
+    if wish != "auto":
+        return wish
+    if torch.device(device).type == "cuda":
+        return "bfloat16" if torch.cuda.is_bf16_supported() else "float32"
+    # Emulated bfloat16 is slower than float32, so only the real instructions count.
+    has_instructions = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+    return "bfloat16" if has_instructions else "float32"
+
+
+def autocast(device: torch.device | str = "cpu") -> AbstractContextManager:
+    """Return the context in which training, attacks and evaluation run on ``device``."""
+    kind = torch.device(device).type
+    return torch.autocast(kind, torch.bfloat16, enabled=number_format(device) == "bfloat16")
+
+
+def keep_memory() -> None:
+    """Let the C library keep freed memory for the next tensor; a no-op where it isn't glibc.
+
+    By default it maps every large tensor anew, and the kernel clears each page at its first touch: in a loop
+    over batches that takes as long as the arithmetic.
+    """
+    if platform.libc_ver()[0] == "glibc":
+        mmap_max, trim_threshold = -4, -1  # names of mallopt's parameters in malloc.h
+        libc = ctypes.CDLL(None)
+        libc.mallopt(mmap_max, 0)
+        libc.mallopt(trim_threshold, 2**31 - 1)
