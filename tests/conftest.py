@@ -1,0 +1,69 @@
+"""What all tests share: full precision, one thread, and small networks trained on real digits in seconds."""
+
+import pytest
+import torch
+from torch import nn
+
+from qlayer_core import data
+from qlayer_core.layer import QLayer
+from qlayer_core.models import Dropout, QNet
+
+
+def pytest_configure() -> None:
+    """Use one thread: sums then run in one order, so that two runs can agree bit for bit."""
+    torch.set_num_threads(1)
+
+
+@pytest.fixture(autouse=True)
+def full_precision(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Compute in float32 on every machine, unless a test asks for bfloat16."""
+    monkeypatch.setenv("QLAYER_PRECISION", "float32")
+
+
+@pytest.fixture(scope="session")
+def digits() -> data.Split:
+    """The first 1,000 test images of MNIST."""
+    return data.Split(*(part[:1000].clone() for part in data.load("mnist", "test")))
+
+
+@pytest.fixture(scope="session")
+def train_digits() -> data.Split:
+    """The first 4,000 training images of MNIST."""
+    return data.Split(*(part[:4000].clone() for part in data.load("mnist", "train")))
+
+
+def small_cnn() -> nn.Sequential:
+    """Return a network for MNIST that trains in seconds: images (N, 1, 28, 28) to logits (N, 10)."""
+    return nn.Sequential(
+        nn.Conv2d(1, 16, 5, stride=2),
+        nn.ReLU(),
+        nn.Conv2d(16, 32, 5, stride=2),
+        nn.ReLU(),
+        nn.Flatten(),
+        nn.Linear(32 * 4 * 4, 10),
+    )
+
+
+def small_q_net(heads: int = 2, start: str = "random") -> QNet:
+    """Return a network with a layer of `heads` heads for MNIST that trains in seconds."""
+    encoder = nn.Sequential(nn.Conv2d(1, 8, 5, stride=3), nn.ReLU(), Dropout(0.25))  # (N, 8, 8, 8)
+
+    def tail() -> nn.Sequential:
+        return nn.Sequential(nn.Flatten(), nn.Linear(heads * 8 * 8 * 8, 10))
+
+    return QNet(encoder, QLayer(8, codebook_size=16, heads=heads, start=start), tail(), tail())
+
+
+@pytest.fixture(scope="session")
+def trained_cnn(train_digits: data.Split) -> nn.Sequential:
+    """`small_cnn` after two epochs on 4,000 digits, in evaluation mode; don't change it."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        model = small_cnn()
+        optimizer = torch.optim.Adam(model.parameters(), lr=0.002)
+        for batch in torch.cat([torch.randperm(4000) for _ in range(2)]).split(50):
+            loss = nn.functional.cross_entropy(model(train_digits.images[batch]), train_digits.labels[batch])
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+    return model.eval()
