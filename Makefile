@@ -27,8 +27,15 @@ vendor/.installed: .venv/.installed $(WEB)/package-lock.json $(WEB)/website.py
 	$(BIN)/python $(WEB)/website.py scripts
 	touch $@
 
-book: vendor/.installed  ## execute every chapter and build the site: _build/html/index.html
-	rm -rf _build/html
+# Executed chapters are cached by their own code alone: forget them when what they import or read has changed.
+_build/.fresh: .venv/.installed $(wildcard qlayer_core/*.py) $(shell find data -type f)
+	rm -rf _build
+	mkdir _build
+	touch $@
+
+# Pages are always made anew, since a second run would not repeat the first one's warnings.
+book: vendor/.installed _build/.fresh  ## execute every chapter and build the site: _build/html/index.html
+	rm -rf _build/html _build/.doctrees
 	$(BIN)/jupyter-book build . -W --keep-going
 	$(BIN)/python $(WEB)/website.py check
 

@@ -1,8 +1,8 @@
 """What the published site needs beside Jupyter Book: its JavaScript, a page check and the chapters' run times.
 
-    python book/_web/website.py scripts     copy the installed packages' page files to vendor/
-    python book/_web/website.py check       every page of _toc.yml was built, and no other
-    python book/_web/website.py timings     record how long each chapter took in the last build
+python book/_web/website.py scripts     copy the installed packages' page files to vendor/
+python book/_web/website.py check       every page of _toc.yml was built, and no other
+python book/_web/website.py timings     record how long each chapter took in the last build
 """
 
 import json
