@@ -1,6 +1,6 @@
-"""The built site in a real browser: offline, complete, readable by anyone, and its sliders show the right picture.
+"""The built site in a real browser: offline, complete, readable by all, its sliders showing what they should.
 
-Needs the site (`make book`) and Chromium. Every request to another host fails, as it would for a reader without a network.
+Needs the site (`make book`) and Chromium. Every request to another host fails, as it would without a network.
 """
 
 import functools
@@ -112,13 +112,11 @@ def test_page_is_light(visit):
 
 def test_every_image_says_what_it_shows(visit):
     images = visit.page.evaluate(
-        "() => [...document.querySelectorAll('img')].map(i => [i.getAttribute('alt') ?? '', i.src.slice(0, 80)])"
+        "() => [...document.images].map(i => [i.getAttribute('alt') ?? '', i.src.slice(0, 80)])"
     )
     # Sphinx puts the file's name where an author gave no text.
-    nameless = [
-        source for text, source in images if not text.strip() or text.endswith((".png", ".svg", ".jpeg"))
-    ]
-    assert not nameless
+    file = (".png", ".svg", ".jpeg")
+    assert not [source for text, source in images if not text.strip() or text.endswith(file)]
 
 
 @pytest.mark.parametrize("mode", ["light", "dark"])
@@ -157,17 +155,12 @@ def test_tab_reaches_every_slider(visit):
     page = visit.page
     sliders = page.locator(".noUi-handle:visible").count()
     page.evaluate("() => { document.activeElement.blur(); window.scrollTo(0, 0) }")
-    focusable = page.evaluate(
-        "() => document.querySelectorAll('a, button, input, select, [tabindex]').length"
-    )
+    stops = page.locator("a, button, input, select, [tabindex]").count()
+    where = "() => [...document.querySelectorAll('.noUi-handle')].indexOf(document.activeElement)"
     reached = set()
-    for _ in range(focusable if sliders else 0):
+    for _ in range(stops if sliders else 0):
         page.keyboard.press("Tab")
-        reached.add(
-            page.evaluate(
-                "() => [...document.querySelectorAll('.noUi-handle')].indexOf(document.activeElement)"
-            )
-        )
+        reached.add(page.evaluate(where))
     assert len(reached - {-1}) == sliders
 
 
@@ -177,9 +170,8 @@ def test_every_slider_shows_the_right_picture(visit):
     sliders = state.sliders()
     assert page.locator(".noUi-handle:visible").count() == len(sliders)
     for number, slider in enumerate(sliders):
-        handle, track = (
-            page.locator(f"{part}:visible").nth(number) for part in (".noUi-handle", ".noUi-target")
-        )
+        handle = page.locator(".noUi-handle:visible").nth(number)
+        track = page.locator(".noUi-target:visible").nth(number)
         before = state.pictures()
 
         handle.focus()

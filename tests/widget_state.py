@@ -1,4 +1,4 @@
-"""What a page's widgets should show, worked out from the state that the page itself carries, without ipywidgets' JavaScript."""
+"""What a page's widgets should show, worked out from the state that the page carries."""
 
 import json
 from dataclasses import dataclass
@@ -8,9 +8,10 @@ VIEW = "application/vnd.jupyter.widget-view+json"
 SLIDERS = {"SelectionSliderModel", "IntSliderModel"}
 PICTURES = {"ImageModel", "HTMLModel", "HTMLMathModel"}
 
-# Compares what is visible with the expected pictures, in document order: images byte by byte, HTML as the browser reads it.
+# Compares what is visible with the expected pictures: images byte by byte, HTML as the browser reads it.
 COMPARE = """async expected => {
-  const shown = [...document.querySelectorAll('img.widget-image, .widget-html-content')].filter(e => e.checkVisibility());
+  const pictures = [...document.querySelectorAll('img.widget-image, .widget-html-content')];
+  const shown = pictures.filter(picture => picture.checkVisibility());
   if (shown.length !== expected.length) return `${shown.length} pictures are visible, not ${expected.length}`;
   const bytes = async url => new Uint8Array(await (await fetch(url)).arrayBuffer()).join();
   for (const [i, {image, html}] of expected.entries()) {
@@ -26,7 +27,7 @@ COMPARE = """async expected => {
 
 @dataclass
 class WidgetState:
-    """The models of one page by their id, the ids of those that stand in its text, and who is linked with whom."""
+    """The models of one page by id, the ids of those that stand in its text, and who is linked with whom."""
 
     models: dict
     roots: list
@@ -34,8 +35,8 @@ class WidgetState:
 
     @classmethod
     def of(cls, page) -> "WidgetState":
-        """Read the state that the page was built with; it is the page's state until someone moves a control."""
-        read = f"kind => [...document.querySelectorAll(`script[type='${{kind}}']`)].map(s => s.textContent)"
+        """Read the state that the page was built with: it holds until someone moves a control."""
+        read = "kind => [...document.querySelectorAll(`script[type='${kind}']`)].map(s => s.textContent)"
         states = [json.loads(text)["state"] for text in page.evaluate(read, STATE)]
         models = {key: model for state in states for key, model in state.items()}
         roots = [json.loads(text)["model_id"] for text in page.evaluate(read, VIEW)]

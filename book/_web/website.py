@@ -1,4 +1,4 @@
-"""What the published site needs beside Jupyter Book: its JavaScript, a page check and the chapters' run times.
+"""What the published site needs beside Jupyter Book: its JavaScript, a page check, the chapters' run times.
 
 python book/_web/website.py scripts     copy the installed packages' page files to vendor/
 python book/_web/website.py check       every page of _toc.yml was built, and no other
