@@ -1,0 +1,36 @@
+"""The code in README.md runs as it stands there."""
+
+import re
+
+import pytest
+import torch
+from torch import nn
+
+from qlayer_core.paths import ROOT
+
+BLOCKS = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+
+
+@pytest.fixture(scope="module")
+def names():
+    """Run README's examples on one small batch of colour images; what they define."""
+    torch.manual_seed(0)
+    names = {"images": torch.rand(4, 3, 32, 32), "labels": torch.tensor([0, 1, 2, 3])}
+    for block in BLOCKS:
+        exec(compile(block, "README.md", "exec"), names)
+    return names
+
+
+def test_its_loss_trains_every_part(names):
+    net: nn.Module = names["net"]
+    names["loss"].backward()
+    assert not [name for name, weights in net.named_parameters() if weights.grad is None]
+
+
+def test_its_network_answers(names):
+    assert names["net"](names["images"]).shape == (4, 10)
+
+
+def test_its_attack_stays_within_eps(names):
+    change = (names["adversarial"] - names["images"]).abs().max().item()
+    assert 0 < change <= 0.1 + 1e-6
