@@ -1,11 +1,17 @@
 """One unit of work a call: ``python -m qlayer_core runs|train|evaluate|table ...``."""
 
 import argparse
+import dataclasses
+import shutil
 import sys
 import time
 from collections.abc import Sequence
 
-from qlayer_core import data, experiments, models, paper, results, training
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from qlayer_core import data, evaluation, experiments, files, models, paper, results, training
+from qlayer_core.paths import RUNS, WEIGHTS
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -22,6 +28,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         command.add_argument("dataset", choices=data.DATASETS)
         command.add_argument("model", choices=tuple(experiments.RUNS), metavar="model")
         command.add_argument("--seed", type=int, default=0)
+        if name == "evaluate":
+            command.add_argument(
+                "--table", action="append", choices=tuple(paper.TABLES), help="only its cells"
+            )
     command = commands.add_parser("table", help="print one of the paper's tables beside ours")
     command.add_argument("number", choices=tuple(paper.TABLES))
     command.add_argument("--seed", type=int, default=0)
@@ -74,33 +84,91 @@ def _train(options: argparse.Namespace) -> None:
 
 def _evaluate(options: argparse.Namespace) -> None:
     dataset, name, seed = options.dataset, options.model, options.seed
-    record = results.read(dataset, name, seed)
-    for cell in evaluation.missing_cells(dataset, experiments.run(name), record["cells"]):
-        model, _ = results.load(dataset, name, seed)
+    model, record = results.load(dataset, name, seed)
+    images, labels = data.load(dataset, "test")
+    for attack in _left_to_measure(record, options.table):
         started = time.perf_counter()
-        record["cells"] += evaluation.measure(dataset, model, cell, _sources(dataset))
-        record["seconds"][str(cell)] = round(time.perf_counter() - started, 1)
+        if attack.setting == "black-box":
+            made = _black_box(dataset, attack, images)
+        else:
+            made = evaluation.adversarial(model, images, attack)
+        cells = evaluation.cells(model, made, labels, attack)
+        record["cells"] += cells
+        record["seconds"][str(attack)] = round(time.perf_counter() - started, 1)
         results.write(record)
-        for done in record["cells"][-2:]:
-            print(f"{cell}  path {done['path']}: {done['accuracy']:.2f}", flush=True)
+        print(attack, *(f"{cell['path'] or ''} {cell['accuracy']:.2f}" for cell in cells), flush=True)
+
+
+def _left_to_measure(record: dict, tables: list[str] | None) -> list[experiments.Attack]:
+    """Return the attacks without a recorded cell, all or only those that the named tables show."""
+    spec = experiments.run(record["model"])
+    fields = [field.name for field in dataclasses.fields(experiments.Attack)]
+    done = {tuple(cell[field] for field in fields) for cell in record["cells"]}
+    shown = {
+        tuple(getattr(cell, field) for field in fields)
+        for number in tables or ()
+        for cell in paper.TABLES[number].cells
+        if (cell.dataset, cell.model) == (record["dataset"], spec.name)
+    }
+    left = []
+    for attack in experiments.attacks_on(record["dataset"], spec):
+        in_paper = dataclasses.replace(attack, attack="cw") if attack.attack == "cw-softmax" else attack
+        if dataclasses.astuple(attack) not in done and (not tables or dataclasses.astuple(in_paper) in shown):
+            left.append(attack)
+    return left
+
+
+def _black_box(dataset: str, attack: experiments.Attack, images: Tensor) -> Tensor:
+    """Return the images that the attacker's model makes of the test images, kept under runs/ for the next target."""
+    source, record = results.load(dataset, experiments.SOURCES[attack.source])
+    path = RUNS / dataset / "black-box" / f"{attack} {record['weights_sha256'][:12]}.safetensors"
+    if not path.exists():
+        made = {"images": evaluation.adversarial(source, images, attack)}
+        files.write_atomically(path, lambda temporary: save_file(made, temporary))
+    return load_file(path)["images"]
+
+
+def _release(options: argparse.Namespace) -> None:
+    """Copy weights where chapters find them; only seed 0, since released weights have no seed in their name."""
+    if options.seed != 0:
+        raise ValueError(f"seed is {options.seed}; only seed 0 is released")
+    source = results.run_folder(options.dataset, options.model) / "weights.safetensors"
+    if not source.exists():
+        raise FileNotFoundError(f"{source} is missing: train the model first")
+    target = WEIGHTS / options.dataset / f"{options.model}.safetensors"
+    files.write_atomically(target, lambda temporary: shutil.copyfile(source, temporary))
+
+
+def _table(options: argparse.Namespace) -> None:
+    frame = results.table(options.number, options.seed)
+    for value in ("paper", "ours", "difference"):
+        print(f"\n{value}: {paper.TABLES[options.number].caption}")
+        wide = frame.pivot(index="row", columns="column", values=value)
+        print(wide.loc[frame.row.unique(), frame.column.unique()].to_string(na_rep="-"))
 
 
 def _finished_weights(dataset: str, name: str, seed: int):
     path = results.weights_path(dataset, name, seed)
     if not path.exists():
-        raise FileNotFoundError(f"this needs the trained {name}: python -m qlayer_core train {dataset} {name} --seed {seed}")
+        raise FileNotFoundError(
+            f"this needs the trained {name}: python -m qlayer_core train {dataset} {name} --seed {seed}"
+        )
     return path
 
 
 def _print_row(row: dict) -> None:
     accuracy = "  ".join(
-        f"{path} " + " ".join(f"{value:.2f}" for value in sets.values()) for path, sets in row["accuracy"].items()
+        f"{path} " + " ".join(f"{value:.2f}" for value in sets.values())
+        for path, sets in row["accuracy"].items()
     )
     losses = " ".join(f"{name} {value:.4f}" for name, value in row["losses"].items())
-    print(f"epoch {row['epoch']:g}  score {row['score']:.2f}  {accuracy}  losses {losses}  {row.get('inactive', '')}", flush=True)
+    print(
+        f"epoch {row['epoch']:g}  score {row['score']:.2f}  {accuracy}  losses {losses}  {row.get('inactive', '')}",
+        flush=True,
+    )
 
 
-COMMANDS = {"runs": _runs, "train": _train}
+COMMANDS = {"runs": _runs, "train": _train, "evaluate": _evaluate, "release": _release, "table": _table}
 
 
 if __name__ == "__main__":

@@ -290,7 +290,9 @@ def _in_batches(
 def _check(model: Model, images: Tensor, labels: Tensor | None, eps: float) -> None:
     network = getattr(model, "func", model)  # look inside functools.partial
     if isinstance(network, nn.Module) and network.training:
-        raise ValueError("the model is in training mode, where dropout hides its gradient: call model.eval() first")
+        raise ValueError(
+            "the model is in training mode, where dropout hides its gradient: call model.eval() first"
+        )
     if not images.is_floating_point():
         raise TypeError(f"images have dtype {images.dtype}; convert them to floats in [0, 1]")
     if labels is not None and (labels.shape != images.shape[:1] or labels.dtype != torch.int64):

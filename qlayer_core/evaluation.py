@@ -1,12 +1,68 @@
 """How often a model answers rightly: clean, under black-box and under white-box attacks."""
 
 import math
+from collections.abc import Callable
+from dataclasses import asdict
+from functools import partial
 
 import torch
 from torch import Tensor, nn
 
-from qlayer_core import models
+from qlayer_core import attacks, models
+from qlayer_core.experiments import Attack
 from qlayer_core.machine import autocast
+
+
+def adversarial(model: nn.Module, images: Tensor, attack: Attack) -> Tensor:
+    """Return ``images`` as ``attack`` makes them on ``model``, with the settings of appendix B.
+
+    Args:
+        model: the attacked model itself (white box) or the attacker's own (black box).
+        images: ``(N, 1, 28, 28)`` in [0, 1].
+        attack: one of `experiments.attacks_on`.
+    """
+    if attack.attack == "none":
+        return images
+    logits = attacked(model, attack.attacked_path)
+    return ATTACKS[attack.attack](logits, images, eps=attack.eps)
+
+
+def attacked(model: nn.Module, path: str | None = None) -> attacks.Model:
+    """Return what attacks differentiate: one path of a QNet, the E-path if none is named, or a plain CNN."""
+    return partial(model, path=path or "e") if isinstance(model, models.QNet) else model
+
+
+def _cw_softmax(logits: attacks.Model, images: Tensor, *, eps: float) -> Tensor:
+    return attacks.cw_linf(lambda x: logits(x).float().softmax(1), images, eps=eps)
+
+
+ATTACKS: dict[str, Callable[..., Tensor]] = {
+    "fgsm": attacks.fgsm,
+    "bim": attacks.bim,
+    "cw": attacks.cw_linf,
+    "cw-softmax": _cw_softmax,
+}
+
+
+def cells(model: nn.Module, images: Tensor, labels: Tensor, attack: Attack) -> list[dict]:
+    """Return the recorded cells of one attack, one a path that answers.
+
+    Args:
+        model: the model that answers.
+        images: ``(N, 1, 28, 28)``, as the attack made them.
+        labels: ``(N,)``, the true classes.
+        attack: how the images were made.
+    """
+    return [
+        asdict(attack)
+        | {
+            "path": path,
+            "n": len(labels),
+            "correct": (n := int(right.sum())),
+            "accuracy": round(100 * n / len(labels), 2),
+        }
+        for path, right in correct_by_path(model, images, labels).items()
+    ]
 
 
 @torch.no_grad()

@@ -53,7 +53,11 @@ def _grid() -> dict[str, RunSpec]:
         RunSpec("q-large", layer=LayerSpec(heads=4)),
         # Appendix B: between the convolutions it only converged with smaller losses and strategy 2.
         RunSpec(
-            "q-inner", layer=LayerSpec(heads=4, position="between"), alpha=1e-4, beta=1e-4, inactive="reinitialize"
+            "q-inner",
+            layer=LayerSpec(heads=4, position="between"),
+            alpha=1e-4,
+            beta=1e-4,
+            inactive="reinitialize",
         ),
         RunSpec("q-large-shared", layer=LayerSpec(heads=4, shared_tail=True)),
         *(
@@ -96,3 +100,35 @@ def raw_name(spec: RunSpec) -> str:
 def seed_of(name: str, seed: int) -> int:
     """Return the seed of everything random in one run: different for each model and each ``seed``."""
     return zlib.crc32(f"{name}/{seed}".encode())
+
+
+@dataclass(frozen=True)
+class Attack:
+    """One way of making the images that a model is scored on; the fields are those of a recorded cell."""
+
+    setting: str  # "clean", "black-box" or "white-box"
+    attack: str  # "none", "fgsm", "bim", "cw" (on logits) or "cw-softmax" (on probabilities)
+    eps: float
+    source: str | None = None  # black-box: "cnn-a" or "cnn-b"
+    attacked_path: str | None = None  # white-box, with a Q-Layer: "e" or "shortcut"
+
+    def __str__(self) -> str:
+        """Return for example ``white-box bim 0.2 e``."""
+        parts = (self.setting, self.attack, f"{self.eps:g}", self.source, self.attacked_path)
+        return " ".join(part for part in parts if part)
+
+
+CURVE = (0.05, 0.1, 0.15, 0.2, 0.25, 0.3, 0.35, 0.4)  # epsilons of the FGSM curves
+
+
+def attacks_on(dataset: str, spec: RunSpec) -> list[Attack]:
+    """Return every attack of the paper on this model, cheap ones first, and FGSM for a curve over epsilon."""
+    epsilons = EPSILONS[dataset]
+    paths = (None,) if spec.layer is None else ("e", "shortcut")
+    found = [Attack("clean", "none", 0.0)]
+    found += [Attack("black-box", "fgsm", eps, source) for source in SOURCES for eps in CURVE]
+    found += [Attack("white-box", "fgsm", eps, None, path) for path in paths for eps in CURVE]
+    found += [Attack("black-box", "bim", eps, source) for source in SOURCES for eps in epsilons]
+    for name in ("cw", "cw-softmax", "bim"):
+        found += [Attack("white-box", name, eps, None, path) for path in paths for eps in epsilons]
+    return found

@@ -92,9 +92,7 @@ class QLayer(nn.Module):
         if self.gate_norm is not None:
             logits = self.gate_norm(logits)
         per_head = logits.permute(0, 2, 3, 1).unflatten(-1, (self.heads, self.dim))  # (N, H, W, heads, dim)
-        # Full precision from here on: the nearest code is decided by small differences.
-        weights = per_head.to(self.codebook.dtype).softmax(-1)
-        projected = z.permute(0, 2, 3, 1).unsqueeze(-2) * weights
+        projected = z.permute(0, 2, 3, 1).unsqueeze(-2) * per_head.softmax(-1)
         return projected.flatten(-2).permute(0, 3, 1, 2)
 
     def nearest(self, projected: Tensor) -> Tensor:
@@ -164,7 +162,7 @@ class QLayer(nn.Module):
             raise RuntimeError("no batch has passed in training mode: call the layer in train() mode first")
         inactive = self.usage == 0  # (heads, codes)
         # The nearest panel of a code maximises p.q - |p|^2 / 2.
-        panels = self.last_panels
+        panels = self.last_panels.to(self.codebook.dtype)
         scores = self.codebook @ panels.transpose(1, 2) - panels.square().sum(-1).div(2).unsqueeze(1)
         head = torch.arange(self.heads, device=panels.device).unsqueeze(1)
         targets = panels[head, scores.argmax(-1)][inactive]
@@ -176,9 +174,7 @@ class QLayer(nn.Module):
 
     def _panels(self, projected: Tensor) -> Tensor:
         """View ``(N, heads * dim, H, W)`` as detached panels ``(heads, N * H * W, dim)``."""
-        return (
-            projected.detach().permute(0, 2, 3, 1).reshape(-1, self.heads, self.dim).transpose(0, 1)
-        )
+        return projected.detach().permute(0, 2, 3, 1).reshape(-1, self.heads, self.dim).transpose(0, 1)
 
     def _first_rows(self) -> Tensor:
         """Row of each head's first code in the codebooks stacked to ``(heads * codebook_size, dim)``."""

@@ -44,8 +44,10 @@ def keep_memory() -> None:
     By default it maps every large tensor anew, and the kernel clears each page at its first touch: in a loop
     over batches that takes as long as the arithmetic.
     """
+    os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")  # torch asks for huge pages: far fewer first touches
     if platform.libc_ver()[0] == "glibc":
-        mmap_max, trim_threshold = -4, -1  # names of mallopt's parameters in malloc.h
+        mmap_max, trim_threshold, arena_max = -4, -1, -8  # names of mallopt's parameters in malloc.h
         libc = ctypes.CDLL(None)
         libc.mallopt(mmap_max, 0)
+        libc.mallopt(arena_max, 1)  # the backward pass has its own thread, whose arena would be unmapped
         libc.mallopt(trim_threshold, 2**31 - 1)

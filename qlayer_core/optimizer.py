@@ -49,6 +49,4 @@ def rectification(t: int, beta2: float) -> float | None:
     length = limit - 2 * t * beta2**t / (1 - beta2**t)
     if length <= 5:
         return None
-    return math.sqrt(
-        (length - 4) * (length - 2) * limit / ((limit - 4) * (limit - 2) * length)
-    )
+    return math.sqrt((length - 4) * (length - 2) * limit / ((limit - 4) * (limit - 2) * length))

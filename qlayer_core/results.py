@@ -54,7 +54,9 @@ def load(dataset: str, name: str, seed: int = 0) -> tuple[nn.Module, dict]:
     record = read(dataset, name, seed)
     path = weights_path(dataset, name, seed)
     if not path.exists():
-        raise FileNotFoundError(_missing(f"the weights of {name} on {dataset}, seed {seed}", dataset, name, seed))
+        raise FileNotFoundError(
+            _missing(f"the weights of {name} on {dataset}, seed {seed}", dataset, name, seed)
+        )
     if sha256(path) != record["weights_sha256"]:
         raise ValueError(
             f"{path} is not the file that the recorded results were measured with: restore both from the"
@@ -69,7 +71,10 @@ def load_weights(model: nn.Module, path: Path) -> nn.Module:
     Raises:
         ValueError: names or shapes differ from the model's.
     """
-    found = {name: tensor.float() if tensor.is_floating_point() else tensor for name, tensor in load_file(path).items()}
+    found = {
+        name: tensor.float() if tensor.is_floating_point() else tensor
+        for name, tensor in load_file(path).items()
+    }
     wanted = model.state_dict()
     differing = sorted(
         name
@@ -103,7 +108,11 @@ def new_record(dataset: str, spec: experiments.RunSpec, seed: int) -> dict:
         "seed": seed,
         "spec": dataclasses.asdict(spec),
         "code": {name: sha256(PACKAGE / f"{name}.py")[:12] for name in CODE},
-        "versions": {"python": platform.python_version(), "torch": version("torch"), "numpy": version("numpy")},
+        "versions": {
+            "python": platform.python_version(),
+            "torch": version("torch"),
+            "numpy": version("numpy"),
+        },
         "number_format": machine.number_format(),
         "threads": torch.get_num_threads(),
         "processor": platform.machine(),
@@ -131,7 +140,9 @@ def read(dataset: str, name: str, seed: int = 0) -> dict:
     """
     path = record_path(dataset, name, seed)
     if not path.exists():
-        raise FileNotFoundError(_missing(f"a record of {name} on {dataset}, seed {seed},", dataset, name, seed))
+        raise FileNotFoundError(
+            _missing(f"a record of {name} on {dataset}, seed {seed},", dataset, name, seed)
+        )
     try:
         record = json.loads(path.read_text())
     except json.JSONDecodeError as error:
@@ -163,7 +174,14 @@ def table(number: str, seed: int = 0) -> pd.DataFrame:
         low, high = evaluation.wilson(ours["correct"], ours["n"]) if ours else (None, None)
         accuracy = ours["accuracy"] if ours else None
         rows.append(
-            {"row": cell.row, "column": cell.column, "paper": cell.accuracy, "ours": accuracy, "low": low, "high": high}
+            {
+                "row": cell.row,
+                "column": cell.column,
+                "paper": cell.accuracy,
+                "ours": accuracy,
+                "low": low,
+                "high": high,
+            }
         )
     frame = pd.DataFrame(rows).astype(dict.fromkeys(("ours", "low", "high"), float))
     frame.insert(4, "difference", (frame.ours - frame.paper).round(2))
@@ -194,4 +212,3 @@ def _missing(what: str, dataset: str, name: str, seed: int) -> str:
         f"There is no {what}. Make it with: python -m qlayer_core train {dataset} {name} --seed {seed} &&"
         f" python -m qlayer_core evaluate {dataset} {name} --seed {seed}"
     )
-

@@ -9,14 +9,13 @@ import json
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from qlayer_core import attacks, data, evaluation, experiments, files, models
+from qlayer_core import attacks, data, evaluation, experiments, files
 from qlayer_core.experiments import RunSpec
 from qlayer_core.optimizer import RAdam
 from qlayer_core.machine import autocast
@@ -85,7 +84,9 @@ def train(
     return state
 
 
-def validation_sets(dataset: str, source: nn.Module | None, limit: int | None = None) -> dict[str, data.Split]:
+def validation_sets(
+    dataset: str, source: nn.Module | None, limit: int | None = None
+) -> dict[str, data.Split]:
     """Return the clean validation set and its FGSM counterparts made on ``source`` (section 4.1.1).
 
     Args:
@@ -123,7 +124,9 @@ def _epoch(
         images, labels = train_set.images[batch], train_set.labels[batch]
         if spec.adversarial:
             model.eval()
-            images = attacks.fgsm(attacked(model, "e"), images, eps=adversarial_eps, batch_size=len(batch))
+            images = attacks.fgsm(
+                evaluation.attacked(model), images, eps=adversarial_eps, batch_size=len(batch)
+            )
             model.train()
         for name, value in step(spec, model, optimizer, images, labels).items():
             sums[name] = sums.get(name, 0.0) + value
@@ -164,11 +167,6 @@ def step(
     return {name: value.detach() for name, value in losses.items()}
 
 
-def attacked(model: nn.Module, path: str) -> attacks.Model:
-    """Return the callable that attacks differentiate: one path of a QNet, or a plain CNN as it is."""
-    return partial(model, path=path) if isinstance(model, models.QNet) else model
-
-
 def _accuracies(model: nn.Module, validation: dict[str, data.Split]) -> dict[str, dict[str, float]]:
     """Return percent correct by path (a plain CNN has only ``"e"``) and validation set."""
     model.eval()
@@ -194,7 +192,12 @@ def _copy(model: nn.Module) -> dict[str, Tensor]:
 
 
 def _keep(
-    path: Path, spec: RunSpec, state: State, model: nn.Module, optimizer: RAdam, best_weights: dict[str, Tensor]
+    path: Path,
+    spec: RunSpec,
+    state: State,
+    model: nn.Module,
+    optimizer: RAdam,
+    best_weights: dict[str, Tensor],
 ) -> None:
     content = {
         "spec": json.dumps(dataclasses.asdict(spec)),
