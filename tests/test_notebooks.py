@@ -1,0 +1,104 @@
+"""What every chapter has: goals, prerequisites, measured run time, summary, exercises with tested solutions.
+
+That a chapter runs, and that it is normalised (`make format`), is checked beside this by `make test`.
+"""
+
+import json
+import re
+
+import nbformat
+import pytest
+import website
+
+CHAPTERS = sorted((website.ROOT / "book").glob("*.ipynb"))
+SLOWEST = 120  # seconds on two cores: a class waits no longer
+EXERCISE = re.compile(r"^```+\{exercise(?:-start)?\}.*?^:label: (\S+)", re.MULTILINE | re.DOTALL)
+SOLUTION = re.compile(r"^```+\{solution(-start)?\} (\S+)\n(.*?)^```", re.MULTILINE | re.DOTALL)
+RUN_TIME = re.compile(r"\babout (\d+) (second|minute)s?\b")
+
+
+@pytest.fixture(params=CHAPTERS, ids=lambda path: path.stem)
+def chapter(request):
+    notebook = nbformat.read(request.param, as_version=4)
+    nbformat.validate(notebook)
+    notebook.name = request.param.stem
+    notebook.text = "\n".join(cell.source for cell in notebook.cells if cell.cell_type == "markdown")
+    notebook.opening = "\n".join(cell.source for cell in notebook.cells[:3] if cell.cell_type == "markdown")
+    return notebook
+
+
+def tags(cell) -> list[str]:
+    return cell.metadata.get("tags", [])
+
+
+def stated_seconds(text: str) -> list[int]:
+    """Every run time that a text states, as "about 20 seconds" or "about 2 minutes"."""
+    return [int(number) * (60 if unit == "minute" else 1) for number, unit in RUN_TIME.findall(text)]
+
+
+def recorded_seconds() -> dict[str, float]:
+    """How long each chapter took when `make timings` was last run."""
+    return json.loads(website.TIMINGS.read_text())
+
+
+def test_says_first_what_it_is_for(chapter):
+    assert chapter.cells[0].source.startswith("# ")
+    for part in ("learning goals", "prerequisites"):
+        assert part in chapter.opening.lower(), f"the first cells name no {part}"
+
+
+def test_states_its_measured_run_time(chapter):
+    """Within a factor of two of the recorded time, since machines differ by as much."""
+    stated = stated_seconds(chapter.opening)
+    measured = recorded_seconds()[chapter.name]
+    assert measured < SLOWEST
+    assert stated, f"the first cells should say 'about {measured:.0f} seconds'"
+    assert measured / 2 <= stated[0] <= measured * 2 + 5, f"it took {measured:.0f} seconds, not {stated[0]}"
+
+
+def test_ends_with_summary_and_exercises(chapter):
+    headings = re.findall(r"^## (.*)$", chapter.text, re.MULTILINE)
+    assert headings.index("Summary") < headings.index("Exercises")
+
+
+def test_every_exercise_has_a_hidden_solution(chapter):
+    exercises = EXERCISE.findall(chapter.text)
+    solutions = {label: options for _, label, options in SOLUTION.findall(chapter.text)}
+    assert 3 <= len(exercises) <= 5
+    assert set(solutions) == set(exercises)
+    assert all(":class: dropdown" in options for options in solutions.values())
+
+
+def test_solutions_run(chapter):
+    """Code of a solution is in cells between solution-start and solution-end: build and nbval run them."""
+    inside, runs = None, set()
+    for cell in chapter.cells:
+        if cell.cell_type == "code" and inside:
+            runs.add(inside)
+        elif cell.cell_type == "markdown":
+            for gated, label, _ in SOLUTION.findall(cell.source):
+                inside = label if gated else inside
+                assert "```python" not in cell.source, f"the code of {label} would never run: make it a cell"
+            inside = None if "{solution-end}" in cell.source else inside
+    assert runs, "no solution has code that runs"
+
+
+def test_checked_cells_have_something_to_check(chapter):
+    """Without a stored output, nbval passes a cell that is tagged nbval-check-output without a look."""
+    for cell in chapter.cells:
+        if "nbval-check-output" in tags(cell):
+            assert "keep_output" in tags(cell) and cell.outputs, (
+                f"nothing is stored to compare: {cell.source[:60]}"
+            )
+
+
+def test_runs_on_any_python_kernel(chapter):
+    assert chapter.metadata.kernelspec.name == "python3"
+
+
+def test_every_chapter_is_in_the_contents():
+    assert {f"book/{path.stem}" for path in CHAPTERS} <= set(website.pages())
+
+
+def test_run_times_are_recorded_for_exactly_these_chapters():
+    assert set(recorded_seconds()) == {path.stem for path in CHAPTERS}
