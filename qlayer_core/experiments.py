@@ -1,4 +1,4 @@
-"""Every model of the paper as a frozen `RunSpec`, and every attack that is run on it: the one place that knows the grid."""
+"""Every model of the paper as a frozen `RunSpec`, and every attack on it: the one place that knows the grid."""
 
 import zlib
 from dataclasses import dataclass, replace

@@ -73,6 +73,7 @@ class QLayer(nn.Module):
         self.last_panels: Tensor | None = None  # (heads, N * H * W, dim), of the last training batch
 
     def extra_repr(self) -> str:
+        """Return what `print(layer)` shows."""
         return f"dim={self.dim}, codebook_size={self.codebook_size}, heads={self.heads}, start={self.start!r}"
 
     def project(self, z: Tensor) -> Tensor:

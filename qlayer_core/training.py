@@ -17,8 +17,8 @@ from torch.nn import functional as F
 
 from qlayer_core import attacks, data, evaluation, experiments, files
 from qlayer_core.experiments import RunSpec
-from qlayer_core.optimizer import RAdam
 from qlayer_core.machine import autocast
+from qlayer_core.optimizer import RAdam
 
 
 @dataclass
