@@ -53,5 +53,7 @@ def _raw(name: str) -> str:
 
 def _known(path: str | None) -> str | None:
     if path not in LINES:
-        raise ValueError(f"path is {path!r}; choose one of {', '.join(PATH_NAMES)}, or None for a plain network")
+        raise ValueError(
+            f"path is {path!r}; choose one of {', '.join(PATH_NAMES)}, or None for a plain network"
+        )
     return path
