@@ -37,7 +37,7 @@ class RunSpec:
     inactive: str = "pull"  # strategy for inactive codes, section 3.5
     batch_size: int = 128
     learning_rate: float = 0.001
-    decay: float = 0.95  # of the learning rate, an epoch
+    decay: float = 0.95  # of the learning rate over an epoch, step by step
     epochs: int = 40
     patience: int = 10  # epochs without a better validation accuracy before training stops
     checks: int = 1  # validations an epoch

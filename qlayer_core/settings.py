@@ -15,16 +15,17 @@ from qlayer_core.experiments import LayerSpec, RunSpec
 
 EPOCHS = 3
 IMAGES = 2000  # of each validation set; BIM is made for a quarter of them
+DECAYS = (0.95, 0.5, 0.25)  # of the learning rate, an epoch
 CHECKS = 3  # validations an epoch
 
 
 def _variants() -> dict[str, RunSpec]:
     base = RunSpec("q-base", layer=LayerSpec(heads=1, gate_norm=True, dropout="before"), decay=0.95)
-    found: dict[str, RunSpec] = {"cnn": RunSpec("cnn"), "cnn-decay-0.5": RunSpec("cnn", decay=0.5)}
+    found = {f"cnn-decay-{decay}": RunSpec("cnn", decay=decay) for decay in DECAYS}
     for heads, name in ((1, "base"), (4, "large")):
         for norm in (True, False):
             for dropout in ("before", "behind"):
-                for decay in (0.95, 0.5):
+                for decay in DECAYS:
                     layer = replace(base.layer, heads=heads, gate_norm=norm, dropout=dropout)
                     label = f"{name}-{'norm' if norm else 'plain'}-dropout-{dropout}-decay-{decay}"
                     found[label] = replace(base, name=f"q-{name}", layer=layer, decay=decay)
@@ -42,7 +43,6 @@ def compare(dataset: str, label: str) -> dict:
     """Train one variant, score it on validation images, record the row and return it."""
     spec = VARIANTS[label]
     source, _ = results.load(dataset, experiments.VALIDATION_SOURCE)
-    model = models.q_net(**asdict(spec.layer)) if spec.layer else models.cnn()
     seed = experiments.seed_of(spec.name, 0)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)

@@ -69,7 +69,6 @@ def train(
         while state.epoch < spec.epochs and not _stalled(state, spec):
             started = time.perf_counter()
             torch.manual_seed(seed + state.epoch)
-            optimizer.param_groups[0]["lr"] = spec.learning_rate * spec.decay**state.epoch
             for row in _epoch(spec, model, optimizer, train_set, validation, adversarial_eps, state.epoch):
                 state.history.append(row)
                 if state.best is None or row["score"] > state.best["score"]:
@@ -121,6 +120,7 @@ def _epoch(
     sums: dict[str, float] = {}
     since = 0
     for number, batch in enumerate(batches, 1):
+        optimizer.param_groups[0]["lr"] = spec.learning_rate * spec.decay ** (epoch + number / len(batches))
         images, labels = train_set.images[batch], train_set.labels[batch]
         if spec.adversarial:
             model.eval()

@@ -1,0 +1,154 @@
+"""How the chapters show things: figures that follow the page's light or dark mode, tables, and notes.
+
+A figure is an SVG inside the page. Its text is real text, its colours are the page's own CSS variables where the
+page has them, and it carries a text alternative, so one drawing serves both modes, screen readers and print.
+"""
+
+import html
+import io
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import wraps
+
+import matplotlib
+from IPython import get_ipython
+from IPython.display import display
+from matplotlib.figure import Figure
+
+from qlayer_core import results
+
+TEXT, MUTED, GRID = "#1a2027", "#4c5763", "#d4dae0"
+# What each of them becomes: the book's variable, else JupyterLab's, else the colour itself.
+VARIABLES = {
+    TEXT: f"var(--pst-color-text-base, var(--jp-content-font-color1, {TEXT}))",
+    MUTED: f"var(--pst-color-text-muted, var(--jp-content-font-color2, {MUTED}))",
+    GRID: f"var(--pst-color-border, var(--jp-border-color2, {GRID}))",
+}
+STYLE = {
+    "font.size": 11,
+    "font.family": "sans-serif",
+    "text.color": TEXT,
+    "axes.edgecolor": MUTED,
+    "axes.facecolor": "none",
+    "axes.labelcolor": TEXT,
+    "axes.titlesize": 11,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "grid.color": GRID,
+    "xtick.color": MUTED,
+    "ytick.color": MUTED,
+    "xtick.labelcolor": TEXT,
+    "ytick.labelcolor": TEXT,
+    "legend.frameon": False,
+    "legend.fontsize": 10,
+    "lines.markersize": 5,
+    "figure.facecolor": "none",
+    "savefig.transparent": True,
+    "svg.fonttype": "none",  # text stays text, in the page's font
+    "svg.hashsalt": "q-layer",  # the same drawing gives the same bytes
+}
+
+
+@dataclass(frozen=True)
+class Markup:
+    """Something that a notebook shows as HTML; ``text`` is its alternative in words."""
+
+    html: str
+    text: str
+
+    def _repr_html_(self) -> str:
+        return self.html
+
+    def __repr__(self) -> str:
+        return self.text
+
+
+def picture(draw: Callable[..., tuple[Figure, str]]) -> Callable[..., Markup]:
+    """Turn a function that gives a figure and its text alternative into one that gives the `Markup` to show."""
+
+    @wraps(draw)
+    def drawn(*args, **kwargs) -> Markup:
+        with matplotlib.rc_context(STYLE):
+            figure, alternative = draw(*args, **kwargs)
+            return Markup(_svg(figure, alternative), alternative)
+
+    return drawn
+
+
+def axes(width: float, height: float, rows: int = 1, columns: int = 1, **options):
+    """Return a figure of ``width`` x ``height`` inches and its axes, an array of shape ``(rows, columns)``."""
+    figure = Figure(figsize=(width, height), layout="constrained")
+    return figure, figure.subplots(rows, columns, squeeze=False, **options)
+
+
+def _svg(figure: Figure, alternative: str) -> str:
+    """Return ``figure`` as an SVG element that scales with the page and takes its colours."""
+    buffer = io.StringIO()
+    figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None, "Format": None, "Type": None})
+    svg = re.sub(r"^.*?<svg ", "<svg ", buffer.getvalue(), flags=re.DOTALL)
+    svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
+    svg = re.sub(r'<g id="[^"]*"', "<g", svg)  # names of parts; several figures share a page
+    svg = re.sub(r"font: ([\d.]+px) [^;\"]*", r"font-size: \1", svg)
+    for colour, variable in VARIABLES.items():
+        svg = svg.replace(colour, variable)
+    look = f"width: 100%; max-width: {figure.get_figwidth() * 96:.0f}px; height: auto; image-rendering: pixelated"
+    svg = re.sub(
+        r'<svg ([^>]*?)width="[^"]*" height="[^"]*"',
+        r"<svg \1",
+        svg,
+        count=1,
+    )
+    name = html.escape(alternative, quote=True)
+    svg = svg.replace("<svg ", f'<svg role="img" aria-label="{name}" style="{look}" ', 1)
+    return f'<figure class="drawing">{svg}</figure>'
+
+
+def table(rows: list[list[str]], columns: list[str], caption: str) -> Markup:
+    """Return a table whose first column names its rows; cells are HTML, so that they may hold emphasis."""
+    top = "".join(f'<th scope="col">{name}</th>' for name in columns)
+    body = "".join(
+        f'<tr><th scope="row">{name}</th>{"".join(f"<td>{cell}</td>" for cell in cells)}</tr>'
+        for name, *cells in rows
+    )
+    return Markup(
+        f'<table class="table"><caption>{caption}</caption><thead><tr>{top}</tr></thead><tbody>{body}</tbody></table>',
+        caption,
+    )
+
+
+def note(title: str, text: str, kind: str = "note") -> Markup:
+    """Return a box in the look of the book's own; ``text`` is HTML."""
+    return Markup(f'<div class="admonition {kind}"><p class="admonition-title">{title}</p>{text}</div>', title)
+
+
+def need(*names: str, dataset: str = "mnist") -> None:
+    """Check that these models' weights and records are there, for the cells that follow.
+
+    Where one is missing, say so and how to get it, and skip the following cells up to the next call of this
+    function: a chapter then shows what it can, and no empty figure.
+    """
+    missing = {}
+    for name in names:
+        try:
+            results.load(dataset, name)
+        except FileNotFoundError as error:
+            missing[name] = str(error)
+    shell = get_ipython()
+    if shell is None:  # a plain script: nothing can be skipped
+        if missing:
+            raise FileNotFoundError("\n".join(missing.values()))
+        return
+    filters = shell.input_transformers_cleanup
+    filters[:] = [one for one in filters if one is not _skip]
+    if missing:
+        filters.append(_skip)
+        text = "".join(f"<p>{html.escape(message)}</p>" for message in missing.values())
+        display(note("Not trained yet, so the cells below are skipped", text, "warning"))
+
+
+def _skip(lines: list[str]) -> list[str]:
+    """Empty a cell, unless it asks again whether what it needs is there."""
+    return lines if any("need(" in line for line in lines) else []
