@@ -56,6 +56,7 @@ bench: .venv/.installed  ## speed, side by side with what one would pick instead
 	$(BIN)/python benchmarks/run.py
 
 format: .venv/.installed  ## format the code and normalise the notebooks, as the tests want them
+	$(BIN)/python $(WEB)/website.py launch
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 	$(NBSTRIPOUT) book/*.ipynb

@@ -47,6 +47,11 @@ def test_says_first_what_it_is_for(chapter):
         assert part in chapter.opening.lower(), f"the first cells name no {part}"
 
 
+def test_fetches_the_book_where_it_is_not_installed(chapter):
+    assert chapter.cells[1].source == website.launch_cell(), "run `make format`"
+    assert "remove-cell" in tags(chapter.cells[1])
+
+
 def test_states_its_measured_run_time(chapter):
     """Within a factor of two of the recorded time, since machines differ by as much."""
     stated = stated_seconds(chapter.opening)

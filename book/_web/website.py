@@ -30,6 +30,16 @@ SCRIPTS = [
     ("mathjax", "es5/output/chtml/fonts/woff-v2/*.woff", "mathjax/output/chtml/fonts/woff-v2"),
 ]
 
+# The second cell of every chapter, hidden on the site.
+LAUNCH = """\
+# Where the book is not installed, as on Colab, fetch it first.
+import importlib.util
+import sys
+
+if importlib.util.find_spec("qlayer_core") is None:
+    !git clone --quiet --depth 1 {url} the-book
+    sys.path.insert(0, "the-book")"""
+
 
 def pages() -> list[str]:
     """Document names in reading order, as _toc.yml lists them: `book/intro`, ..."""
@@ -80,8 +90,31 @@ def record_timings() -> None:
     print(json.dumps(seconds, indent=2))
 
 
+def launch_cell() -> str:
+    """Source of the cell that fetches the book from the repository that _config.yml names."""
+    config = yaml.safe_load((ROOT / "_config.yml").read_text())
+    return LAUNCH.format(url=config["repository"]["url"])
+
+
+def write_launch_cells() -> None:
+    """Put the launch cell behind each chapter's title, or bring it up to date."""
+    import nbformat
+
+    for path in (ROOT / "book").glob("*.ipynb"):
+        notebook = nbformat.read(path, as_version=4)
+        if not notebook.cells[1].source.startswith(LAUNCH.splitlines()[0]):
+            notebook.cells.insert(1, nbformat.v4.new_code_cell(metadata={"tags": ["remove-cell"]}))
+        notebook.cells[1].source = launch_cell()
+        nbformat.write(notebook, path)
+
+
 if __name__ == "__main__":
-    commands = {"scripts": copy_scripts, "check": check_pages, "timings": record_timings}
+    commands = {
+        "scripts": copy_scripts,
+        "check": check_pages,
+        "timings": record_timings,
+        "launch": write_launch_cells,
+    }
     if len(sys.argv) != 2 or sys.argv[1] not in commands:
         raise SystemExit(f"usage: website.py {'|'.join(commands)}")
     commands[sys.argv[1]]()
