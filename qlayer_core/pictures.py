@@ -38,7 +38,8 @@ align-items:center;font-size:.82rem;margin:.5rem 0}
 .ql svg{display:block;width:100%;overflow:visible;max-width:none}
 .ql svg *{vector-effect:non-scaling-stroke}
 .ql .ql-rows svg{height:1rem}
-.ql .ql-plot{display:grid;grid-template-columns:max-content 1fr;gap:.2rem .5rem;margin:.8rem .5rem .8rem 0;font-size:.82rem}
+.ql .ql-plot{display:grid;grid-template-columns:max-content 1fr;gap:.2rem .5rem;margin:.8rem .5rem .8rem 0;
+font-size:.82rem}
 .ql .ql-plot svg{height:12rem}
 .ql .ql-y,.ql .ql-x{display:flex;justify-content:space-between}
 .ql .ql-y{flex-direction:column;text-align:right;margin-block:-.55rem}
@@ -145,7 +146,7 @@ def strips(rows: Sequence[tuple[str, str, Sequence[bool], str]], cursor: int, en
     """
     parts = []
     for label, colour, right, text in rows:
-        solid = "".join(f"M{i} 0h1v1h-1z" for i, good in enumerate(right) if good)
+        solid = "".join(f"M{start} 0h{end - start}v1H{start}z" for start, end in _runs(right))
         drawing = (
             f'<path d="M0 .5H{len(right)}" stroke="{colour}" stroke-width="1.5"/>'
             f'<path d="{solid}" fill="{colour}"/>{_cursor(cursor + 0.5, 1)}'
@@ -195,6 +196,12 @@ def histogram(heights: Sequence[float], chosen: int, colour: str) -> str:
     base = f'<path d="M0 100H{len(heights)}" stroke="currentColor"/>'
     drawing = f'<path d="{outline}" fill="{colour}"/>{base}{mark}'
     return f'<div style="height:6rem;margin:.5rem 0 1rem">{_svg(drawing, len(heights), 100, "6rem")}</div>'
+
+
+def _runs(right: Sequence[bool]) -> list[tuple[int, int]]:
+    """Return start and end of each run of true values."""
+    edges = np.flatnonzero(np.diff([False, *right, False]))
+    return list(zip(edges[::2].tolist(), edges[1::2].tolist(), strict=True))
 
 
 def _bar(share: float, colour: str, solid: bool) -> str:

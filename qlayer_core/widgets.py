@@ -204,7 +204,7 @@ def quantizer_view(
 def codebook_explorer(
     network: QNet, images: Tensor, *, name: str = "", patches: int = 12, batch_size: int = 256
 ) -> w.VBox:
-    """Return a slider over the codes of each head, the most used first: what does a code stand for?
+    """Return a slider over the codes of each head, the most used first, to see what it stands for.
 
     Shows the patches of the images, as large as the field of view of one position, that choose the code most
     strongly: by the largest margin in squared distance to the second nearest code, at most one patch an image. With
@@ -354,7 +354,7 @@ def _layer_output(network: QNet, images: Tensor):
 
 
 def _code_levels(layer: QLayer, outputs: list) -> list[np.ndarray]:
-    """Return a number in [0, 1] for each code of each head: its rank, among those in use, along the main direction."""
+    """Return each code's rank, scaled to [0, 1], among its head's codes in use along their main direction."""
     levels = []
     for head, codes in enumerate(layer.codebook.detach()):
         used = torch.cat([out.indices[head].flatten() for out in outputs]).unique()
