@@ -164,6 +164,8 @@ def q_net(
         gate_norm: as in `QLayer`.
         start: as in `QLayer`.
     """
+    if dropout not in ("before", "behind"):
+        raise ValueError(f"dropout is {dropout!r}; choose 'before' or 'behind'")
     first, second, side = blocks("a")
     layer = QLayer(64, codebook_size, heads, gate=gate, gate_norm=gate_norm, start=start)
     drop = Dropout(0.25)

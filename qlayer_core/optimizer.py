@@ -27,8 +27,8 @@ class RAdam(torch.optim.Adam):
         if closure is not None:
             raise ValueError("RAdam takes no closure: compute the gradients before calling step()")
         for group in self.param_groups:
-            state = self.state.get(group["params"][0], {})
-            t = int(state["step"]) + 1 if state else 1
+            # Parameters without a gradient have no state.
+            t = 1 + max((int(self.state[p]["step"]) for p in group["params"] if self.state.get(p)), default=0)
             learning_rate = group["lr"]
             factor = rectification(t, group["betas"][1])
             group["lr"] = learning_rate * (factor or 0.0)
