@@ -88,13 +88,18 @@ def visit(request, browser, address):
     page.on("pageerror", lambda error: seen.errors.append(str(error)))
     page.on("console", lambda m: seen.errors.append(m.text) if m.type == "error" else None)
     page.goto(f"{address}/{request.param}.html", wait_until="networkidle")
+    settle(page)
+    yield seen
+    page.close()
+
+
+def settle(page):
+    """Wait until formulas are set and every widget is drawn."""
     page.wait_for_function("window.MathJax === undefined || window.MathJax.startup.promise.then(() => true)")
     page.wait_for_function(
         """() => document.querySelectorAll('script[type="application/vnd.jupyter.widget-view+json"]').length
                  === document.querySelectorAll('.widget-subarea > *').length"""
     )
-    yield seen
-    page.close()
 
 
 def in_mode(page, mode):
@@ -190,6 +195,19 @@ def test_every_slider_shows_the_right_picture(visit):
             page.mouse.move(rail["x"] + rail["width"] * target / last, middle, steps=5)
             page.mouse.up()
             state.move(slider, target)
+            state.expect_on(page)
+
+
+def test_every_list_shows_the_right_picture(visit):
+    page, state = visit.page, WidgetState.of(visit.page)
+    page.reload(wait_until="networkidle")
+    settle(page)
+    lists = page.locator(".widget-dropdown select:visible")
+    assert lists.count() == len(state.lists())
+    for number, choice in enumerate(state.lists()):
+        for position in (state.positions(choice) - 1, 0):
+            lists.nth(number).select_option(index=position)
+            state.move(choice, position)
             state.expect_on(page)
 
 

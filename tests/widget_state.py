@@ -67,6 +67,10 @@ class WidgetState:
     def sliders(self) -> list:
         return self.visible(SLIDERS)
 
+    def lists(self) -> list:
+        """Drop-down lists, which have positions as sliders do."""
+        return self.visible({"DropdownModel"})
+
     def pictures(self) -> list[dict]:
         """What should be visible: `{"image": base64}` or `{"html": text}` for each picture."""
         return [
@@ -89,7 +93,7 @@ class WidgetState:
         return (state.get("value", 0) - state.get("min", 0)) // state.get("step", 1)
 
     def move(self, slider: str, position: int) -> None:
-        """Put a slider to a position, and pass that on along the links."""
+        """Put a slider or list to a position, and pass that on along the links."""
         state = self.models[slider]["state"]
         if "_options_labels" in state:
             changes = [(slider, "index", position)]
