@@ -58,7 +58,7 @@ def _train(options: argparse.Namespace) -> None:
     if spec.adversarial:
         results.load_weights(model, _finished_weights(dataset, experiments.raw_name(spec), seed))
     source = None
-    if name != experiments.VALIDATION_SOURCE:
+    if spec.selection == "mixed":
         # Every seed is judged by the same validation images.
         source = models.build(experiments.VALIDATION_SOURCE)
         results.load_weights(source, _finished_weights(dataset, experiments.VALIDATION_SOURCE, 0))
