@@ -79,6 +79,10 @@ def _train(options: argparse.Namespace) -> None:
     record["history"], record["chosen"] = state.history, state.best
     record["seconds"]["training"] = round(state.seconds, 1)
     record["weights_sha256"] = results.sha256(weights)
+    if results.record_path(dataset, name, seed).exists():
+        before = results.read(dataset, name, seed)
+        if before["weights_sha256"] == record["weights_sha256"]:  # the run was finished: keep what was measured
+            return
     results.write(record)
 
 
