@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from qlayer_core import data, evaluation, experiments, files, models, paper, results, training
+from qlayer_core import data, evaluation, experiments, files, models, paper, results, settings, training
 from qlayer_core.paths import RUNS, WEIGHTS
 
 
@@ -35,6 +35,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     command = commands.add_parser("table", help="print one of the paper's tables beside ours")
     command.add_argument("number", choices=tuple(paper.TABLES))
     command.add_argument("--seed", type=int, default=0)
+    command = commands.add_parser(
+        "compare", help="train a variant of a model briefly, scored on validation images"
+    )
+    command.add_argument("dataset", choices=data.DATASETS)
+    command.add_argument("model", choices=("q-base", "q-large"))
+    command.add_argument("change", choices=tuple(settings.CHANGES))
     options = parser.parse_args(arguments)
     try:
         COMMANDS[options.command](options)
@@ -81,7 +87,9 @@ def _train(options: argparse.Namespace) -> None:
     record["weights_sha256"] = results.sha256(weights)
     if results.record_path(dataset, name, seed).exists():
         before = results.read(dataset, name, seed)
-        if before["weights_sha256"] == record["weights_sha256"]:  # the run was finished: keep what was measured
+        if (
+            before["weights_sha256"] == record["weights_sha256"]
+        ):  # the run was finished: keep what was measured
             return
     results.write(record)
 
@@ -172,7 +180,19 @@ def _print_row(row: dict) -> None:
     )
 
 
-COMMANDS = {"runs": _runs, "train": _train, "evaluate": _evaluate, "release": _release, "table": _table}
+def _compare(options: argparse.Namespace) -> None:
+    row = settings.compare(options.dataset, options.model, options.change)
+    print(options.change, row["chosen"]["accuracy"], row["bim"])
+
+
+COMMANDS = {
+    "compare": _compare,
+    "runs": _runs,
+    "train": _train,
+    "evaluate": _evaluate,
+    "release": _release,
+    "table": _table,
+}
 
 
 if __name__ == "__main__":

@@ -1,62 +1,79 @@
 """The settings that the paper leaves open, compared on validation images before anything was trained in full.
 
-Each `VARIANT` is a short training whose best weights, by the mixed validation set, are scored on clean,
+Each is a short training whose best weights, by the mixed validation set, are scored on clean,
 FGSM and BIM validation images made on validation-a. Test images are not touched. The table is kept in
-``data/results/<data set>/settings/<variant>.json``; `experiments.RUNS` uses the settings that it supports.
+``data/results/<data set>/settings/``; `experiments.RUNS` uses the settings that it supports.
 """
 
 import json
 from dataclasses import asdict, replace
+from pathlib import Path
 
 import torch
 
 from qlayer_core import attacks, data, evaluation, experiments, files, models, results, training
-from qlayer_core.experiments import LayerSpec, RunSpec
+from qlayer_core.experiments import RunSpec
 
 EPOCHS = 3
 IMAGES = 2000  # of each validation set; BIM is made for a quarter of them
-DECAYS = (0.95, 0.5, 0.25)  # of the learning rate, an epoch
-CHECKS = 3  # validations an epoch
+
+# One change at a time from the settings that were chosen.
+CHANGES: dict[str, dict] = {
+    "chosen": {},
+    "decay 0.95": {"decay": 0.95},
+    "decay 0.25": {"decay": 0.25},
+    "gate not normalised": {"layer": {"gate_norm": False}},
+    "no gate": {"layer": {"gate": False}},
+    "dropout behind the layer": {"layer": {"dropout": "behind"}},
+    "k-means start": {"layer": {"start": "k-means"}},
+    "re-initialised codes": {"inactive": "reinitialize"},
+    "losses x 10": {"alpha": 0.01, "beta": 0.01},
+}
 
 
-def _variants() -> dict[str, RunSpec]:
-    base = RunSpec("q-base", layer=LayerSpec(heads=1, gate_norm=True, dropout="before"), decay=0.95)
-    found = {f"cnn-decay-{decay}": RunSpec("cnn", decay=decay) for decay in DECAYS}
-    for heads, name in ((1, "base"), (4, "large")):
-        for norm in (True, False):
-            for dropout in ("before", "behind"):
-                for decay in DECAYS:
-                    layer = replace(base.layer, heads=heads, gate_norm=norm, dropout=dropout)
-                    label = f"{name}-{'norm' if norm else 'plain'}-dropout-{dropout}-decay-{decay}"
-                    found[label] = replace(base, name=f"q-{name}", layer=layer, decay=decay)
-    spec = replace(base, layer=replace(base.layer, start="k-means"))
-    found["base-k-means"] = spec
-    found["base-reinitialize"] = replace(base, inactive="reinitialize")
-    found["base-losses-0.01"] = replace(base, alpha=0.01, beta=0.01)
-    return {label: replace(spec, epochs=EPOCHS, checks=CHECKS) for label, spec in found.items()}
+def variant(name: str, change: str) -> RunSpec:
+    """Return the run of ``name`` (``"q-base"``, ``"q-large"``) with one of `CHANGES`, cut short.
+
+    Raises:
+        ValueError: unknown model or change; the message lists those that there are.
+    """
+    if change not in CHANGES:
+        raise ValueError(f"unknown change {change!r}; choose one of {', '.join(CHANGES)}")
+    spec = replace(experiments.run(name), epochs=EPOCHS)
+    fields = dict(CHANGES[change])
+    layer = replace(spec.layer, **fields.pop("layer", {}))
+    return replace(spec, layer=layer, **fields)
 
 
-VARIANTS = _variants()
+def row_path(dataset: str, name: str, change: str) -> Path:
+    """Return where a row of the comparison is recorded."""
+    return results.RESULTS / dataset / "settings" / f"{name}--{change.replace(' ', '-')}.json"
 
 
-def compare(dataset: str, label: str) -> dict:
+def compare(dataset: str, name: str, change: str) -> dict:
     """Train one variant, score it on validation images, record the row and return it."""
-    spec = VARIANTS[label]
+    spec = variant(name, change)
     source, _ = results.load(dataset, experiments.VALIDATION_SOURCE)
-    seed = experiments.seed_of(spec.name, 0)
+    seed = experiments.seed_of(name, 0)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        model = models.q_net(**asdict(spec.layer)) if spec.layer else models.cnn()
+        model = models.q_net(**asdict(spec.layer))
     validation = training.validation_sets(dataset, source, limit=IMAGES)
     state = training.train(spec, model, data.load(dataset, "train"), validation, seed=seed)
     clean = data.Split(*(part[: IMAGES // 4] for part in validation["clean"]))
-    bim = {}
+    bim: dict[str, dict[str, float]] = {}
     for eps in experiments.EPSILONS[dataset]:
         images = attacks.bim(source, clean.images, eps=eps)
         for path, correct in evaluation.correct_by_path(model, images, clean.labels).items():
-            bim.setdefault(path or "e", {})[f"bim {eps}"] = 100 * correct.float().mean().item()
-    row = {"variant": label, "spec": asdict(spec), "images": IMAGES, "chosen": state.best, "bim": bim}
-    row |= {"history": state.history, "seconds": round(state.seconds, 1)}
-    path = results.RESULTS / dataset / "settings" / f"{label}.json"
+            bim.setdefault(path, {})[f"bim {eps}"] = 100 * correct.float().mean().item()
+    row = results.new_record(dataset, spec, 0) | {
+        "change": change,
+        "validation_images": IMAGES,
+        "history": state.history,
+        "chosen": state.best,
+        "bim": bim,
+        "seconds": round(state.seconds, 1),
+    }
+    path = row_path(dataset, name, change)
     files.write_atomically(path, lambda temporary: temporary.write_text(json.dumps(row, indent=1) + "\n"))
     return row
