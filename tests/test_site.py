@@ -148,7 +148,8 @@ def test_fits_the_screen(visit, mode, size):
     in_mode(page, mode)
     page.set_viewport_size(PHONE if size == "phone" else DESKTOP)
     SCREENSHOTS.mkdir(exist_ok=True)
-    page.screenshot(path=SCREENSHOTS / f"{visit.name.replace('/', '-')}-{mode}-{size}.png", full_page=True)
+    file = SCREENSHOTS / f"{visit.name.replace('/', '-')}-{mode}-{size}.png"
+    page.screenshot(path=file, full_page=True, animations="disabled")
     width, visible = page.evaluate(
         "() => [document.documentElement.scrollWidth, document.documentElement.clientWidth]"
     )
