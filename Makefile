@@ -61,8 +61,9 @@ format: .venv/.installed  ## format the code and normalise the notebooks, as the
 	$(BIN)/ruff format .
 	$(NBSTRIPOUT) book/*.ipynb
 
-timings: book  ## record how long each chapter took, which the chapters and the tests quote
+timings: book  ## record how long each chapter took in the last build, and let the book say so
 	$(BIN)/python $(WEB)/website.py timings
+	$(NBSTRIPOUT) book/*.ipynb
 
 clean:  ## remove what was built; the environment, data, results and runs stay
 	rm -rf _build vendor artifacts $(WEB)/node_modules

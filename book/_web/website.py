@@ -2,10 +2,12 @@
 
 python book/_web/website.py scripts     copy the installed packages' page files to vendor/
 python book/_web/website.py check       every page of _toc.yml was built, and no other
-python book/_web/website.py timings     record how long each chapter took in the last build
+python book/_web/website.py timings     record how long each chapter took in the last build, and let the book say so
 """
 
 import json
+import math
+import re
 import shutil
 import sys
 from pathlib import Path
@@ -15,7 +17,9 @@ import yaml
 WEB = Path(__file__).resolve().parent
 ROOT = WEB.parent.parent
 SITE = ROOT / "_build" / "html"
+INTRO = ROOT / "book" / "intro.md"
 TIMINGS = ROOT / "book" / "timings.json"
+STATED = re.compile(r"\babout \d+ seconds\b")
 
 # package, files in it, folder below vendor/ (which the build copies into _static/)
 WIDGETS = "@jupyter-widgets/html-manager"
@@ -78,16 +82,33 @@ def check_pages() -> None:
     print(f"{len(built)} pages built, as _toc.yml lists them: {SITE / 'index.html'}")
 
 
+def run_time(seconds: float) -> str:
+    """How the book states a run time, in tens of seconds: machines differ by more."""
+    return f"about {10 * max(1, math.ceil(seconds / 10))} seconds"
+
+
 def record_timings() -> None:
-    """Write the seconds that each chapter took when it was last executed by the build."""
+    """Record the seconds that each chapter took in the last build, and state them where it says "about".
+
+    In a chapter that is the text below its title, in the introduction the line that names the chapter.
+    """
+    import nbformat
     from jupyter_cache import get_cache
 
     records = get_cache(str(ROOT / "_build" / ".jupyter_cache")).list_cache_records()
     newest = {Path(r.uri).stem: r for r in sorted(records, key=lambda r: r.created)}
-    chapters = sorted(path.stem for path in (ROOT / "book").glob("*.ipynb"))
-    seconds = {name: round(newest[name].data["execution_seconds"], 1) for name in chapters}
+    seconds, lines = {}, INTRO.read_text().splitlines(keepends=True)
+    for path in sorted((ROOT / "book").glob("*.ipynb")):
+        seconds[path.stem] = round(newest[path.stem].data["execution_seconds"], 1)
+        stated = run_time(seconds[path.stem])
+        notebook = nbformat.read(path, as_version=4)
+        for cell in notebook.cells[:3]:
+            cell.source = STATED.sub(stated, cell.source)
+        nbformat.write(notebook, path)
+        lines = [STATED.sub(stated, line) if path.stem in line else line for line in lines]
+    INTRO.write_text("".join(lines))
     TIMINGS.write_text(json.dumps(seconds, indent=2) + "\n")
-    print(json.dumps(seconds, indent=2))
+    print(TIMINGS.read_text())
 
 
 def launch_cell() -> str:
