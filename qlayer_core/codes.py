@@ -1,0 +1,120 @@
+"""Which codes a network chooses, how decidedly, and what part of the image one choice can see."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from qlayer_core.layer import QLayer, QLayerOutput
+from qlayer_core.machine import autocast
+from qlayer_core.models import QNet
+
+
+class Choices(NamedTuple):
+    """The chosen code of each head and position, and by how much it won."""
+
+    codes: Tensor  # (heads, N, H, W) int64
+    margins: Tensor  # (heads, N, H, W), squared distance to the second nearest code less that to the nearest
+
+
+class FieldOfView(NamedTuple):
+    """The ``size`` x ``size`` pixels that reach one position of a map, starting at ``stride * position - before``."""
+
+    size: int
+    stride: int
+    before: int
+
+
+@torch.no_grad()
+def layer_output(network: QNet, images: Tensor) -> QLayerOutput:
+    """Return what the layer gives for ``images`` ``(N, 1, H, W)``, in float32."""
+    with autocast(images.device):
+        out = network(images, path="both").layer
+    return QLayerOutput(out.quantized.float(), out.projected.float(), out.indices)
+
+
+@torch.no_grad()
+def choices(network: QNet, images: Tensor, batch_size: int = 256) -> Choices:
+    """Return the chosen codes of ``images`` ``(N, 1, H, W)`` and their margins."""
+    layer, found = network.layer, []
+    for batch in images.split(batch_size):
+        out = layer_output(network, batch)
+        panels = out.projected.unflatten(1, (layer.heads, layer.dim)).permute(
+            1, 0, 3, 4, 2
+        )  # (heads, N, H, W, dim)
+        distances = torch.cdist(panels.flatten(1, 3), layer.codebook).square().view(*panels.shape[:4], -1)
+        chosen = out.indices.unsqueeze(-1)
+        second = distances.scatter(-1, chosen, torch.inf).amin(-1)
+        found.append(Choices(out.indices, second - distances.gather(-1, chosen).squeeze(-1)))
+    return Choices(*(torch.cat(parts, 1) for parts in zip(*found, strict=True)))
+
+
+def usage(codes: Tensor, codebook_size: int) -> np.ndarray:
+    """Return how often each code of each head is chosen in ``codes`` ``(heads, N, H, W)``: ``(heads, codes)``."""
+    return np.stack([np.bincount(head.flatten().numpy(), minlength=codebook_size) for head in codes])
+
+
+def perplexity(counts: np.ndarray) -> float:
+    """Return exp(entropy) of the use of one head's codes: the number of codes if all are used alike."""
+    shares = counts[counts > 0] / counts.sum()
+    return float(np.exp(-(shares * np.log(shares)).sum()))
+
+
+def along_main_direction(layer: QLayer, outputs: Sequence[Tensor]) -> list[np.ndarray]:
+    """Return each code's rank among its head's codes in use, scaled to [0, 1], so that similar codes come close.
+
+    Args:
+        layer: whose codes.
+        outputs: chosen codes, ``(heads, N, H, W)`` each; codes that none of them holds get 0.
+
+    Returns:
+        ``(codebook_size,)`` a head: the order of the codes along their first principal component.
+    """
+    levels = []
+    for head, codebook in enumerate(layer.codebook.detach()):
+        used = torch.cat([codes[head].flatten() for codes in outputs]).unique()
+        centred = codebook[used] - codebook[used].mean(0)
+        direction = torch.linalg.svd(centred, full_matrices=False).Vh[0]
+        rank = (centred @ direction).argsort().argsort()
+        level = np.zeros(layer.codebook_size)
+        level[used.numpy()] = rank.numpy() / max(1, len(used) - 1)
+        levels.append(level)
+    return levels
+
+
+def field_of_view(encoder: nn.Module, image_side: int, map_side: int) -> FieldOfView:
+    """Return what one position behind ``encoder`` sees, from its convolutions.
+
+    Raises:
+        ValueError: the encoder shrinks the image by something else than convolutions.
+    """
+    size, stride, before = 1, 1, 0
+    for module in encoder.modules():
+        if isinstance(module, nn.Conv2d):
+            size += (module.kernel_size[0] - 1) * stride
+            before += module.padding[0] * stride
+            stride *= module.stride[0]
+    if (expected := (image_side + 2 * before - size) // stride + 1) != map_side:
+        raise ValueError(
+            f"the map has side {map_side}, but the encoder's convolutions give {expected}: only encoders that shrink"
+            " the image by convolutions alone can be shown"
+        )
+    return FieldOfView(size, stride, before)
+
+
+def strongest(found: Choices, head: int, code: int, count: int) -> list[tuple[int, int, int]]:
+    """Return up to ``count`` (image, row, column) that choose a code by the largest margin, one an image at most."""
+    margins = torch.where(found.codes[head] == code, found.margins[head], -1.0)  # (N, H, W)
+    best, where = margins.flatten(1).max(1)
+    order = best.argsort(descending=True, stable=True)[:count]
+    width = margins.shape[2]
+    return [(i, *divmod(where[i].item(), width)) for i in order.tolist() if best[i] >= 0]
+
+
+def patch(image: np.ndarray, view: FieldOfView, row: int, column: int) -> np.ndarray:
+    """Return the ``(size, size)`` pixels of ``image`` ``(H, W)`` that a position sees, 0 beyond the border."""
+    padded = np.pad(image, view.size)
+    top, left = (view.size - view.before + view.stride * at for at in (row, column))
+    return padded[top : top + view.size, left : left + view.size]
