@@ -7,7 +7,7 @@ alternative; a chart is hidden from screen readers, since the text or table besi
 
 import base64
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from html import escape
 from typing import NamedTuple
 
@@ -27,13 +27,15 @@ STYLE = """<style>
 font-size:.82rem}
 .ql th,.ql td{padding:.06rem .35rem;border:0;background:none;color:inherit;text-align:left;vertical-align:middle;
 font-weight:400;white-space:normal;overflow-wrap:normal}
+.ql .ql-values th{padding-left:3rem}
+.ql .ql-values td{white-space:nowrap}
 .ql tr{background:none!important;border:0}
 .ql thead th{font-weight:600}
 .ql th[style]{border-top:4px solid var(--c)}
 .ql .ql-bars{table-layout:fixed}
 .ql .ql-bars th,.ql .ql-bars td{padding-left:.2rem}
 .ql .ql-bars tbody th{overflow-wrap:anywhere}
-.ql .ql-bars td{position:relative;padding-right:1.9rem}
+.ql .ql-bars td{position:relative;padding-right:2.2rem}
 .ql .ql-bars td b{position:absolute;right:.3rem;top:.06rem;font-weight:inherit}
 .ql .ql-bars td i{display:block;height:.8em;min-width:1px;box-sizing:border-box;background:var(--c);
 border:2px solid var(--c)}
@@ -52,7 +54,7 @@ font-size:.82rem}
 .ql .ql-y{flex-direction:column;text-align:right;margin-block:-.55rem}
 .ql .ql-x{grid-column:2}
 .ql .ql-mark{position:absolute;width:.7rem!important;height:.7rem;margin:-.35rem}
-.ql .ql-key{display:inline-block;position:relative;width:2.4rem;height:.8rem;margin-right:.4rem}
+.ql .ql-key{display:inline-block;position:relative;width:2.4rem;height:.8rem;margin:0 .4rem 0 -2.8rem}
 .ql .ql-key>svg:first-child{height:.8rem}
 @media(max-width:576px){.ql .ql-pairs{grid-template-rows:none;grid-auto-flow:row;
 grid-template-columns:repeat(4,minmax(0,1fr))}}
@@ -154,6 +156,32 @@ def pairs(cells: Sequence[str]) -> str:
     return f'<div class="ql-grid ql-pairs">{"".join(cells)}</div>'
 
 
+def before_and_after(
+    clean: np.ndarray, after: Mapping[str, np.ndarray], name: str, how: str, largest: float
+) -> str:
+    """Return the clean image, and for each attacked network the adversarial one and what was added.
+
+    Args:
+        clean: ``(H, W)`` in [0, 1].
+        after: the adversarial images by the attacked network's name, "" for one that isn't named.
+        name: what the image shows.
+        how: attack and epsilon.
+        largest: the change that is drawn white or black.
+    """
+    first, second = [figure(grey(clean, f"The clean image: {name}."), "clean")], []
+    for network, pixels in after.items():
+        against = f"against {network}" if network else "against another network"
+        alone = len(after) == 1
+        text = f"{name} after an attack {against}: {how}."
+        first.append(figure(grey(pixels, text), "adversarial" if alone else against))
+        text = f"What the attack {against} has added."
+        second.append(figure(change(clean, pixels, largest, text), "added" if alone else ""))
+    legend = "<p>Added by the attack: grey is no change, white brighter, black darker.</p>"
+    if len(after) == 1:
+        return grid([first[0], *second, first[1], legend], 3, 8.5)
+    return grid([*first, legend, "<div></div>", *second], len(first), 8.5)
+
+
 def bars(answers: Sequence[Answer], class_names: Sequence[str], position: int, true: int) -> str:
     """Return a table of class probabilities in percent: a column an answer, a bar and a number in each cell."""
     names: dict[str, list[Answer]] = {}
@@ -163,7 +191,11 @@ def bars(answers: Sequence[Answer], class_names: Sequence[str], position: int, t
         f'<th scope="colgroup" colspan="{len(columns)}" style="--c:{columns[0].colour}">{name}</th>'
         for name, columns in names.items()
     )
-    below, body = "", [f'<th scope="row">{escape(name)}</th>' for name in class_names]
+    notes = [" (true)" if row == true else "" for row in range(len(class_names))]
+    body = [
+        f'<th scope="row">{escape(name)}{note}</th>' for name, note in zip(class_names, notes, strict=True)
+    ]
+    below = ""
     for answer in answers:
         percents = np.rint(100 * answer.probabilities[position]).astype(int).tolist()
         said = int(answer.probabilities[position].argmax())
@@ -187,7 +219,8 @@ def strips(answers: Sequence[Answer], true: int, position: int, labels: Sequence
         right = answer.probabilities.argmax(1) == true
         blocks = "".join(f"M{start} 0h{end - start}v1H{start}z" for start, end in _runs(right))
         fill = answer.colour if answer.solid else "none"
-        drawing = f'<path d="M0 .5H{last}{blocks}" stroke="{answer.colour}" stroke-width="2" fill="{fill}"/>'
+        gaps = "".join(f"M{start} .5H{end}" for start, end in _runs(~right))
+        drawing = f'<path d="{blocks}{gaps}" stroke="{answer.colour}" stroke-width="2" fill="{fill}"/>'
         if right.all():
             text = f"right up to {labels[-1]}"
         else:
@@ -246,7 +279,7 @@ def chart(title: str, curves: Sequence[Curve], at: float, text: str, *, top: flo
     return (
         f'<p>{title}</p><div class="ql-plot"><div class="ql-y">{y_labels}</div>'
         f'<div>{_svg(drawing, 1000, 1000)}{marks}</div><div class="ql-x">{x_labels}</div></div>'
-        f'<table><thead><tr><th scope="col">at epsilon</th><th scope="col">{text}</th></tr></thead>'
+        f'<table class="ql-values"><thead><tr><th scope="col">at epsilon</th><th scope="col">{text}</th></tr></thead>'
         f"<tbody>{rows}</tbody></table>"
     )
 

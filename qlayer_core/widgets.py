@@ -65,23 +65,12 @@ def epsilon_explorer(
 
     def page(image: int, which: int, step: int) -> str:
         made, probabilities = computed[which]
-        true, name = int(labels[image]), class_names[labels[image]]
-        clean = images[image, 0].numpy()
-        first = [pictures.figure(pictures.grey(clean, f"The clean image: {name}."), "clean")]
-        second = []
-        for network, adversarial in made.items():
-            after = adversarial[step, image]
-            against = f"against {palette.label(network)}" if network else "against all"
-            text = f"{name} after {ATTACK_NAMES[attack_names[which]]} {against}, epsilon {texts[step]}."
-            first.append(pictures.figure(pictures.grey(after, text), against))
-            text = f"What the attack {against} has added, at most {texts[step]} a pixel."
-            drawn = pictures.change(clean, after, max(epsilons), text)
-            second.append(pictures.figure(drawn, f"added {against}"))
-        legend = "<p>Added: grey is no change, white brighter, black darker.</p>"
-        if len(made) == 1:
-            parts = pictures.grid([first[0], second[0], first[1], legend], 3, 8.5)
-        else:
-            parts = pictures.grid([*first, legend, "<div></div>", *second], len(made) + 1, 8.5)
+        true = int(labels[image])
+        after = {palette.label(network): adversarial[step, image] for network, adversarial in made.items()}
+        how = f"{ATTACK_NAMES[attack_names[which]]}, epsilon {texts[step]}"
+        parts = pictures.before_and_after(
+            images[image, 0].numpy(), after, class_names[true], how, max(epsilons)
+        )
         answers = [
             pictures.Answer(
                 palette.label(network),
@@ -92,8 +81,8 @@ def epsilon_explorer(
             )
             for (network, path), values in probabilities.items()
         ]
-        parts += pictures.bars(answers, class_names, step, true)
-        return parts + pictures.strips(answers, true, step, texts)
+        table = pictures.bars(answers, class_names, step, true)
+        return parts + table + pictures.strips(answers, true, step, texts)
 
     controls = [
         _choice("image", _image_names(labels, class_names)),
@@ -149,6 +138,8 @@ def quantizer_view(
     top = 100 * float(np.ceil(max(100, moved.max(), answered.max()) / 100))
     texts = _epsilon_texts(epsilons)
     colour = palette.colour(name)
+    title = "Change in % against epsilon"
+    note = "<p>Similar codes have similar colours; a dot marks a position whose code has changed.</p>"
 
     def page(image: int, step: int) -> str:
         true = class_names[labels[image]]
@@ -179,8 +170,8 @@ def quantizer_view(
                 ("relative change of the quantized features", palette.NEUTRAL, ":", answered),
             )
         ]
-        return pictures.pairs(cells) + pictures.chart(
-            "Change in %", curves, epsilons[step], texts[step], top=top
+        return (
+            pictures.pairs(cells) + note + pictures.chart(title, curves, epsilons[step], texts[step], top=top)
         )
 
     return _explorer([_choice("image", _image_names(labels, class_names)), _slider("epsilon", texts)], page)
