@@ -45,6 +45,8 @@ def test_patch_conv_equals_conv(channels, out_channels, size, padding, height, w
     ]
     for found, expected in zip(*gradients, strict=True):
         torch.testing.assert_close(found, expected)
+    without = torch.autograd.grad((ours(x.detach()) * weight).sum(), [ours.weight, ours.bias])
+    assert torch.equal(without[0], gradients[0][1]) and torch.equal(without[1], gradients[0][2])
 
 
 def test_flatten_puts_the_channels_of_a_position_side_by_side():
