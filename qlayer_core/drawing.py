@@ -7,17 +7,20 @@ page has them, and it carries a text alternative, so one drawing serves both mod
 import html
 import io
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import wraps
 
 import matplotlib
+import numpy as np
 from IPython import get_ipython
 from IPython.display import display
 from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
 
-from qlayer_core import results
+from qlayer_core import palette, results
 
+DASH = "-"  # in a table: not recorded
 TEXT, MUTED, GRID = "#1a2027", "#4c5763", "#d4dae0"
 # What each of them becomes: the book's variable, else JupyterLab's, else the colour itself.
 VARIABLES = {
@@ -87,7 +90,9 @@ def axes(width: float, height: float, rows: int = 1, columns: int = 1, **options
 def _svg(figure: Figure, alternative: str) -> str:
     """Return ``figure`` as an SVG element that scales with the page and takes its colours."""
     buffer = io.StringIO()
-    figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None, "Format": None, "Type": None})
+    figure.savefig(
+        buffer, format="svg", metadata={"Date": None, "Creator": None, "Format": None, "Type": None}
+    )
     svg = re.sub(r"^.*?<svg ", "<svg ", buffer.getvalue(), flags=re.DOTALL)
     svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
     svg = re.sub(r'<g id="[^"]*"', "<g", svg)  # names of parts; several figures share a page
@@ -106,6 +111,76 @@ def _svg(figure: Figure, alternative: str) -> str:
     return f'<figure class="drawing">{svg}</figure>'
 
 
+@picture
+def curves(
+    lines: Mapping[str, tuple[Sequence[float], Sequence[float]]],
+    *,
+    x: str,
+    y: str,
+    styles: Mapping[str, Mapping] | None = None,
+    top: float | None = None,
+):
+    """Draw named curves with their names in a legend.
+
+    Args:
+        lines: name to the x and the y values of its points.
+        x: what the x axis shows.
+        y: what the y axis shows.
+        styles: name to arguments of `matplotlib.axes.Axes.plot`, such as `palette.style`.
+        top: upper end of the y axis, which starts at 0; left out, the axis fits the curves.
+    """
+    figure, grid = axes(6, 3.4)
+    ax = grid[0, 0]
+    fallback = zip(("-", "--", ":", "-."), "osD^", (*palette.COLOURS.values(), palette.NEUTRAL), strict=False)
+    words = []
+    for (name, (xs, ys)), (dash, marker, colour) in zip(lines.items(), fallback, strict=False):
+        look = {"linestyle": dash, "marker": marker, "color": colour} | dict((styles or {}).get(name, {}))
+        ax.plot(xs, ys, label=name, markevery=max(1, len(xs) // 10), **look)
+        words.append(f"{name} from {ys[0]:.3g} at {xs[0]:g} to {ys[-1]:.3g} at {xs[-1]:g}")
+    ax.set(xlabel=x, ylabel=y)
+    if top is not None:
+        ax.set_ylim(0, top)
+    ax.legend()
+    return figure, f"Curves of {y} against {x}: {'; '.join(words)}."
+
+
+@picture
+def matrix(
+    values: Sequence[Sequence[float]],
+    rows: Sequence[str],
+    columns: Sequence[str],
+    *,
+    x: str = "",
+    y: str = "",
+    text: str = "{:.1f}",
+):
+    """Draw a small table of non-negative numbers, shaded by size, with ``text`` formatting each."""
+    table = np.asarray(values, dtype=float)
+    figure, grid = axes(1.15 * len(columns) + 1.9, 0.55 * len(rows) + 1)
+    ax = grid[0, 0]
+    highest = max(table.max(), 1e-12)
+    for (i, j), value in np.ndenumerate(table):
+        share = value / highest
+        ax.add_patch(
+            Rectangle((j - 0.5, i - 0.5), 1, 1, color=palette.COLOURS["q-base"], alpha=0.4 * share, lw=0)
+        )
+        ax.text(j, i, text.format(value), ha="center", va="center")
+    ax.set(xlim=(-0.5, len(columns) - 0.5), ylim=(len(rows) - 0.5, -0.5), xlabel=x, ylabel=y)
+    ax.set_xticks(range(len(columns)), columns)
+    ax.set_yticks(range(len(rows)), rows)
+    ax.xaxis.tick_top()
+    ax.xaxis.set_label_position("top")
+    ax.tick_params(length=0)
+    ax.grid(False)
+    for spine in ax.spines.values():
+        spine.set_visible(False)
+    words = [
+        f"{row}: " + ", ".join(f"{column} {text.format(v)}" for column, v in zip(columns, line, strict=True))
+        for row, line in zip(rows, table, strict=True)
+    ]
+    return figure, f"Table. {'; '.join(words)}."
+
+
 def table(rows: list[list[str]], columns: list[str], caption: str) -> Markup:
     """Return a table whose first column names its rows; cells are HTML, so that they may hold emphasis."""
     top = "".join(f'<th scope="col">{name}</th>' for name in columns)
@@ -113,15 +188,26 @@ def table(rows: list[list[str]], columns: list[str], caption: str) -> Markup:
         f'<tr><th scope="row">{name}</th>{"".join(f"<td>{cell}</td>" for cell in cells)}</tr>'
         for name, *cells in rows
     )
-    return Markup(
-        f'<table class="table"><caption>{caption}</caption><thead><tr>{top}</tr></thead><tbody>{body}</tbody></table>',
-        caption,
-    )
+    parts = f"<caption>{caption}</caption><thead><tr>{top}</tr></thead><tbody>{body}</tbody>"
+    return Markup(f'<table class="table">{parts}</table>', caption)
 
 
 def note(title: str, text: str, kind: str = "note") -> Markup:
     """Return a box in the look of the book's own; ``text`` is HTML."""
-    return Markup(f'<div class="admonition {kind}"><p class="admonition-title">{title}</p>{text}</div>', title)
+    return Markup(
+        f'<div class="admonition {kind}"><p class="admonition-title">{title}</p>{text}</div>', title
+    )
+
+
+def decimal(value: float | None, digits: int = 2) -> str:
+    """Return a number for a table, or a dash for one that is not there (None or NaN)."""
+    return DASH if value is None or np.isnan(value) else f"{value:.{digits}f}"
+
+
+def attack_name(column: str) -> str:
+    """Return ``"fgsm 0.2"`` as ``"FGSM 0.2"``."""
+    name, *rest = column.split()
+    return " ".join((name.upper() if name != "clean" else name, *rest))
 
 
 def need(*names: str, dataset: str = "mnist") -> None:

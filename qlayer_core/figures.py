@@ -2,20 +2,15 @@
 
 from collections.abc import Callable, Mapping, Sequence
 
-import numpy as np
 import torch
 from matplotlib.patches import Rectangle
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
-from qlayer_core import attacks, palette
-from qlayer_core.drawing import GRID, MUTED, TEXT, axes, picture
+from qlayer_core import attacks, codes, palette
+from qlayer_core.drawing import GRID, TEXT, axes, picture
 from qlayer_core.layer import QLayer
 from qlayer_core.models import QNet
-
-FIELD = 9  # side in pixels of what one position behind CNN A's convolutions sees of the image
-STRIDE, PADDING = 2, 2  # between neighbouring fields, and outside the image
-
 
 # ---- Attacks ----
 
@@ -78,7 +73,9 @@ def gallery(model: attacks.Model, images: Tensor, attacked: Mapping[str, Tensor]
             chosen, probability = answers(model, shown)
             for ax, answer, p, label in zip(line, chosen, probability, labels, strict=True):
                 wrong = answer != label
-                ax.set_xlabel(f"{answer}  {100 * p:.0f} %", fontweight="bold" if wrong else "normal", labelpad=2)
+                ax.set_xlabel(
+                    f"{answer}  {100 * p:.0f} %", fontweight="bold" if wrong else "normal", labelpad=2
+                )
                 _frame(ax, palette.COLOURS["cnn"] if wrong else GRID, 2.5 if wrong else 1)
             words.append(f"{name}: read as {', '.join(str(int(answer)) for answer in chosen)}")
     return figure, (
@@ -106,39 +103,6 @@ def gradient(model: attacks.Model, image: Tensor, label: int):
 
 
 @picture
-def curves(
-    lines: Mapping[str, tuple[Sequence[float], Sequence[float]]],
-    *,
-    x: str,
-    y: str,
-    styles: Mapping[str, Mapping] | None = None,
-    top: float | None = None,
-):
-    """Draw named curves with their names in a legend.
-
-    Args:
-        lines: name to the x and the y values of its points.
-        x: what the x axis shows.
-        y: what the y axis shows.
-        styles: name to arguments of `matplotlib.axes.Axes.plot`, such as `palette.style`.
-        top: upper end of the y axis, which starts at 0; left out, the axis fits the curves.
-    """
-    figure, grid = axes(6, 3.4)
-    ax = grid[0, 0]
-    fallback = zip(("-", "--", ":", "-."), "osD^", (*palette.COLOURS.values(), palette.NEUTRAL), strict=False)
-    words = []
-    for (name, (xs, ys)), (dash, marker, colour) in zip(lines.items(), fallback, strict=False):
-        look = {"linestyle": dash, "marker": marker, "color": colour} | dict((styles or {}).get(name, {}))
-        ax.plot(xs, ys, label=name, markevery=max(1, len(xs) // 10), **look)
-        words.append(f"{name} from {ys[0]:.3g} at {xs[0]:g} to {ys[-1]:.3g} at {xs[-1]:g}")
-    ax.set(xlabel=x, ylabel=y)
-    if top is not None:
-        ax.set_ylim(0, top)
-    ax.legend()
-    return figure, f"Curves of {y} against {x}: {'; '.join(words)}."
-
-
-@picture
 def margins(values: Mapping[str, Tensor]):
     """Draw the distribution of margins ``(N,)``, the label's logit minus the best other, one row a name."""
     everything = torch.cat(list(values.values()))
@@ -160,81 +124,7 @@ def margins(values: Mapping[str, Tensor]):
     return figure, f"Histograms of the margin; right of zero the answer is right. {'; '.join(words)}."
 
 
-@picture
-def matrix(
-    values: Sequence[Sequence[float]],
-    rows: Sequence[str],
-    columns: Sequence[str],
-    *,
-    x: str = "",
-    y: str = "",
-    text: str = "{:.1f}",
-):
-    """Draw a small table of non-negative numbers, shaded by size, with ``text`` formatting each."""
-    table = np.asarray(values, dtype=float)
-    figure, grid = axes(1.15 * len(columns) + 1.9, 0.55 * len(rows) + 1)
-    ax = grid[0, 0]
-    highest = max(table.max(), 1e-12)
-    for (i, j), value in np.ndenumerate(table):
-        share = value / highest
-        ax.add_patch(Rectangle((j - 0.5, i - 0.5), 1, 1, color=palette.COLOURS["q-base"], alpha=0.4 * share, lw=0))
-        ax.text(j, i, text.format(value), ha="center", va="center")
-    ax.set(xlim=(-0.5, len(columns) - 0.5), ylim=(len(rows) - 0.5, -0.5), xlabel=x, ylabel=y)
-    ax.set_xticks(range(len(columns)), columns)
-    ax.set_yticks(range(len(rows)), rows)
-    ax.xaxis.tick_top()
-    ax.xaxis.set_label_position("top")
-    ax.tick_params(length=0)
-    ax.grid(False)
-    for spine in ax.spines.values():
-        spine.set_visible(False)
-    words = [
-        f"{row}: " + ", ".join(f"{column} {text.format(v)}" for column, v in zip(columns, line, strict=True))
-        for row, line in zip(rows, table, strict=True)
-    ]
-    return figure, f"Table. {'; '.join(words)}."
-
-
 # ---- The layer ----
-
-
-def code_order(layer: QLayer, head: int = 0) -> Tensor:
-    """Return the place of each code, ``(codebook_size,)`` in [0, 1], along the main direction of the codebook.
-
-    Colours taken from these places are alike where codes are.
-    """
-    codes = layer.codebook[head].detach()
-    along = (codes - codes.mean(0)) @ torch.linalg.svd(codes - codes.mean(0), full_matrices=False).Vh[0]
-    return along.argsort().argsort() / max(1, len(codes) - 1)
-
-
-def perplexity(indices: Tensor, codebook_size: int) -> float:
-    """Return how many codes are in use, as the exponential of the entropy of their usage."""
-    share = torch.bincount(indices.flatten(), minlength=codebook_size) / indices.numel()
-    return torch.special.entr(share).sum().exp().item()
-
-
-def patches_of_code(
-    images: Tensor, panels: Tensor, code: Tensor, chosen: Tensor, count: int = 8
-) -> Tensor:
-    """Return what the positions saw that are nearest to a code, ``(at most count, 9, 9)``, nearest first.
-
-    Args:
-        images: ``(N, 1, 28, 28)``.
-        panels: ``(N, dim, 12, 12)``, one head of `QLayer.project`.
-        code: ``(dim,)``.
-        chosen: ``(N, 12, 12)`` bool, the positions that chose this code.
-        count: how many, at most one an image.
-    """
-    distance = (panels - code.view(1, -1, 1, 1)).square().sum(1).masked_fill(~chosen, torch.inf)  # (N, 12, 12)
-    nearest, where = distance.flatten(1).min(1)
-    order = nearest.argsort()[: min(count, int(nearest.isfinite().sum()))]
-    padded = F.pad(images[:, 0], [PADDING] * 4)
-    found = []
-    for i in order.tolist():
-        row, column = (STRIDE * place for place in divmod(int(where[i]), chosen.shape[-1]))
-        found.append(padded[i, row : row + FIELD, column : column + FIELD])
-    return torch.stack(found) if found else images.new_empty(0, FIELD, FIELD)
 
 
 def losses_reach(net: QNet, images: Tensor, labels: Tensor) -> tuple[list[str], list[str], list[list[float]]]:
@@ -252,7 +142,9 @@ def losses_reach(net: QNet, images: Tensor, labels: Tensor) -> tuple[list[str], 
     }
     parts = {
         "encoder": net.encoder.parameters(),
-        "gate": [p for module in (net.layer.gate, net.layer.gate_norm) if module for p in module.parameters()],
+        "gate": [
+            p for module in (net.layer.gate, net.layer.gate_norm) if module for p in module.parameters()
+        ],
         "codebook": [net.layer.codebook],
         "tail Q": net.tail_q.parameters(),
         "tail E": net.tail_e.parameters(),
@@ -315,7 +207,11 @@ def features(image: Tensor, z: Tensor, projected: Tensor, channels: int = 5):
 
 @picture
 def code_maps(
-    layer: QLayer, rows: Mapping[str, Tensor], indices: Mapping[str, Tensor], head: int = 0, mark: bool = False
+    layer: QLayer,
+    rows: Mapping[str, Tensor],
+    indices: Mapping[str, Tensor],
+    head: int = 0,
+    mark: bool = False,
 ):
     """Draw images above the map of codes that their positions chose.
 
@@ -326,7 +222,7 @@ def code_maps(
         head: which head's map.
         mark: frame the positions whose code differs from the first row's.
     """
-    place = code_order(layer, head)
+    place = codes.along_main_direction(layer, list(indices.values()))[head]
     names = list(rows)
     count = len(rows[names[0]])
     figure, grid = axes(1.15 * count + 1, 2.4 * len(names), 2 * len(names), count)
@@ -338,12 +234,14 @@ def code_maps(
         for i in range(count):
             _tile(grid[2 * n, i], rows[name][i])
             ax = grid[2 * n + 1, i]
-            ax.imshow(place[now[i]].numpy(), cmap="viridis", interpolation="none", vmin=0, vmax=1)
+            ax.imshow(place[now[i].numpy()], cmap="viridis", interpolation="none", vmin=0, vmax=1)
             _tile(ax, None)
             changed = now[i] != first[i]
             if mark and n:
                 for y, x in changed.nonzero().tolist():
-                    ax.add_patch(Rectangle((x - 0.5, y - 0.5), 1, 1, fill=False, ec=palette.COLOURS["cnn"], lw=1))
+                    ax.add_patch(
+                        Rectangle((x - 0.5, y - 0.5), 1, 1, fill=False, ec=palette.COLOURS["cnn"], lw=1)
+                    )
                 ax.set_xlabel(f"{100 * changed.float().mean():.0f} % changed", labelpad=2)
         if n and mark:
             words.append(f"{name}: {100 * (now != first).float().mean():.0f} % of the codes changed")
@@ -353,19 +251,19 @@ def code_maps(
 
 
 @picture
-def code_space(panels: Tensor, codes: Tensor, chosen: Tensor):
-    """Draw panels ``(M, dim)`` and codes ``(n, dim)`` in the plane where the panels spread most.
+def code_space(panels: Tensor, codebook: Tensor, chosen: Tensor):
+    """Draw panels ``(M, dim)`` and a head's codes ``(n, dim)`` in the plane where the panels spread most.
 
     Args:
         panels: gated vectors.
-        codes: of one head.
+        codebook: of one head.
         chosen: ``(M,)``, which code each panel chose.
     """
     centre = panels.mean(0)
     spread = torch.linalg.svd(panels - centre, full_matrices=False)
     plane = spread.Vh[:2].T
-    points, ends = (panels - centre) @ plane, (codes - centre) @ plane
-    used = torch.bincount(chosen, minlength=len(codes)) > 0
+    points, ends = (panels - centre) @ plane, (codebook - centre) @ plane
+    used = torch.bincount(chosen, minlength=len(codebook)) > 0
     figure, grid = axes(6, 4.2)
     ax = grid[0, 0]
     ax.plot(*points.T.tolist(), ".", color=palette.NEUTRAL, markersize=3, alpha=0.5, label="panels")
@@ -378,45 +276,8 @@ def code_space(panels: Tensor, codes: Tensor, chosen: Tensor):
     ax.set(xlabel="first principal direction", ylabel="second")
     ax.legend(loc="best")
     return figure, (
-        f"{len(panels)} panels as points in the plane of their two main directions, which holds {share:.0f} % of their"
-        f" variance, and {len(codes)} codes, {int(used.sum())} of them in use."
-    )
-
-
-@picture
-def usage(indices: Tensor, codebook_size: int):
-    """Draw how often each code was chosen, most used first; ``indices`` is one head's, of any shape."""
-    counts = torch.bincount(indices.flatten(), minlength=codebook_size).sort(descending=True).values
-    share = 100 * counts / counts.sum()
-    figure, grid = axes(6, 2.8)
-    ax = grid[0, 0]
-    ax.bar(range(1, codebook_size + 1), share.tolist(), color=palette.COLOURS["q-base"])
-    ax.set(xlabel="code, most used first", ylabel="share of positions (%)")
-    silent = int((counts == 0).sum())
-    number = perplexity(indices, codebook_size)
-    ax.text(0.98, 0.9, f"perplexity {number:.1f} of {codebook_size}", ha="right", transform=ax.transAxes)
-    ax.text(0.98, 0.78, f"{silent} codes not chosen", ha="right", transform=ax.transAxes)
-    return figure, (
-        f"Bars of code usage: the most used code has {share[0]:.1f} % of all positions, {silent} of {codebook_size} codes"
-        f" were not chosen; perplexity {number:.1f}."
-    )
-
-
-@picture
-def patches(found: Mapping[int, Tensor]):
-    """Draw for each code, a row, the patches ``(count, 9, 9)`` that are nearest to it."""
-    count = max(len(tiles) for tiles in found.values())
-    figure, grid = axes(0.62 * count + 1.2, 0.66 * len(found), len(found), count)
-    for line, (code, tiles) in zip(grid, found.items(), strict=True):
-        line[0].set_ylabel(f"code {code}", rotation=0, ha="right", va="center")
-        for i, ax in enumerate(line):
-            if i < len(tiles):
-                _tile(ax, tiles[i].unsqueeze(0))
-            else:
-                ax.set_axis_off()
-    return figure, (
-        f"For each of {len(found)} codes a row of 9 by 9 pixel patches of digits that are nearest to it; patches in a"
-        " row look alike."
+        f"{len(panels)} panels as points in the plane of their two main directions, which holds {share:.0f} % of"
+        f" their variance, and {len(codebook)} codes, {int(used.sum())} of them in use."
     )
 
 
@@ -437,6 +298,3 @@ def _tile(ax, image: Tensor | None, largest: float | None = None) -> None:
 def _frame(ax, colour: str, width: float) -> None:
     for spine in ax.spines.values():
         spine.set(visible=True, color=colour, linewidth=width)
-
-
-__all__ = [name for name, value in globals().items() if callable(value) and not name.startswith("_")]

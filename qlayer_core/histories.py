@@ -1,0 +1,130 @@
+"""What the chapters show of training: a live picture, recorded histories, how weights were selected, the settings."""
+
+import json
+from collections.abc import Mapping, Sequence
+
+from IPython.display import display
+
+from qlayer_core import experiments, palette, results, settings
+from qlayer_core.drawing import DASH, MUTED, Markup, attack_name, axes, decimal, note, picture, table
+
+TARGETS = ("cnn", "q-base", "q-large")  # the models of Tables 1 and 2, each also adversarially trained
+
+
+class LiveCurves:
+    """A picture of a training run that grows with it: pass `add` as ``report`` to `training.train`."""
+
+    def __init__(self, name: str):
+        self.name, self.rows = name, []
+        self.shown = display(note("Training", "<p>The first epoch is under way.</p>"), display_id=True)
+
+    def add(self, row: dict) -> None:
+        """Draw the history with one more row."""
+        self.rows.append(row)
+        self.shown.update(draw({self.name: self.rows}))
+
+
+@picture
+def draw(rows: Mapping[str, Sequence[dict]]):
+    """Draw recorded histories, one line of panels a model: validation accuracy and training losses.
+
+    Args:
+        rows: name of a model to the rows of its history, as `training.train` reports them.
+    """
+    figure, grid = axes(6.4, 2.5 * len(rows), len(rows), 2)
+    words = []
+    for (left, right), (name, history) in zip(grid, rows.items(), strict=True):
+        epochs = [row["epoch"] for row in history]
+        for path in history[0]["accuracy"]:
+            look = palette.style(name, path if len(history[0]["accuracy"]) > 1 else None)
+            for kind, shade in zip(history[0]["accuracy"][path], (1, 0.75, 0.5), strict=False):
+                values = [row["accuracy"][path][kind] for row in history]
+                left.plot(epochs, values, **look | {"marker": "" if len(epochs) > 8 else ".", "alpha": shade})
+                if path == next(iter(history[0]["accuracy"])):
+                    left.annotate(f" {kind}", (epochs[-1], values[-1]), fontsize=9, va="center")
+        best = max(history, key=lambda row: row["score"])
+        left.axvline(best["epoch"], color=MUTED, linewidth=1)
+        left.set(ylim=(0, 101), ylabel=f"{palette.label(name)}\nvalidation accuracy (%)")
+        left.margins(x=0.22)
+        for (loss, first), dash in zip(history[0]["losses"].items(), ("-", "--", ":", "-."), strict=False):
+            values = [row["losses"][loss] for row in history]
+            right.plot(epochs, values, color=palette.colour(name), linestyle=dash, label=_LOSSES[loss])
+            words.append(f"{name}: loss {loss} from {first:.2g} to {values[-1]:.2g}")
+        right.set(yscale="log", ylabel="training loss")
+        right.legend(fontsize=9)
+        score = ", ".join(
+            f"{kind} {value:.1f} %" for kind, value in next(iter(best["accuracy"].values())).items()
+        )
+        words.append(f"{name}: best at epoch {best['epoch']:g} with {score}")
+    for ax in grid[-1]:
+        ax.set_xlabel("epoch")
+    return figure, f"Validation accuracy and training losses by epoch. {'; '.join(words)}."
+
+
+_LOSSES = {"q": "$L_Q$", "e": "$L_E$", "codebook": "codebook", "commitment": "commitment"}
+
+
+def recorded(names: Sequence[str] = TARGETS, dataset: str = "mnist") -> dict[str, list[dict]]:
+    """Return the history of each of these models that is recorded."""
+    found = {}
+    for name in names:
+        if results.record_path(dataset, name).exists():
+            found[name] = results.read(dataset, name)["history"]
+    return found
+
+
+def selection(rows: Mapping[str, Sequence[dict]]) -> Markup:
+    """Return a table of the epochs that the clean and the mixed validation set pick, and what each gives."""
+    lines = []
+    for name, history in rows.items():
+        deployed = "q" if "q" in history[0]["accuracy"] else "e"
+        picks = {
+            "mixed": max(history, key=lambda row: row["score"]),
+            "clean": max(history, key=lambda row: row["accuracy"][deployed]["clean"]),
+        }
+        for kind, row in picks.items():
+            values = row["accuracy"][deployed].values()
+            lines.append(
+                [palette.label(name), kind, f"{row['epoch']:g}", *(f"{value:.2f}" for value in values)]
+            )
+    sets = next(iter(next(iter(rows.values()))[0]["accuracy"].values())) if rows else []
+    return table(
+        lines,
+        ["model", "selected on", "epoch", *sets],
+        "Accuracy (%) of the deployed answer on the validation sets, at the epoch that each way of selecting picks.",
+    )
+
+
+def settings_measured(dataset: str = "mnist") -> list[dict]:
+    """Return what each of `settings.CHANGES` reached on validation images, for Q-base and Q-large.
+
+    A row has name, change, score and accuracy: name of the attack to percent; the last two are None where the variant
+    is not recorded.
+    """
+    rows = []
+    for name in TARGETS[1:]:
+        for change in settings.CHANGES:
+            row = {"name": name, "change": change, "score": None, "accuracy": None}
+            path = settings.row_path(dataset, name, change)
+            if path.exists():
+                found = json.loads(path.read_text())
+                row["score"] = found["chosen"]["score"]
+                row["accuracy"] = found["chosen"]["accuracy"]["q"] | found["bim"]["q"]
+            rows.append(row)
+    return rows
+
+
+def setting_table(dataset: str = "mnist") -> Markup:
+    """Return the comparison of the settings that the paper leaves open, one change at a time."""
+    kinds = ["clean", *(f"{a} {eps}" for a in ("fgsm", "bim") for eps in experiments.EPSILONS[dataset])]
+    lines = []
+    for row in settings_measured(dataset):
+        numbers = [row["accuracy"][kind] for kind in kinds] if row["accuracy"] else [None] * len(kinds)
+        change = row["change"] if row["change"] != "chosen" else "<strong>as chosen</strong>"
+        lines.append([palette.label(row["name"]), change, *(decimal(v, 1) for v in (*numbers, row["score"]))])
+    return table(
+        lines,
+        ["model", "change", *(attack_name(kind) for kind in kinds), "score"],
+        f"Validation accuracy (%) of the Q-path after {settings.EPOCHS} epochs, attacked from an independent CNN; the"
+        f" score, by which weights are selected, is the mean of clean and FGSM. {DASH} is not measured yet.",
+    )

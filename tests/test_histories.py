@@ -1,0 +1,75 @@
+"""What is shown of training runs, under way, recorded or missing."""
+
+import json
+from types import SimpleNamespace
+
+import pytest
+
+from qlayer_core import experiments, histories, results, settings
+
+
+@pytest.fixture
+def records(tmp_path, monkeypatch):
+    """An empty folder of records; returns a function that writes one with a given history."""
+    monkeypatch.setattr(results, "RESULTS", tmp_path)
+
+    def write(name, history):
+        record = results.new_record("mnist", experiments.run(name), 0)
+        record["history"] = history
+        results.write(record)
+
+    return write
+
+
+def row(epoch, clean, attacked, score):
+    accuracy = {path: {"clean": clean, "fgsm 0.2": attacked} for path in ("q", "e")}
+    return {
+        "epoch": epoch,
+        "losses": {"q": 1.0, "e": 0.5},
+        "accuracy": accuracy,
+        "score": score,
+        "inactive": [1],
+    }
+
+
+def test_selection_compares_the_two_validation_sets():
+    html = histories.selection({"q-base": [row(1, 90.0, 60.0, 75.0), row(2, 95.0, 40.0, 67.5)]}).html
+    assert "<td>mixed</td><td>1</td><td>90.00</td><td>60.00</td>" in html
+    assert "<td>clean</td><td>2</td><td>95.00</td><td>40.00</td>" in html
+
+
+def test_histories_name_the_best_epoch(records):
+    records("q-base", [row(1, 90.0, 60.0, 75.0), row(2, 95.0, 40.0, 67.5)])
+    found = histories.recorded()
+    assert list(found) == ["q-base"]
+    assert "best at epoch 1 with clean 90.0 %, fgsm 0.2 60.0 %" in histories.draw(found).text
+
+
+def test_a_live_picture_grows_with_each_row(monkeypatch):
+    shown = SimpleNamespace(pictures=[])
+    shown.update = shown.pictures.append
+    monkeypatch.setattr(histories, "display", lambda markup, display_id: shown)
+    live = histories.LiveCurves("q-base")
+    live.add(row(1, 90.0, 60.0, 75.0))
+    live.add(row(2, 96.0, 70.0, 83.0))
+    assert ["best at epoch 1" in shown.pictures[0].text, "best at epoch 2" in shown.pictures[1].text] == [
+        True,
+        True,
+    ]
+
+
+def test_settings_that_are_not_measured_are_dashes(records):
+    accuracy = {"q": {"clean": 94.0, "fgsm 0.2": 70.0, "fgsm 0.3": 50.0}}
+    row = {"chosen": {"score": 71.3, "accuracy": accuracy}, "bim": {"q": {"bim 0.2": 60.0, "bim 0.3": 40.0}}}
+    path = settings.row_path("mnist", "q-base", "no gate")
+    path.parent.mkdir(parents=True)
+    path.write_text(json.dumps(row))
+    rows = histories.settings_measured()
+    assert [row["change"] for row in rows if row["score"]] == ["no gate"]
+    assert len(rows) == 2 * len(settings.CHANGES)
+    html = histories.setting_table().html
+    assert (
+        "<td>no gate</td><td>94.0</td><td>70.0</td><td>50.0</td><td>60.0</td><td>40.0</td><td>71.3</td>"
+        in html
+    )
+    assert "<td>no gate</td><td>-</td>" in html
