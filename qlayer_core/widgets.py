@@ -150,14 +150,14 @@ def quantizer_view(
         ]
         for head, level in enumerate(levels):
             flips = changed[step, head, image]
-            text = f"The codes that head {head + 1} chooses at the clean image's positions."
+            text = f"The codes that head {head + 1} chooses for the clean image."
             drawn = level[before.indices[head, image].numpy()]
             cells.append(
                 pictures.figure(
                     pictures.code_map(drawn, np.zeros_like(flips), text), f"head {head + 1}, clean"
                 )
             )
-            text = f"The same for the adversarial image: {flips.sum()} of {flips.size} positions changed."
+            text = f"Head {head + 1}, adversarial image: {flips.sum()} of {flips.size} codes changed."
             drawn = level[after[step].indices[head, image].numpy()]
             cells.append(
                 pictures.figure(pictures.code_map(drawn, flips, text), f"{100 * flips.mean():.0f} % changed")
@@ -261,8 +261,9 @@ def accuracy_explorer(
 
 def _explorer(controls: Sequence[w.Widget], page: Callable[..., str]) -> w.VBox:
     """Return the controls above a page for each combination of their positions; one without a choice isn't shown."""
+    look = w.HTML(pictures.STYLE, layout=w.Layout(height="0", margin="0"))
     # Shared by all pages: each would bring its own into the published file.
-    layout, style = w.Layout(width="100%", margin="0"), w.HTML().style
+    layout, style = w.Layout(width="100%", margin="0"), look.style
 
     def stack(left: Sequence[w.Widget], at: tuple[int, ...]) -> w.Widget:
         if not left:
@@ -274,7 +275,6 @@ def _explorer(controls: Sequence[w.Widget], page: Callable[..., str]) -> w.VBox:
         w.jslink((control, "index"), (switch, "selected_index"))
         return switch
 
-    look = w.HTML(pictures.STYLE, layout=w.Layout(height="0", margin="0"), style=style)
     return w.VBox([look, *(control for control in controls if len(control.options) > 1), stack(controls, ())])
 
 
