@@ -142,13 +142,15 @@ def cw_linf(
     def attack(x: Tensor, y: Tensor | None) -> Tensor:
         if eps == 0:
             return x.clone()
-        y = _logits(model, x).argmax(1) if y is None else y
-        search = _LineSearch(model, x, y, _box(x, eps), confidence)
-        rate = torch.full((len(x),), learning_rate, device=x.device)
-        for _ in range(iterations):
-            if not (active := (search.loss > 0).nonzero().squeeze(1)).numel():
-                break
-            rate[active] = search.round(active, rate[active], halvings, doublings)
+        # The line search compares losses that differ by less than bfloat16 can tell: it would give up at once.
+        with torch.autocast(x.device.type, enabled=False):
+            y = _logits(model, x).argmax(1) if y is None else y
+            search = _LineSearch(model, x, y, _box(x, eps), confidence)
+            rate = torch.full((len(x),), learning_rate, device=x.device)
+            for _ in range(iterations):
+                if not (active := (search.loss > 0).nonzero().squeeze(1)).numel():
+                    break
+                rate[active] = search.round(active, rate[active], halvings, doublings)
         fooled = (search.loss <= 0).view(-1, *[1] * (x.ndim - 1))
         return torch.where(fooled, search.decode(search.w), x).clamp_(0, 1)
 
