@@ -73,6 +73,14 @@ def recorded(names: Sequence[str] = TARGETS, dataset: str = "mnist") -> dict[str
     return found
 
 
+def inactive(history: Sequence[dict]) -> tuple[list[float], list[int]]:
+    """Return the epochs and how many codes of all heads were inactive in each, for `drawing.curves`."""
+    counted = [
+        row for row in history if "inactive" in row
+    ]  # with several validations an epoch, its last row has it
+    return [row["epoch"] for row in counted], [sum(row["inactive"]) for row in counted]
+
+
 def selection(rows: Mapping[str, Sequence[dict]]) -> Markup:
     """Return a table of the epochs that the clean and the mixed validation set pick, and what each gives."""
     lines = []

@@ -205,6 +205,21 @@ def cw_table(
     )
 
 
+def nearer_cw(dataset: str = "mnist", names: Sequence[str] = TARGETS[1:]) -> str:
+    """Return in words which of our two attacks each CW number of the paper is nearer to, where both are measured."""
+    words = []
+    for name in names:
+        for eps in experiments.EPSILONS[dataset]:
+            published = paper.TABLES["2a"].cell(name, f"cw {eps}").accuracy
+            where = {"setting": "white-box", "eps": eps, "attacked_path": "e", "path": "q"}
+            cells = [recorded(dataset, name, attack=attack, **where) for attack in ("cw", "cw-softmax")]
+            if all(cells):
+                logits, probabilities = (abs(cell["accuracy"] - published) for cell in cells)
+                nearer = "logits" if logits < probabilities else "probabilities"
+                words.append(f"{palette.label(name)} at {eps}: nearer to the attack on {nearer}.")
+    return " ".join(words) or "Not measured yet."
+
+
 def recorded(dataset: str, name: str, **fields) -> dict | None:
     """Return the recorded cell that has these fields, or None if it is not recorded."""
     if not results.record_path(dataset, name).exists():

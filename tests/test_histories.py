@@ -45,6 +45,11 @@ def test_histories_name_the_best_epoch(records):
     assert "best at epoch 1 with clean 90.0 %, fgsm 0.2 60.0 %" in histories.draw(found).text
 
 
+def test_inactive_codes_are_counted_once_an_epoch():
+    between = {name: value for name, value in row(0.5, 80.0, 50.0, 65.0).items() if name != "inactive"}
+    assert histories.inactive([between, row(1, 90.0, 60.0, 75.0) | {"inactive": [3, 4]}]) == ([1], [7])
+
+
 def test_a_live_picture_grows_with_each_row(monkeypatch):
     shown = SimpleNamespace(pictures=[])
     shown.update = shown.pictures.append

@@ -90,6 +90,7 @@ def test_a_white_box_attack_weaker_than_a_blind_one_is_listed(records):
 def test_both_carlini_wagner_attacks_stand_beside_the_paper(records):
     cell = dict(zip(paper.KEY, key("2a", "q-base", "cw 0.2"), strict=True))
     records("q-base", [((*cell.values(),), 75), ((*(cell | {"attack": "cw-softmax"}).values(),), 82)])
+    assert reports.nearer_cw() == "Q-base at 0.2: nearer to the attack on probabilities."
     html = reports.cw_table(names=("q-base",)).html
     assert "<td>90.46</td><td>75.00</td><td>82.00</td><td>85.77</td><td>-</td><td>-</td>" in html
 
