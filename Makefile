@@ -27,6 +27,11 @@ vendor/.installed: .venv/.installed $(WEB)/package-lock.json $(WEB)/website.py
 	$(BIN)/python $(WEB)/website.py scripts
 	touch $@
 
+# The attack lab's networks, packed for the page anew when the released weights change.
+vendor/lab/manifest.json: vendor/.installed $(addprefix qlayer_core/,export.py models.py layer.py) $(wildcard data/weights/*/*)
+	rm -rf vendor/lab
+	$(BIN)/python -m qlayer_core.export vendor/lab
+
 # Executed chapters are cached by their own code alone: forget them when what they import or read has changed.
 _build/.fresh: .venv/.installed $(wildcard qlayer_core/*.py) $(shell find data -type f)
 	rm -rf _build
@@ -34,7 +39,7 @@ _build/.fresh: .venv/.installed $(wildcard qlayer_core/*.py) $(shell find data -
 	touch $@
 
 # Pages are always made anew, since a second run would not repeat the first one's warnings.
-book: vendor/.installed _build/.fresh  ## execute every chapter and build the site: _build/html/index.html
+book: vendor/.installed vendor/lab/manifest.json _build/.fresh  ## execute every chapter and build the site: _build/html/index.html
 	rm -rf _build/html _build/.doctrees
 	$(BIN)/jupyter-book build . -W --keep-going
 	$(BIN)/python $(WEB)/website.py check
@@ -43,10 +48,10 @@ test: vendor/.installed  ## lint, unit tests, every notebook, the book, and the 
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(NBSTRIPOUT) --verify book/*.ipynb || { echo 'A chapter is not normalised: run make format.'; exit 1; }
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 tests --ignore tests/test_site.py
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 tests --ignore tests/test_site.py --ignore tests/test_lab.py
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --dist loadscope --nbval-lax --nbval-current-env book
 	$(MAKE) book
-	$(BIN)/python -m pytest -q tests/test_site.py
+	$(BIN)/python -m pytest -q tests/test_site.py tests/test_lab.py
 
 live: .venv/.installed  ## JupyterLab on the chapters
 	$(BIN)/jupyter lab --notebook-dir=. book/01-adversarial-examples.ipynb

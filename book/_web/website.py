@@ -5,6 +5,7 @@ python book/_web/website.py check       every page of _toc.yml was built, and no
 python book/_web/website.py timings     record how long each chapter took in the last build, and let the book say so
 """
 
+import gzip
 import json
 import math
 import re
@@ -32,6 +33,8 @@ SCRIPTS = [
     ("mathjax", "es5/tex-mml-chtml.js", "mathjax"),
     ("mathjax", "es5/input/tex/extensions/*.js", "mathjax/input/tex/extensions"),
     ("mathjax", "es5/output/chtml/fonts/woff-v2/*.woff", "mathjax/output/chtml/fonts/woff-v2"),
+    ("onnxruntime-web", "dist/ort.wasm.bundle.min.mjs", "onnxruntime"),
+    ("onnxruntime-web", "dist/ort-wasm-simd-threaded.wasm", "onnxruntime"),
 ]
 
 # The second cell of every chapter, hidden on the site.
@@ -70,7 +73,10 @@ def copy_scripts() -> None:
         target = vendor / folder
         target.mkdir(parents=True, exist_ok=True)
         for file in found:
-            shutil.copy(file, target)
+            if file.suffix == ".wasm":  # packed here, since few hosts pack it on its way
+                (target / f"{file.name}.bin").write_bytes(gzip.compress(file.read_bytes(), mtime=0))
+            else:
+                shutil.copy(file, target)
 
 
 def check_pages() -> None:

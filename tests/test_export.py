@@ -1,0 +1,166 @@
+"""Exported networks: the same answers, codes and gradients as PyTorch's, in packs that a page can unpack."""
+
+import gzip
+from functools import partial
+
+import numpy as np
+import onnxruntime
+import pytest
+import torch
+from conftest import small_q_net
+
+from qlayer_core import attacks, data, export, models, results
+from qlayer_core.paths import WEIGHTS
+
+EXPORTED = ("cnn", "q-base", "q-large")  # the adversarially trained ones have the same graphs
+IMAGES_FOR_GRADIENTS = 200
+
+
+class Exported:
+    """A network and its graphs, run by ONNX Runtime one image at a time, as the page does."""
+
+    def __init__(self, model, folder):
+        self.model = model
+        self.network = export.network(model)
+        (folder / export.SHARED_FILE).write_bytes(self.network.weights)
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = 1
+        self.sessions = {}
+        for name, graph in self.network.graphs.items():
+            (folder / f"{name}.onnx").write_bytes(graph.SerializeToString())
+            self.sessions[name] = onnxruntime.InferenceSession(folder / f"{name}.onnx", options)
+
+    def run(self, graph, images, label=None):
+        """Return the graph's outputs by name, each a list with one array an image."""
+        session = self.sessions[graph]
+        names = [output.name for output in session.get_outputs()]
+        fixed = {} if label is None else {"label": np.array([label])}
+        rows = [session.run(names, {"image": image[None].numpy(), **fixed}) for image in images]
+        return dict(zip(names, zip(*rows, strict=True), strict=True))
+
+
+@pytest.fixture(scope="module", params=EXPORTED)
+def released(request, tmp_path_factory):
+    if not (WEIGHTS / "mnist" / f"{request.param}.safetensors").exists():
+        pytest.skip(f"the weights of {request.param} on MNIST are not released")
+    model, _ = results.load("mnist", request.param)
+    return Exported(model, tmp_path_factory.mktemp(request.param))
+
+
+@pytest.fixture(scope="module")
+def untrained(tmp_path_factory):
+    torch.manual_seed(0)
+    return Exported(small_q_net().eval(), tmp_path_factory.mktemp("untrained"))
+
+
+@torch.no_grad()
+def test_same_logits_and_codes_on_1000_test_images(released, digits):
+    found = released.run("answers", digits.images)
+    if not isinstance(released.model, models.QNet):
+        np.testing.assert_allclose(np.concatenate(found["logits"]), released.model(digits.images), atol=1e-3)
+        return
+    for part in range(0, 1000, 250):
+        at = slice(part, part + 250)
+        expected = released.model(digits.images[at], path="both")
+        codes = np.concatenate(found["codes"][at], axis=1)
+        differing = codes != expected.layer.indices.numpy()
+        near_ties = close_calls(released.model.layer, expected.layer.projected, codes)
+        assert not (differing & ~near_ties).any(), (
+            f"{differing.sum()} codes differ, not all of them near-ties"
+        )
+        # A code on the other side of a tie changes the Q-path's answer, so such an image is left out.
+        same = ~differing.any(axis=(0, 2, 3))
+        assert same.mean() > 0.99
+        np.testing.assert_allclose(np.concatenate(found["q"][at])[same], expected.q[same], atol=1e-3)
+        np.testing.assert_allclose(np.concatenate(found["e"][at]), expected.e, atol=1e-3)
+
+
+def close_calls(layer, projected, codes):
+    """Return where the chosen code is as near as the nearest one, but for rounding."""
+    panels = projected.permute(0, 2, 3, 1).reshape(-1, layer.heads, layer.dim).transpose(0, 1)
+    distances = torch.cdist(panels.double(), layer.codebook.double())  # (heads, N * H * W, codes)
+    chosen = distances.gather(2, torch.from_numpy(codes).long().flatten(1).unsqueeze(2)).squeeze(2)
+    return (chosen - distances.amin(2) < 1e-5).view(codes.shape).numpy()
+
+
+def test_same_gradient_signs_on_more_than_999_of_1000_pixels(released, digits):
+    images = digits.images[:IMAGES_FOR_GRADIENTS]
+    for graph in released.network.graphs:
+        if graph == "answers":
+            continue
+        path = graph.removeprefix("gradient-")
+        model = released.model if path == "logits" else partial(released.model, path=path)
+        found = np.concatenate(released.run(graph, images, label=-1)["gradient"])
+        expected, _ = attacks._gradient(model, images, None, attacks.cross_entropy)
+        agreement = (np.sign(found) == expected.sign().numpy()).mean()
+        assert agreement > 0.999, f"{graph}: {agreement:.5f}"
+
+
+def test_gate_is_the_softmax_that_the_layer_multiplies_by(untrained, digits):
+    image = digits.images[:1]
+    gate = untrained.run("answers", image)["gate"][0]
+    with torch.no_grad():
+        z = untrained.model.encoder(image)
+        projected = untrained.model.layer.project(z)
+    np.testing.assert_allclose(gate * z.repeat(1, 2, 1, 1).numpy(), projected, atol=1e-6)
+    np.testing.assert_allclose(gate.reshape(2, 8, 8, 8).sum(1), 1, rtol=1e-5)  # each head's softmax
+
+
+def test_label_minus_one_is_the_networks_own_answer(untrained, digits):
+    image = digits.images[:1]
+    by_label = [untrained.run("gradient-e", image, label)["gradient"][0] for label in range(10)]
+    own = untrained.run("gradient-e", image, -1)
+    np.testing.assert_array_equal(own["gradient"][0], by_label[own["logits"][0].argmax()])
+    assert not np.array_equal(by_label[0], by_label[1])
+
+
+def test_pack_unpacks_to_the_weights_and_the_graphs(untrained):
+    content, layout = export.pack(untrained.network)
+    content = gzip.decompress(content)
+    numbers = layout["half"] // 2
+    half = bytes(byte for i in range(numbers) for byte in (content[numbers + i], content[i]))
+    start = layout["half"] + layout["single"]
+    assert half + content[layout["half"] : start] == untrained.network.weights
+    for name, length in layout["graphs"].items():
+        assert content[start : start + length] == untrained.network.graphs[name].SerializeToString()
+        start += length
+    assert start == len(content)
+
+
+def test_numbers_are_halved_only_where_that_changes_none(untrained):
+    rounded = small_q_net().eval()
+    rounded.load_state_dict({name: t.half().float() for name, t in untrained.model.state_dict().items()})
+    before, after = untrained.network, export.network(rounded)
+    assert len(before.half) == 0
+    assert 2 * len(after.half) + len(after.single) == len(before.single)
+
+
+def test_weights_are_stored_once_for_all_graphs(released):
+    parameters = sum(p.numel() for p in released.model.parameters() if p.numel() >= export.SHARED)
+    stored = len(released.network.half) / 2 + len(released.network.single) / 4
+    assert stored < 1.05 * parameters
+
+
+def test_graphs_say_nothing_about_the_machine_that_made_them(untrained):
+    for graph in untrained.network.graphs.values():
+        assert b".py" not in graph.SerializeToString()
+
+
+def test_training_mode_is_refused():
+    with pytest.raises(ValueError, match="eval"):
+        export.network(small_q_net())
+
+
+def test_tray_has_two_test_images_of_each_class():
+    images, labels = export.tray("mnist")
+    assert labels.tolist() == [c for c in range(10) for _ in range(2)]
+    test = data.load("mnist", "test")
+    assert all((test.images == image).flatten(1).all(1).any() for image in images)
+
+
+def test_networks_without_weights_are_left_out_and_said_so(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(export, "WEIGHTS", tmp_path)
+    manifest = export.export(tmp_path / "lab")
+    assert [found["networks"] for found in manifest["datasets"].values()] == [[], []]
+    assert "q-large on mnist is left out" in capsys.readouterr().out
+    assert (tmp_path / "lab" / "manifest.json").stat().st_size < 100_000
