@@ -27,7 +27,7 @@ STYLE = """<style>
 font-size:.82rem}
 .ql th,.ql td{padding:.06rem .35rem;border:0;background:none;color:inherit;text-align:left;vertical-align:middle;
 font-weight:400;white-space:normal;overflow-wrap:normal}
-.ql .ql-values th{padding-left:3rem}
+.ql .ql-values th:first-child{padding-left:3rem}
 .ql .ql-values td{white-space:nowrap}
 .ql tr{background:none!important;border:0}
 .ql thead th{font-weight:600}
@@ -191,7 +191,7 @@ def bars(answers: Sequence[Answer], class_names: Sequence[str], position: int, t
         f'<th scope="colgroup" colspan="{len(columns)}" style="--c:{columns[0].colour}">{name}</th>'
         for name, columns in names.items()
     )
-    notes = [" (true)" if row == true else "" for row in range(len(class_names))]
+    notes = [", true" if row == true else "" for row in range(len(class_names))]
     body = [
         f'<th scope="row">{escape(name)}{note}</th>' for name, note in zip(class_names, notes, strict=True)
     ]

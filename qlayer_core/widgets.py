@@ -220,7 +220,7 @@ def codebook_explorer(network: QNet, images: Tensor, *, name: str = "", patches:
         )
 
     heads = _choice("head", [str(head + 1) for head in range(network.layer.heads)])
-    return _explorer([heads, _slider("code, by use", [str(rank + 1) for rank in range(size)])], page)
+    return _explorer([heads, _slider("use rank", [str(rank + 1) for rank in range(size)])], page)
 
 
 def accuracy_explorer(

@@ -252,7 +252,7 @@ def test_codebook_explorer_shows_the_patches_that_choose_a_code_most_strongly(di
     browser = Browser(widgets.codebook_explorer(q_net, images, patches=3))
     layer, projected = q_net.layer, q_net.layer.project(q_net.encoder(images))
     for head, rank in ((0, 0), (1, 1)):
-        page = browser.at(head=head, **{"code,_by_use": rank})
+        page = browser.at(head=head, use_rank=rank)
         panels = projected[:, 8 * head : 8 * head + 8].permute(0, 2, 3, 1)  # (N, 8, 8, dim)
         distances = (panels.unsqueeze(-2) - layer.codebook[head]).square().sum(-1)  # (N, 8, 8, codes)
         uses = torch.bincount(distances.argmin(-1).flatten(), minlength=16)
@@ -274,7 +274,7 @@ def test_codebook_explorer_counts_use_and_says_which_codes_have_none(digits, q_n
     counts = q_net(images, path="both").layer.indices[0].flatten().bincount(minlength=16)
     shares = counts[counts > 0] / counts.sum()
     browser = Browser(widgets.codebook_explorer(q_net, images))
-    page = browser.at(head=0, **{"code,_by_use": 15})
+    page = browser.at(head=0, use_rank=15)
     assert "no position of these images chooses it" in page.text and not page.images
     assert f"{(counts == 0).sum()} are inactive" in page.text
     assert f"perplexity {(-(shares * shares.log()).sum()).exp():.1f}" in page.text
