@@ -96,12 +96,16 @@ def test_float32_chooses_a_nearest_code_up_to_rounding(heads):
     np.testing.assert_allclose(chosen, distances.min(-1), atol=1e-5)
 
 
-def test_codes_are_chosen_in_full_precision_under_autocast():
-    layer, z = QLayer(64, 64, 4).eval(), torch.rand(4, 64, 3, 3)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_codes_are_chosen_in_full_precision_under_autocast(dtype):
+    layer, z = QLayer(64, 64, 4).eval(), torch.rand(4, 64, 6, 6).to(dtype)
     with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
         out = layer(z)
-    assert out.projected.dtype == out.quantized.dtype == torch.float32
-    assert torch.equal(out.indices, layer.nearest(out.projected))
+    for h in range(4):
+        panels = out.projected[:, 64 * h : 64 * (h + 1)].double().permute(0, 2, 3, 1).reshape(-1, 64)
+        distances = torch.cdist(panels, layer.codebook[h].detach().double()).square()
+        chosen = distances.gather(1, out.indices[h].reshape(-1, 1)).squeeze(1)
+        torch.testing.assert_close(chosen, distances.amin(1), rtol=0, atol=1e-5)
 
 
 def test_of_two_equally_near_codes_the_first_is_chosen():
@@ -160,7 +164,7 @@ def test_losses_are_equation_8_and_their_gradients(heads):
     assert codebook_loss.item() == pytest.approx(expected)
     assert commitment_loss.item() == pytest.approx(expected)
 
-    (by_code,) = torch.autograd.grad(codebook_loss, layer.codebook)
+    (by_code,) = torch.autograd.grad(codebook_loss, layer.codebook, retain_graph=True)
     for h in range(heads):
         for code in range(CODES):
             moved = 2 / m * difference[h][nearest[h] == code].sum(0)

@@ -71,6 +71,27 @@ def test_dropout_has_the_right_rate_scale_and_expectation(p):
         assert both == pytest.approx((1 - p) ** 2, abs=0.004)
 
 
+LAYOUTS = {
+    "channels last": torch.full((20, 33, 7, 5), 3.0).to(memory_format=torch.channels_last),
+    "every other column": torch.full((99, 401), 3.0)[:, ::2],
+    "repeated rows": torch.full((1, 200), 3.0).expand(100, 200),
+    "bfloat16": torch.full((99, 201), 3.0, dtype=torch.bfloat16),
+    "float64": torch.full((99, 201), 3.0, dtype=torch.float64),
+}
+
+
+@pytest.mark.parametrize("x", LAYOUTS.values(), ids=LAYOUTS)
+def test_dropout_takes_any_layout_and_number_format(x):
+    torch.manual_seed(0)
+    before = x.clone()
+    out = Dropout(0.25)(x)
+    kept = out != 0
+    assert out.shape == x.shape and out.dtype == x.dtype and torch.equal(x, before)
+    assert torch.equal(out[kept], torch.full_like(out[kept], 4.0))
+    assert kept.double().mean().item() == pytest.approx(0.75, abs=0.015)
+    assert len(kept.flatten(1).unique(dim=0)) == len(x)  # each row falls out in its own way
+
+
 def test_dropout_differs_from_call_to_call_and_is_repeated_by_the_seed():
     dropout, x = Dropout(0.5), torch.ones(4, 3, 5)
     torch.manual_seed(1)
