@@ -94,27 +94,31 @@ def run_time(seconds: float) -> str:
 
 
 def record_timings() -> None:
-    """Record the seconds that each chapter took in the last build, and state them where it says "about".
-
-    In a chapter that is the text below its title, in the introduction the line that names the chapter.
-    """
-    import nbformat
+    """Record the seconds that each chapter took when the build last executed it."""
     from jupyter_cache import get_cache
 
     records = get_cache(str(ROOT / "_build" / ".jupyter_cache")).list_cache_records()
     newest = {Path(r.uri).stem: r for r in sorted(records, key=lambda r: r.created)}
-    seconds, lines = {}, INTRO.read_text().splitlines(keepends=True)
-    for path in sorted((ROOT / "book").glob("*.ipynb")):
-        seconds[path.stem] = round(newest[path.stem].data["execution_seconds"], 1)
-        stated = run_time(seconds[path.stem])
-        notebook = nbformat.read(path, as_version=4)
-        for cell in notebook.cells[:3]:
-            cell.source = STATED.sub(stated, cell.source)
-        nbformat.write(notebook, path)
-        lines = [STATED.sub(stated, line) if path.stem in line else line for line in lines]
-    INTRO.write_text("".join(lines))
+    chapters = sorted(path.stem for path in (ROOT / "book").glob("*.ipynb"))
+    seconds = {name: round(newest[name].data["execution_seconds"], 1) for name in chapters}
     TIMINGS.write_text(json.dumps(seconds, indent=2) + "\n")
     print(TIMINGS.read_text())
+    state_run_times(seconds)
+
+
+def state_run_times(seconds: dict[str, float]) -> None:
+    """Put recorded run times where the book says "about": below a chapter's title, and in the introduction's line."""
+    import nbformat
+
+    lines = INTRO.read_text().splitlines(keepends=True)
+    for name, taken in seconds.items():
+        path = ROOT / "book" / f"{name}.ipynb"
+        notebook = nbformat.read(path, as_version=4)
+        for cell in notebook.cells[:3]:
+            cell.source = STATED.sub(run_time(taken), cell.source)
+        nbformat.write(notebook, path)
+        lines = [STATED.sub(run_time(taken), line) if name in line else line for line in lines]
+    INTRO.write_text("".join(lines))
 
 
 def launch_cell() -> str:
