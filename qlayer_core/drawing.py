@@ -18,9 +18,12 @@ from IPython.display import display
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-from qlayer_core import palette, results
+from qlayer_core import results
 
 DASH = "-"  # in a table: not recorded
+# Of what is no model: each has a contrast of at least 3:1 to a white and to a dark page.
+SERIES = ("#7b61b5", "#a0711c", "#767676", "#3f8a8a")
+WRONG = "#d1495b"
 TEXT, MUTED, GRID = "#1a2027", "#4c5763", "#d4dae0"
 # What each of them becomes: the book's variable, else JupyterLab's, else the colour itself.
 VARIABLES = {
@@ -99,7 +102,8 @@ def _svg(figure: Figure, alternative: str) -> str:
     svg = re.sub(r"font: ([\d.]+px) [^;\"]*", r"font-size: \1", svg)
     for colour, variable in VARIABLES.items():
         svg = svg.replace(colour, variable)
-    look = f"width: 100%; max-width: {figure.get_figwidth() * 96:.0f}px; height: auto; image-rendering: pixelated"
+    width = f"{figure.get_figwidth() * 96:.0f}px"
+    look = f"width: 100%; max-width: {width}; height: auto; display: block; image-rendering: pixelated"
     svg = re.sub(
         r'<svg ([^>]*?)width="[^"]*" height="[^"]*"',
         r"<svg \1",
@@ -108,7 +112,7 @@ def _svg(figure: Figure, alternative: str) -> str:
     )
     name = html.escape(alternative, quote=True)
     svg = svg.replace("<svg ", f'<svg role="img" aria-label="{name}" style="{look}" ', 1)
-    return f'<figure class="drawing">{svg}</figure>'
+    return f'<figure class="drawing" style="margin: 0">{svg}</figure>'
 
 
 @picture
@@ -131,7 +135,7 @@ def curves(
     """
     figure, grid = axes(6, 3.4)
     ax = grid[0, 0]
-    fallback = zip(("-", "--", ":", "-."), "osD^", (*palette.COLOURS.values(), palette.NEUTRAL), strict=False)
+    fallback = zip(("-", "--", ":", "-."), "osD^", SERIES, strict=True)
     words = []
     for (name, (xs, ys)), (dash, marker, colour) in zip(lines.items(), fallback, strict=False):
         look = {"linestyle": dash, "marker": marker, "color": colour} | dict((styles or {}).get(name, {}))
@@ -153,19 +157,22 @@ def matrix(
     x: str = "",
     y: str = "",
     text: str = "{:.1f}",
+    flat: bool = False,
 ):
-    """Draw a small table of non-negative numbers, shaded by size, with ``text`` formatting each."""
+    """Draw a small table of non-negative numbers, with ``text`` formatting each.
+
+    Shades grow with the numbers, or with ``flat`` show only which of them are not zero.
+    """
     table = np.asarray(values, dtype=float)
     figure, grid = axes(1.15 * len(columns) + 1.9, 0.55 * len(rows) + 1)
     ax = grid[0, 0]
     highest = max(table.max(), 1e-12)
     for (i, j), value in np.ndenumerate(table):
-        share = value / highest
-        ax.add_patch(
-            Rectangle((j - 0.5, i - 0.5), 1, 1, color=palette.COLOURS["q-base"], alpha=0.4 * share, lw=0)
-        )
+        share = float(value > 0) if flat else value / highest
+        ax.add_patch(Rectangle((j - 0.5, i - 0.5), 1, 1, color=SERIES[0], alpha=0.4 * share, lw=0))
         ax.text(j, i, text.format(value), ha="center", va="center")
-    ax.set(xlim=(-0.5, len(columns) - 0.5), ylim=(len(rows) - 0.5, -0.5), xlabel=x, ylabel=y)
+    ax.set(xlim=(-0.5, len(columns) - 0.5), ylim=(len(rows) - 0.5, -0.5), ylabel=y)
+    ax.set_xlabel(x, labelpad=8)
     ax.set_xticks(range(len(columns)), columns)
     ax.set_yticks(range(len(rows)), rows)
     ax.xaxis.tick_top()
@@ -181,15 +188,21 @@ def matrix(
     return figure, f"Table. {'; '.join(words)}."
 
 
-def table(rows: list[list[str]], columns: list[str], caption: str) -> Markup:
+def paragraph(text: str) -> Markup:
+    """Return plain text as a paragraph of the page, which breaks lines where printed output would not."""
+    return Markup(f"<p>{html.escape(text)}</p>", text)
+
+
+def table(rows: Sequence[Sequence[str]], columns: Sequence[str], caption: str) -> Markup:
     """Return a table whose first column names its rows; cells are HTML, so that they may hold emphasis."""
     top = "".join(f'<th scope="col">{name}</th>' for name in columns)
     body = "".join(
         f'<tr><th scope="row">{name}</th>{"".join(f"<td>{cell}</td>" for cell in cells)}</tr>'
         for name, *cells in rows
     )
-    parts = f"<caption>{caption}</caption><thead><tr>{top}</tr></thead><tbody>{body}</tbody>"
-    return Markup(f'<table class="table">{parts}</table>', caption)
+    above = f'<caption style="white-space: normal">{caption}</caption><thead><tr>{top}</tr></thead>'
+    style = "white-space: nowrap"
+    return Markup(f'<table class="table" style="{style}">{above}<tbody>{body}</tbody></table>', caption)
 
 
 def note(title: str, text: str, kind: str = "note") -> Markup:

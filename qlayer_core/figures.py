@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from qlayer_core import attacks, codes, palette
-from qlayer_core.drawing import GRID, TEXT, axes, picture
+from qlayer_core.drawing import GRID, SERIES, TEXT, WRONG, axes, picture
 from qlayer_core.layer import QLayer
 from qlayer_core.models import QNet
 
@@ -62,7 +62,7 @@ def gallery(model: attacks.Model, images: Tensor, attacked: Mapping[str, Tensor]
     rows = [("clean", images, False)]
     for name, made in attacked.items():
         rows += [(f"change\nby {name}", made - images, True), (name, made, False)]
-    figure, grid = axes(1.05 * len(images) + 0.9, 1.17 * len(rows) + 0.1, len(rows), len(images))
+    figure, grid = axes(0.82 * len(images) + 0.85, 0.94 * len(rows) + 0.1, len(rows), len(images))
     largest = max((made - images).abs().max().item() for made in attacked.values())
     words = []
     for line, (name, shown, change) in zip(grid, rows, strict=True):
@@ -74,9 +74,9 @@ def gallery(model: attacks.Model, images: Tensor, attacked: Mapping[str, Tensor]
             for ax, answer, p, label in zip(line, chosen, probability, labels, strict=True):
                 wrong = answer != label
                 ax.set_xlabel(
-                    f"{answer}  {100 * p:.0f} %", fontweight="bold" if wrong else "normal", labelpad=2
+                    f"{answer} ({100 * p:.0f} %)", fontweight="bold" if wrong else "normal", labelpad=2
                 )
-                _frame(ax, palette.COLOURS["cnn"] if wrong else GRID, 2.5 if wrong else 1)
+                _frame(ax, WRONG if wrong else GRID, 2.5 if wrong else 1)
             words.append(f"{name}: read as {', '.join(str(int(answer)) for answer in chosen)}")
     return figure, (
         f"Digits {', '.join(str(int(label)) for label in labels)}, what each attack changed, and the attacked"
@@ -106,13 +106,15 @@ def gradient(model: attacks.Model, image: Tensor, label: int):
 def margins(values: Mapping[str, Tensor]):
     """Draw the distribution of margins ``(N,)``, the label's logit minus the best other, one row a name."""
     everything = torch.cat(list(values.values()))
-    edges = torch.linspace(everything.min().item(), everything.max().item(), 41).tolist()
+    width = (everything.max() - everything.min()).item() / 40 or 1
+    first, last = (int(end.item() // width) for end in (everything.min(), everything.max()))
+    edges = [width * i for i in range(first, last + 2)]  # one of them is zero
     figure, grid = axes(6, 0.95 * len(values) + 0.5, len(values), 1, sharex=True)
     words = []
     for ax, (name, margin) in zip(grid[:, 0], values.items(), strict=True):
         for part, shade in (
-            (margin[margin > 0], palette.COLOURS["q-base"]),
-            (margin[margin <= 0], palette.COLOURS["cnn"]),
+            (margin[margin > 0], palette.NEUTRAL),
+            (margin[margin <= 0], WRONG),
         ):
             ax.hist(part.tolist(), bins=edges, color=shade)
         ax.axvline(0, color=TEXT, linewidth=1)
@@ -191,13 +193,14 @@ def drift(
 def features(image: Tensor, z: Tensor, projected: Tensor, channels: int = 5):
     """Draw an image ``(1, 1, 28, 28)`` and its strongest channels before and behind the gate, ``(1, C, 12, 12)``."""
     strongest = z[0].flatten(1).norm(dim=1).topk(channels).indices
-    figure, grid = axes(1.05 * (channels + 1) + 0.9, 2.7, 2, channels + 1)
+    figure, grid = axes(0.85 * (channels + 1) + 0.8, 2.2, 2, channels + 1)
     for line, name, maps in zip(grid, ("before\nthe gate", "behind\nthe gate"), (z, projected), strict=True):
         line[0].set_ylabel(name, rotation=0, ha="right", va="center")
-        _tile(line[0], image[0])
         for ax, channel in zip(line[1:], strongest.tolist(), strict=True):
             ax.imshow(maps[0, channel].detach().numpy(), cmap="viridis", interpolation="none", vmin=0)
             _tile(ax, None)
+    _tile(grid[0, 0], image[0])
+    _tile(grid[1, 0], torch.zeros_like(image[0]), 1)
     for ax, channel in zip(grid[0, 1:], strongest.tolist(), strict=True):
         ax.set_title(f"ch. {channel}", pad=3)
     return figure, (
@@ -225,7 +228,7 @@ def code_maps(
     place = codes.along_main_direction(layer, list(indices.values()))[head]
     names = list(rows)
     count = len(rows[names[0]])
-    figure, grid = axes(1.15 * count + 1, 2.4 * len(names), 2 * len(names), count)
+    figure, grid = axes(0.9 * count + 0.8, 1.95 * len(names), 2 * len(names), count)
     words = []
     for n, name in enumerate(names):
         first, now = indices[names[0]][head], indices[name][head]
@@ -239,9 +242,7 @@ def code_maps(
             changed = now[i] != first[i]
             if mark and n:
                 for y, x in changed.nonzero().tolist():
-                    ax.add_patch(
-                        Rectangle((x - 0.5, y - 0.5), 1, 1, fill=False, ec=palette.COLOURS["cnn"], lw=1)
-                    )
+                    ax.add_patch(Rectangle((x - 0.5, y - 0.5), 1, 1, fill=False, ec=WRONG, lw=1))
                 ax.set_xlabel(f"{100 * changed.float().mean():.0f} % changed", labelpad=2)
         if n and mark:
             words.append(f"{name}: {100 * (now != first).float().mean():.0f} % of the codes changed")
@@ -268,8 +269,8 @@ def code_space(panels: Tensor, codebook: Tensor, chosen: Tensor):
     ax = grid[0, 0]
     ax.plot(*points.T.tolist(), ".", color=palette.NEUTRAL, markersize=3, alpha=0.5, label="panels")
     for mask, marker, shade, name in (
-        (used, "D", palette.COLOURS["q-base"], "codes in use"),
-        (~used, "x", palette.COLOURS["cnn"], "codes not in use"),
+        (used, "D", SERIES[0], "codes in use"),
+        (~used, "x", WRONG, "codes not in use"),
     ):
         ax.plot(*ends[mask].T.tolist(), marker, color=shade, markersize=7, linestyle="none", label=name)
     share = 100 * spread.S[:2].square().sum() / spread.S.square().sum()

@@ -4,6 +4,7 @@ import json
 from collections.abc import Mapping, Sequence
 
 from IPython.display import display
+from matplotlib.ticker import LogLocator, NullLocator
 
 from qlayer_core import experiments, palette, results, settings
 from qlayer_core.drawing import DASH, MUTED, Markup, attack_name, axes, decimal, note, picture, table
@@ -26,42 +27,55 @@ class LiveCurves:
 
 @picture
 def draw(rows: Mapping[str, Sequence[dict]]):
-    """Draw recorded histories, one line of panels a model: validation accuracy and training losses.
+    """Draw histories, one line of panels a model: validation accuracy and training losses.
 
     Args:
         rows: name of a model to the rows of its history, as `training.train` reports them.
     """
-    figure, grid = axes(6.4, 2.5 * len(rows), len(rows), 2)
+    figure, grid = axes(6.6, 2.5 * len(rows), len(rows), 2)
     words = []
     for (left, right), (name, history) in zip(grid, rows.items(), strict=True):
         epochs = [row["epoch"] for row in history]
-        for path in history[0]["accuracy"]:
-            look = palette.style(name, path if len(history[0]["accuracy"]) > 1 else None)
+        paths = list(history[0]["accuracy"])
+        for path in paths:
+            look = palette.style(name, path if len(paths) > 1 else None) | {"marker": ""}
             for kind, shade in zip(history[0]["accuracy"][path], (1, 0.75, 0.5), strict=False):
                 values = [row["accuracy"][path][kind] for row in history]
-                left.plot(epochs, values, **look | {"marker": "" if len(epochs) > 8 else ".", "alpha": shade})
-                if path == next(iter(history[0]["accuracy"])):
-                    left.annotate(f" {kind}", (epochs[-1], values[-1]), fontsize=9, va="center")
+                left.plot(epochs, values, **look | {"alpha": shade})
+                if path == paths[0]:
+                    _name(left, attack_name(kind), epochs[-1], values[-1])
         best = max(history, key=lambda row: row["score"])
         left.axvline(best["epoch"], color=MUTED, linewidth=1)
         left.set(ylim=(0, 101), ylabel=f"{palette.label(name)}\nvalidation accuracy (%)")
-        left.margins(x=0.22)
-        for (loss, first), dash in zip(history[0]["losses"].items(), ("-", "--", ":", "-."), strict=False):
-            values = [row["losses"][loss] for row in history]
-            right.plot(epochs, values, color=palette.colour(name), linestyle=dash, label=_LOSSES[loss])
-            words.append(f"{name}: loss {loss} from {first:.2g} to {values[-1]:.2g}")
+        for (loss, text), dash in zip(LOSSES.items(), ("-", "--", ":"), strict=True):
+            if loss in history[0]["losses"]:
+                values = [row["losses"][loss] for row in history]
+                right.plot(epochs, values, color=palette.colour(name), linestyle=dash)
+                _name(right, text, epochs[-1], values[-1])
+                words.append(f"{name}: loss {loss} from {values[0]:.2g} to {values[-1]:.2g}")
         right.set(yscale="log", ylabel="training loss")
-        right.legend(fontsize=9)
-        score = ", ".join(
-            f"{kind} {value:.1f} %" for kind, value in next(iter(best["accuracy"].values())).items()
-        )
+        right.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        right.yaxis.set_major_formatter("{x:g}")
+        right.yaxis.set_minor_locator(NullLocator())
+        for ax in (left, right):  # room for the curves' names
+            ax.set_xlim(0, 1.4 * epochs[-1])
+            ax.set_xticks(range(0, int(epochs[-1]) + 1, max(1, int(epochs[-1]) // 3)))
+        score = ", ".join(f"{kind} {value:.1f} %" for kind, value in best["accuracy"][paths[0]].items())
         words.append(f"{name}: best at epoch {best['epoch']:g} with {score}")
     for ax in grid[-1]:
         ax.set_xlabel("epoch")
     return figure, f"Validation accuracy and training losses by epoch. {'; '.join(words)}."
 
 
-_LOSSES = {"q": "$L_Q$", "e": "$L_E$", "codebook": "codebook", "commitment": "commitment"}
+LOSSES = {
+    "q": "$L_Q$",
+    "e": "$L_E$",
+    "codebook": "to codes",
+}  # the commitment loss has the codebook loss's value
+
+
+def _name(ax, text: str, x: float, y: float) -> None:
+    ax.annotate(f" {text}", (x, y), fontsize=9, va="center")
 
 
 def recorded(names: Sequence[str] = TARGETS, dataset: str = "mnist") -> dict[str, list[dict]]:
@@ -98,7 +112,7 @@ def selection(rows: Mapping[str, Sequence[dict]]) -> Markup:
     sets = next(iter(next(iter(rows.values()))[0]["accuracy"].values())) if rows else []
     return table(
         lines,
-        ["model", "selected on", "epoch", *sets],
+        ["model", "selected on", "epoch", *map(attack_name, sets)],
         "Accuracy (%) of the deployed answer on the validation sets, at the epoch that each way of selecting picks.",
     )
 

@@ -7,7 +7,6 @@ import math
 from collections.abc import Sequence
 
 import numpy as np
-import pandas as pd
 
 from qlayer_core import experiments, palette, paper, results
 from qlayer_core.drawing import DASH, Markup, attack_name, axes, decimal, picture, table
@@ -20,23 +19,25 @@ def comparison(number: str, seed: int = 0) -> Markup:
     columns = list(frame.column.unique())
     lines = []
     for row in frame.row.unique():
-        line = [_row_name(row)]
+        line = [_lines(_row_name(row), "95 % interval", "paper", "difference")]
         for column in columns:
             cell = frame[(frame.row == row) & (frame.column == column)].iloc[0]
             if np.isnan(cell.ours):
-                line.append(f"{DASH}<br><small>paper {cell.paper:.2f}</small>")
+                line.append(_lines(DASH, DASH, f"{cell.paper:.2f}", DASH))
             else:
-                line.append(
-                    f"<strong>{cell.ours:.2f}</strong><br><small>{cell.low:.1f} to {cell.high:.1f}<br>"
-                    f"paper {cell.paper:.2f}<br>{cell.difference:+.2f}</small>"
-                )
+                interval, difference = f"{cell.low:.1f}-{cell.high:.1f}", f"{cell.difference:+.2f}"
+                line.append(_lines(f"{cell.ours:.2f}", interval, f"{cell.paper:.2f}", difference))
         lines.append(line)
     return table(
         lines,
         ["", *(attack_name(column) for column in columns)],
-        f"Table {number}: {paper.TABLES[number].caption.lower()}, in percent. Bold: ours, with its 95 % Wilson"
-        f" interval; then the paper's value and our difference. {DASH} is not measured yet.",
+        f"Table {number}: {paper.TABLES[number].caption.lower()}, in percent. Bold: ours. {DASH}: not measured yet.",
     )
+
+
+def _lines(first: str, *others: str) -> str:
+    """Return the lines of a table cell, the first of them bold and the others small."""
+    return f"<strong>{first}</strong><br><small>{'<br>'.join(others)}</small>"
 
 
 @picture
@@ -45,7 +46,7 @@ def comparison_picture(number: str, seed: int = 0):
     frame = results.table(number, seed)
     rows, columns = list(frame.row.unique()), list(frame.column.unique())
     groups = [group for adv in (False, True) if (group := [r for r in rows if r.endswith("-adv") is adv])]
-    figure, grid = axes(6.4, 3 * len(groups), len(groups), 1, sharex=True)
+    figure, grid = axes(6.4, 3.1 * len(groups), len(groups), 1, sharex=True)
     for ax, group in zip(grid[:, 0], groups, strict=True):
         for offset, row in zip(np.linspace(-0.22, 0.22, len(group)), group, strict=True):
             part = frame[frame.row == row].set_index("column").loc[columns]
@@ -62,7 +63,7 @@ def comparison_picture(number: str, seed: int = 0):
             )
             ax.vlines(at, part.low, part.high, color=look["color"], lw=3)
         ax.set(ylim=(0, 102), ylabel="accuracy (%)")
-        ax.legend(fontsize=9, loc="lower left")
+        ax.legend(fontsize=10, ncols=len(group), loc="lower left", bbox_to_anchor=(0, 1))
     grid[-1, 0].set_xticks(
         range(len(columns)), [attack_name(column).replace(" ", "\n") for column in columns]
     )
@@ -78,9 +79,9 @@ def agreement(number: str, seed: int = 0) -> str:
     total = len(paper.TABLES[number].cells)
     if frame.empty:
         return f"None of the {total} cells of Table {number} is measured yet."
-    attacked = frame[frame.column != "clean"]
+    clean = frame.column == "clean"
     text = f"{len(frame)} of {total} cells of Table {number} are measured."
-    for name, part in (("Clean", frame[frame.column == "clean"]), ("Under attack", attacked)):
+    for name, part in (("Clean", frame[clean]), ("Under attack", frame[~clean])):
         if len(part):
             text += (
                 f" {name}: ours differ from the paper's by {part.difference.abs().median():.1f} points in the median"
@@ -89,11 +90,21 @@ def agreement(number: str, seed: int = 0) -> str:
     return text
 
 
-def largest_differences(number: str, count: int = 6, seed: int = 0) -> pd.DataFrame:
-    """Return the measured cells that lie furthest from the paper's, furthest first."""
+def largest_differences(number: str, count: int = 5, seed: int = 0) -> Markup:
+    """Return a table of the measured cells that lie furthest from the paper's, furthest first."""
     frame = results.table(number, seed).dropna()
     order = frame.difference.abs().sort_values(ascending=False, kind="stable").index
-    return frame.loc[order].head(count).reset_index(drop=True)
+    lines = [
+        [
+            _row_name(cell.row),
+            attack_name(cell.column),
+            f"{cell.paper:.2f}",
+            f"{cell.ours:.2f}",
+            f"{cell.difference:+.2f}",
+        ]
+        for cell in frame.loc[order].head(count).itertuples()
+    ]
+    return table(lines, ["model", "attack", "paper", "ours", "difference"], agreement(number, seed))
 
 
 def gains(number: str, seed: int = 0) -> list[dict]:
@@ -125,19 +136,21 @@ def gain_table(number: str, seed: int = 0) -> Markup:
     columns = list(dict.fromkeys(gain["column"] for gain in rows))
     lines = {}
     for gain in rows:
-        line = lines.setdefault(gain["row"], [_row_name(gain["row"])])
-        ours = DASH
-        if gain["ours"] is not None:
-            sign = "same sign" if gain["agrees"] else "other sign"
-            ours = (
-                f"<strong>{gain['ours']:+.1f}</strong><br><small>{gain['low']:+.1f} to {gain['high']:+.1f}<br>"
-                f"{sign}</small>"
+        line = lines.setdefault(
+            gain["row"], [_lines(_row_name(gain["row"]), "95 % interval", "paper", "same sign")]
+        )
+        published = f"{gain['paper']:+.1f}"
+        if gain["ours"] is None:
+            line.append(_lines(DASH, DASH, published, DASH))
+        else:
+            interval = f"{gain['low']:+.1f} to {gain['high']:+.1f}"
+            line.append(
+                _lines(f"{gain['ours']:+.1f}", interval, published, "yes" if gain["agrees"] else "no")
             )
-        line.append(f"{ours}<br><small>paper {gain['paper']:+.1f}</small>")
     return table(
         list(lines.values()),
         ["", *(attack_name(column) for column in columns)],
-        f"Table {number}, points gained over the plain CNN of the same training. Bold: ours, with its 95 % interval.",
+        f"Table {number}: gain over the plain CNN of the same training, in points. Bold: ours.",
     )
 
 
@@ -176,7 +189,7 @@ def weaker_white_box(seed: int = 0) -> Markup:
             lines.append(line)
     return table(
         lines,
-        ["", "paper: black box", "paper: white box", "ours: black box", "ours: white box"],
+        ["", "paper,<br>black box", "paper,<br>white box", "ours,<br>black box", "ours,<br>white box"],
         "Accuracy (%) where, in the paper or in ours, a white-box attack is weaker than the same attack made blind.",
     )
 
@@ -197,7 +210,7 @@ def cw_table(
                 cell = recorded(dataset, name, setting="white-box", attack=attack, eps=eps, **paths)
                 line.append(decimal(cell and cell["accuracy"]))
         lines.append(line)
-    heads = [f"{who} {eps}" for eps in epsilons for who in ("paper", "logits", "probabilities")]
+    heads = [f"{who}<br>{eps}" for eps in epsilons for who in ("paper", "logits", "probab.")]
     return table(
         lines,
         ["", *heads],

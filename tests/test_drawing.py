@@ -46,11 +46,15 @@ def test_a_table_names_its_rows_and_columns():
     html = drawing.table([["one", "1"]], ["", "value"], "caption").html
     assert '<th scope="row">one</th><td>1</td>' in html
     assert '<th scope="col">value</th>' in html
-    assert "<caption>caption</caption>" in html
+    assert ">caption</caption>" in html
 
 
 def test_curves_say_where_they_begin_and_end():
     assert "a from 1 at 0 to 3 at 2" in drawing.curves({"a": ([0, 2], [1, 3])}, x="x", y="y").text
+
+
+def test_a_paragraph_is_escaped():
+    assert drawing.paragraph("a < b").html == "<p>a &lt; b</p>"
 
 
 def test_a_matrix_says_its_numbers():
