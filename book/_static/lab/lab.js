@@ -231,7 +231,7 @@ function offerCards() {
     const title = element("h3", {}, network.title, " ", element("small", { textContent: TITLES[path] }));
     return element("article", { className: `lab-card ${network.name.replace("-adv", "")}` }, title, ...children);
   };
-  const bars = () => element("ol", { role: "img" }, ...range(10, (i) => element("li", { textContent: i })));
+  const bars = () => element("div", { role: "img" }, ...range(10, (i) => element("i", { textContent: i })));
   const cards = networks.map((network) => {
     if (network.ready) return (network.cards = network.paths.map((path) => card(network, path, element("p"), bars())));
     network.bar = element("progress", { max: network.bytes, value: 0, hidden: true, ariaLabel: `loading ${network.title}` });
@@ -287,8 +287,9 @@ async function update(key, isStale) {
     }
     [frames, framesKey] = [found, wanted];
   }
-  const last = frames.length - 1, step = Math.min(last, state.step === "" ? last : +state.step);
-  Object.assign($("step"), { max: last, value: step });
+  const last = frames.length - 1;
+  Object.assign($("step"), { max: last }).value = state.step || last;
+  const step = +$("step").value; // a step of this film, whatever the address says
   $("step-text").textContent = `${step} of ${last}`;
   paintImages(frames[step]);
   for (const judge of loaded()) { // whichever of them the image was made on
@@ -329,7 +330,7 @@ function showAnswer(network, path, card) {
   const percent = (p) => `${(100 * p).toFixed(p > 0.99 && p < 1 ? 1 : 0)} %`;
   const answer = was === now ? classes[now] : `${classes[was]} → ${classes[now]}`;
   const role = state.image === "drawn" || was === labels[state.image] ? card.dataset.role : "wrong unattacked";
-  const [verdict, chart] = [card.querySelector("p"), card.querySelector("ol")];
+  const [verdict, chart] = [card.querySelector("p"), card.querySelector("div")];
   verdict.replaceChildren(element("b", { textContent: answer }), ` ${percent(after[now])} · ${role}`);
   chart.ariaLabel = `${card.dataset.verdict}: ${classes.map((name, i) => `${name} ${percent(after[i])}`).join(", ")}`;
   [...chart.children].forEach((bar, i) => {
@@ -410,8 +411,8 @@ const firstNetworks = () => networks.filter(({ name }) => ["cnn", "q-base", stat
 async function start() {
   $("start").disabled = true;
   await startRuntime((bytes) => Object.assign($("start-progress"), { hidden: false, value: bytes }));
+  for (const network of firstNetworks().filter(({ ready }) => !ready)) await load(network);
   $("begin").hidden = true;
-  for (const network of firstNetworks()) await load(network);
   await refresh();
 }
 
