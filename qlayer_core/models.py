@@ -66,19 +66,35 @@ class QNet(nn.Module):
 
 
 class PatchConv2d(nn.Conv2d):
-    """A stride-1 convolution computed as unfold and matrix product, for inputs of very few channels.
+    """A stride-1 convolution for inputs of very few channels, whose input gradient is fast.
 
-    Same numbers and parameters as `torch.nn.Conv2d`. With one input channel the library's kernel for the
-    input gradient, which every attack needs, takes about five times as long; the result is channels-last,
-    which suits the bfloat16 kernels of the layers that follow.
+    Same numbers and parameters as `torch.nn.Conv2d`. With one input channel the library's kernel for the input
+    gradient, which every attack needs, takes several times as long as the matrix product that it is.
     """
 
     def forward(self, images: Tensor) -> Tensor:
-        """Convolve ``(N, C, H, W)``; the output has shape ``(N, out_channels, H, W)`` with "same" padding."""
-        patches = F.unfold(images, self.kernel_size, padding=self.padding).transpose(1, 2)  # (N, H*W, C*k*k)
-        out = F.linear(patches, self.weight.flatten(1), self.bias)  # (N, H*W, out_channels)
-        height = images.shape[2] + 2 * self.padding[0] - self.kernel_size[0] + 1
-        return out.unflatten(1, (height, -1)).permute(0, 3, 1, 2)
+        """Convolve ``(N, C, H, W)``; the output is laid out channels-last, which suits bfloat16 kernels."""
+        x = images.detach().to(memory_format=torch.channels_last)
+        out = F.conv2d(x, self.weight, self.bias, padding=self.padding)
+        return _InputGradient.apply(out, images, self.weight, self.padding) if images.requires_grad else out
+
+
+class _InputGradient(torch.autograd.Function):
+    """Give ``out``, a convolution of ``images``, its gradient in ``images``; the other one passes through."""
+
+    @staticmethod
+    def forward(ctx, out: Tensor, images: Tensor, weight: Tensor, padding: tuple[int, int]) -> Tensor:
+        ctx.save_for_backward(images, weight)
+        ctx.padding = padding
+        return out.view_as(out)
+
+    @staticmethod
+    def backward(ctx, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        images, weight = ctx.saved_tensors
+        patches = weight.flatten(1).t().to(gradient.dtype) @ gradient.flatten(2)  # (N, C * k * k, H * W)
+        size, kernel = images.shape[2:], weight.shape[2:]
+        by_images = F.fold(patches.to(images.dtype), size, kernel, padding=ctx.padding)
+        return gradient, by_images, None, None
 
 
 class Flatten(nn.Module):
@@ -104,8 +120,10 @@ class Dropout(nn.Dropout):
             return x
         draws = torch.empty(-(-x.numel() // 8), dtype=torch.int64, device=x.device)
         draws.random_(torch.iinfo(torch.int64).min, None)  # every one of the 64 bits is random
-        keep = (draws.view(torch.uint8)[: x.numel()] >= round(256 * self.p)).to(x.dtype)
-        return x * keep.mul_(1 / (1 - self.p)).view(x.shape)
+        # In the layout and number format of x, which holds a byte exactly: all passes below are then quick.
+        laid_out = draws.view(torch.uint8).as_strided(x.shape, torch.empty_like(x, device="meta").stride())
+        keep = laid_out.to(x.dtype).ge_(round(256 * self.p))
+        return x * keep.mul_(1 / (1 - self.p))
 
 
 def blocks(architecture: str) -> tuple[nn.Sequential, nn.Sequential, int]:
