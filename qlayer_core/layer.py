@@ -13,6 +13,7 @@ from torch.nn import functional as F
 
 STARTS = ("random", "k-means")
 UPDATES = ("pull", "reinitialize")
+CHUNK = 512  # panels a head whose distances to all codes are held at once: they fit a core's cache
 
 
 class QLayerOutput(NamedTuple):
@@ -93,7 +94,9 @@ class QLayer(nn.Module):
         if self.gate_norm is not None:
             logits = self.gate_norm(logits)
         per_head = logits.permute(0, 2, 3, 1).unflatten(-1, (self.heads, self.dim))  # (N, H, W, heads, dim)
-        projected = z.permute(0, 2, 3, 1).unsqueeze(-2) * per_head.softmax(-1)
+        # Autocast would take softmax, and all that follows, to float32.
+        with torch.autocast(z.device.type, enabled=False):
+            projected = z.to(logits.dtype).permute(0, 2, 3, 1).unsqueeze(-2) * per_head.softmax(-1)
         return projected.flatten(-2).permute(0, 3, 1, 2)
 
     def nearest(self, projected: Tensor) -> Tensor:
@@ -105,14 +108,16 @@ class QLayer(nn.Module):
         Returns:
             ``(heads, N, H, W)`` int64; the lowest index where two codes are equally near.
         """
-        panels = self._panels(projected)
         # |p - q|^2 = |p|^2 - 2 p.q + |q|^2; the first term is the same for all codes.
         half_norms = self.codebook.detach().square().sum(-1).div(2).unsqueeze(1)  # (heads, 1, codes)
         codes = self.codebook.detach().transpose(1, 2)
-        with torch.autocast(panels.device.type, enabled=False):
-            distances = torch.baddbmm(half_norms, panels.to(codes.dtype), codes, alpha=-1)
+        found = []
+        with torch.autocast(projected.device.type, enabled=False):
+            for panels in self._panels(projected).split(CHUNK, dim=1):
+                panels = panels.to(codes.dtype, memory_format=torch.contiguous_format)
+                found.append(torch.baddbmm(half_norms, panels, codes, alpha=-1).min(-1).indices)
         n, _, h, w = projected.shape
-        return distances.argmin(-1).view(self.heads, n, h, w)
+        return torch.cat(found, dim=1).view(self.heads, n, h, w)
 
     def lookup(self, indices: Tensor) -> Tensor:
         """Return the codes of ``indices`` ``(heads, N, H, W)`` side by side: ``(N, heads * dim, H, W)``, eq. 5."""
@@ -131,7 +136,7 @@ class QLayer(nn.Module):
         if self.training:
             rows = indices.flatten(1) + self._first_rows().view(-1, 1)
             self.usage += torch.bincount(rows.flatten(), minlength=self.usage.numel()).view_as(self.usage)
-        return QLayerOutput(self.lookup(indices), projected, indices)
+        return QLayerOutput(self.lookup(indices).to(projected.dtype), projected, indices)
 
     def losses(self, out: QLayerOutput) -> tuple[Tensor, Tensor]:
         """Return the codebook loss L_{Q->E} and the commitment loss L_{E->Q} of eq. 8.
@@ -139,10 +144,11 @@ class QLayer(nn.Module):
         Both are squared L2 distances over all ``heads * dim`` channels, averaged over images and positions.
         They have the same value; the first moves codes only, the second input and projection only.
         """
-        quantized, projected = out.quantized, out.projected.to(out.quantized.dtype)
-        panels = quantized.numel() / (self.heads * self.dim)
-        codebook_loss = F.mse_loss(quantized, projected.detach(), reduction="sum") / panels
-        commitment_loss = F.mse_loss(projected, quantized.detach(), reduction="sum") / panels
+        panels = out.quantized.numel() / (self.heads * self.dim)
+        difference = out.quantized.detach() - out.projected.detach()
+        value = torch.linalg.vector_norm(difference, dtype=self.codebook.dtype).square() / panels
+        codebook_loss = _WithSlope.apply(value, out.quantized, difference, 2 / panels)
+        commitment_loss = _WithSlope.apply(value, out.projected, difference, -2 / panels)
         return codebook_loss, commitment_loss
 
     @torch.no_grad()
@@ -198,6 +204,21 @@ class QLayer(nn.Module):
                 counts = torch.bincount(nearest, minlength=self.codebook_size).unsqueeze(1)
                 codes.copy_(torch.where(counts > 0, sums / counts.clamp(min=1), codes))
         self.started.fill_(True)
+
+
+class _WithSlope(torch.autograd.Function):
+    """Return ``value`` with the gradient ``factor * slope`` in ``x``: two losses then share one pass over memory."""
+
+    @staticmethod
+    def forward(ctx, value: Tensor, x: Tensor, slope: Tensor, factor: float) -> Tensor:
+        ctx.save_for_backward(slope)
+        ctx.factor = factor
+        return value.clone()
+
+    @staticmethod
+    def backward(ctx, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        (slope,) = ctx.saved_tensors
+        return None, slope * (gradient * ctx.factor), None, None
 
 
 def _adam_step(codes: Tensor, targets: Tensor, learning_rate: float) -> Tensor:
