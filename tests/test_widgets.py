@@ -167,6 +167,16 @@ def test_epsilon_explorer_marks_where_an_answer_falls(few):
     assert "falls at 0.20" in page.text
     assert "M0 0h2v1H0zM2 .5H5" in page.html  # right at 0 and 0.1, wrong from there
     assert '<path d="M3.5 0v1"' in page.html  # the slider stands at 0.3
+    assert "✗" in page.text and "✗" not in Browser(widget).at(epsilon=1).text
+
+
+def test_bars_of_the_e_path_are_hollow(few, networks):
+    page = Browser(widgets.epsilon_explorer(*few, networks, epsilons=EPSILONS)).at(image=0)
+    rows = [row.split("<td>")[1:] for row in page.html.split("<tr")]
+    drawn = {
+        (column, 'class="e"' in cell) for cells in rows for column, cell in enumerate(cells) if "<i" in cell
+    }
+    assert drawn == {(0, False), (1, False), (2, True)}  # CNN, Q-path, E-path
 
 
 def test_falling_is_told_from_standing_and_from_never_being_right(few, trained_cnn):
@@ -217,9 +227,17 @@ def test_nothing_has_changed_at_epsilon_zero(few, q_net):
 # ---- the codebook explorer ----
 
 
-@pytest.mark.parametrize("name, size, stride", [("q-base", 9, 2), ("q-inner", 5, 1)])
-def test_a_position_sees_what_its_gradient_reaches(name, size, stride):
-    encoder = models.build(name).eval().encoder
+PADDED_TWICE = torch.nn.Sequential(
+    torch.nn.Conv2d(1, 4, 3, stride=2, padding=1), torch.nn.Conv2d(4, 4, 3, stride=2, padding=1)
+)
+
+
+@pytest.mark.parametrize(
+    "encoder, size, stride",
+    [(models.build("q-base").encoder, 9, 2), (models.build("q-inner").encoder, 5, 1), (PADDED_TWICE, 7, 4)],
+)
+def test_a_position_sees_what_its_gradient_reaches(encoder, size, stride):
+    encoder.eval()
     image = torch.rand(1, 1, 28, 28, requires_grad=True)
     features = encoder(image)
     side = features.shape[-1]
