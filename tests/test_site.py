@@ -84,7 +84,9 @@ def visit(request, browser, address):
     own = (address, "data:", "blob:")
     page.on("request", lambda r: None if r.url.startswith(own) else seen.external.append(r.url))
     page.on("response", lambda r: seen.missing.append(r.url) if r.status >= 400 else None)
-    page.on("requestfailed", lambda r: seen.missing.append(r.url) if r.url.startswith(own) else None)
+    # A page that is loaded again gives up what it was still asking for: that is not missing.
+    gone = "net::ERR_ABORTED"
+    page.on("requestfailed", lambda r: None if r.failure == gone else seen.missing.append(r.url))
     page.on("pageerror", lambda error: seen.errors.append(str(error)))
     page.on("console", lambda m: seen.errors.append(m.text) if m.type == "error" else None)
     page.goto(f"{address}/{request.param}.html", wait_until="networkidle")
