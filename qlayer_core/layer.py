@@ -90,6 +90,7 @@ class QLayer(nn.Module):
             raise ValueError(f"the input has shape {tuple(z.shape)}; this layer takes (N, {self.dim}, H, W)")
         if self.gate is None:
             return z.repeat(1, self.heads, 1, 1)
+        z = z.contiguous(memory_format=torch.channels_last)  # a panel's channels side by side
         logits = self.gate(z)
         if self.gate_norm is not None:
             logits = self.gate_norm(logits)
