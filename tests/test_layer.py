@@ -69,7 +69,7 @@ def squared_distances(panels: np.ndarray, codebook: Tensor) -> np.ndarray:
 @pytest.mark.parametrize("gate_norm", [False, True])
 @pytest.mark.parametrize("training", [False, True])
 def test_forward_is_equations_2_4_and_5(heads, gate_norm, training):
-    layer, z = make(heads, gate_norm=gate_norm).train(training), make_map()
+    layer, z = make(heads, gate_norm=gate_norm).train(training), make_map(7, 9, 10)
     expected = equation_4(layer, z)
     out = layer(z)
     nearest = squared_distances(expected, layer.codebook).argmin(-1)
@@ -77,7 +77,7 @@ def test_forward_is_equations_2_4_and_5(heads, gate_norm, training):
     np.testing.assert_allclose(panels_of(out.projected, heads), expected, atol=1e-13)
     np.testing.assert_array_equal(out.indices.reshape(heads, -1), nearest)
     np.testing.assert_array_equal(panels_of(out.quantized, heads), codes)
-    assert out.indices.shape == (heads, 3, 4, 5) and out.indices.dtype == torch.int64
+    assert out.indices.shape == (heads, 7, 9, 10) and out.indices.dtype == torch.int64
 
 
 @HEADS
@@ -89,7 +89,7 @@ def test_without_a_gate_every_head_sees_the_panel_as_it_is(heads):
 
 @HEADS
 def test_float32_chooses_a_nearest_code_up_to_rounding(heads):
-    layer, z = make(heads).float(), make_map(8).float()
+    layer, z = make(heads).float(), make_map(40).float()
     out = layer(z)
     distances = squared_distances(panels_of(out.projected, heads).astype(np.float64), layer.codebook)
     chosen = np.take_along_axis(distances, out.indices.reshape(heads, -1, 1).numpy(), -1)[..., 0]
