@@ -13,8 +13,8 @@ let turn = Promise.resolve();
 /** Run one task after another: a network can't answer two questions at once. */
 const inTurn = (task) => (turn = turn.then(task, task));
 
-async function get(url) {
-  const response = await fetch(url).catch(() => null);
+async function get(url, options) {
+  const response = await fetch(url, options).catch(() => null);
   if (response?.ok) return response;
   const reason = response ? `the server answered ${response.status}` : "there was no answer";
   throw new Error(`${url.pathname.split("/").pop()} could not be loaded: ${reason}. Check the connection, then try again.`);
@@ -160,8 +160,7 @@ const TITLES = {
 };
 const FULL = 0.4; // the perturbation that is drawn in full colour
 
-let manifest;
-let networks = []; // of the current data set
+let manifest, networks = []; // the networks are those of the current data set
 let drawn = null; // the reader's own image
 let clean = { key: "" }; // { key, image, answers: by network, first: gradients by network and path }
 let frames = [], framesKey; // the film, and what it was made of
@@ -287,9 +286,9 @@ async function update(key, isStale) {
     }
     [frames, framesKey] = [found, wanted];
   }
-  const last = frames.length - 1;
-  Object.assign($("step"), { max: last }).value = state.step || last;
-  const step = +$("step").value; // a step of this film, whatever the address says
+  const last = ($("step").max = frames.length - 1);
+  $("step").value = state.step || last;
+  const step = +$("step").value; // one of this film's, whatever the address says
   $("step-text").textContent = `${step} of ${last}`;
   paintImages(frames[step]);
   for (const judge of loaded()) { // whichever of them the image was made on
@@ -489,8 +488,9 @@ async function open() {
   if (lacking) throw new Error(`The networks can't run here: this browser has no ${lacking}. Allow it, or use a newer browser.`);
   manifest = await (await get(new URL("manifest.json", folder))).json();
   await restore(location.search);
-  const { headers } = await fetch(runtimeFile, { method: "HEAD" });
-  $("start-progress").max = headers.get("content-length");
+  const size = await get(runtimeFile, { method: "HEAD" });
+  await size.text(); // empty, but a browser reports an unread answer as aborted
+  $("start-progress").max = size.headers.get("content-length");
   const bytes = firstNetworks().reduce((sum, network) => sum + network.bytes, $("start-progress").max);
   Object.assign($("start"), { disabled: false, textContent: `Start the lab, ${megabytes(bytes)}` });
   listen();
