@@ -164,7 +164,7 @@ def matrix(
     Shades grow with the numbers, or with ``flat`` show only which of them are not zero.
     """
     table = np.asarray(values, dtype=float)
-    figure, grid = axes(1.15 * len(columns) + 1.9, 0.55 * len(rows) + 1)
+    figure, grid = axes(0.9 * len(columns) + 1.4, 0.5 * len(rows) + 0.9)
     ax = grid[0, 0]
     highest = max(table.max(), 1e-12)
     for (i, j), value in np.ndenumerate(table):
@@ -200,9 +200,14 @@ def table(rows: Sequence[Sequence[str]], columns: Sequence[str], caption: str) -
         f'<tr><th scope="row">{name}</th>{"".join(f"<td>{cell}</td>" for cell in cells)}</tr>'
         for name, *cells in rows
     )
-    above = f'<caption style="white-space: normal">{caption}</caption><thead><tr>{top}</tr></thead>'
-    style = "white-space: nowrap"
-    return Markup(f'<table class="table" style="{style}">{above}<tbody>{body}</tbody></table>', caption)
+    # The caption stands outside, so that it keeps the page's width where a wide table scrolls.
+    name = html.escape(caption, quote=True)
+    return Markup(
+        f'<figure style="margin: 0"><figcaption>{caption}</figcaption>'
+        f'<table class="table table-sm" aria-label="{name}" style="white-space: nowrap">'
+        f'<thead style="white-space: normal"><tr>{top}</tr></thead><tbody>{body}</tbody></table></figure>',
+        caption,
+    )
 
 
 def note(title: str, text: str, kind: str = "note") -> Markup:

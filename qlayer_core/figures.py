@@ -233,7 +233,9 @@ def code_maps(
     for n, name in enumerate(names):
         first, now = indices[names[0]][head], indices[name][head]
         grid[2 * n, 0].set_ylabel(name, rotation=0, ha="right", va="center")
-        grid[2 * n + 1, 0].set_ylabel("codes", rotation=0, ha="right", va="center")
+        grid[2 * n + 1, 0].set_ylabel(
+            "codes,\nchanged" if mark and n else "codes", rotation=0, ha="right", va="center"
+        )
         for i in range(count):
             _tile(grid[2 * n, i], rows[name][i])
             ax = grid[2 * n + 1, i]
@@ -243,7 +245,7 @@ def code_maps(
             if mark and n:
                 for y, x in changed.nonzero().tolist():
                     ax.add_patch(Rectangle((x - 0.5, y - 0.5), 1, 1, fill=False, ec=WRONG, lw=1))
-                ax.set_xlabel(f"{100 * changed.float().mean():.0f} % changed", labelpad=2)
+                ax.set_xlabel(f"{100 * changed.float().mean():.0f} %", labelpad=2)
         if n and mark:
             words.append(f"{name}: {100 * (now != first).float().mean():.0f} % of the codes changed")
         else:

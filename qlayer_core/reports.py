@@ -53,7 +53,13 @@ def comparison_picture(number: str, seed: int = 0):
             look = palette.style(row)
             at = np.arange(len(columns)) + offset
             ax.plot(at, part.paper, look["marker"], color=look["color"], markerfacecolor="none", markersize=7)
-            ax.plot(at, part.ours, look["marker"], color=look["color"], label=palette.label(row))
+            ax.plot(
+                at,
+                part.ours,
+                look["marker"],
+                color=look["color"],
+                label=palette.NAMES[row.removesuffix("-adv")],
+            )
             ax.vlines(
                 at,
                 part[["paper", "ours"]].min(axis=1),
@@ -64,6 +70,7 @@ def comparison_picture(number: str, seed: int = 0):
             ax.vlines(at, part.low, part.high, color=look["color"], lw=3)
         ax.set(ylim=(0, 102), ylabel="accuracy (%)")
         ax.legend(fontsize=10, ncols=len(group), loc="lower left", bbox_to_anchor=(0, 1))
+        ax.set_title("adversarially trained" if group[0].endswith("-adv") else "raw-trained", loc="right")
     grid[-1, 0].set_xticks(
         range(len(columns)), [attack_name(column).replace(" ", "\n") for column in columns]
     )
@@ -143,7 +150,7 @@ def gain_table(number: str, seed: int = 0) -> Markup:
         if gain["ours"] is None:
             line.append(_lines(DASH, DASH, published, DASH))
         else:
-            interval = f"{gain['low']:+.1f} to {gain['high']:+.1f}"
+            interval = f"{gain['low']:.1f} to {gain['high']:.1f}"
             line.append(
                 _lines(f"{gain['ours']:+.1f}", interval, published, "yes" if gain["agrees"] else "no")
             )
@@ -183,14 +190,15 @@ def weaker_white_box(seed: int = 0) -> Markup:
         for whose in ("paper", "ours"):
             pair = black.loc[place, whose], white.loc[place, whose]
             odd |= pair[1] > pair[0]
-            verdict = " <strong>weaker</strong>" if pair[1] > pair[0] else ""
-            line += [decimal(pair[0]), f"{decimal(pair[1])}{verdict}"]
+            white_box = decimal(pair[1])
+            line += [decimal(pair[0]), f"<strong>{white_box}</strong>" if pair[1] > pair[0] else white_box]
         if odd:
             lines.append(line)
     return table(
         lines,
-        ["", "paper,<br>black box", "paper,<br>white box", "ours,<br>black box", "ours,<br>white box"],
-        "Accuracy (%) where, in the paper or in ours, a white-box attack is weaker than the same attack made blind.",
+        ["", "paper, black box", "paper, white box", "ours, black box", "ours, white box"],
+        "Accuracy (%) where, in the paper or in ours, a white-box attack is weaker (bold) than the same attack made"
+        " blind.",
     )
 
 
@@ -210,7 +218,7 @@ def cw_table(
                 cell = recorded(dataset, name, setting="white-box", attack=attack, eps=eps, **paths)
                 line.append(decimal(cell and cell["accuracy"]))
         lines.append(line)
-    heads = [f"{who}<br>{eps}" for eps in epsilons for who in ("paper", "logits", "probab.")]
+    heads = [f"{who} {eps}" for eps in epsilons for who in ("paper", "logits", "probabilities")]
     return table(
         lines,
         ["", *heads],
