@@ -425,5 +425,22 @@ def test_works_with_any_single_network(page, name):
     assert not page.is_visible("#lab-net")
 
 
+def test_data_set_is_a_switch_once_both_have_networks(page):
+    manifest = json.loads(MANIFEST.read_text())
+    mnist, fashion = (manifest["datasets"][name] for name in ("mnist", "fashion-mnist"))
+    fashion["networks"] = mnist["networks"][:1]  # whether or not Fashion-MNIST's own are released
+    page.route("**/manifest.json", lambda route: route.fulfill(json=manifest))
+    page.reload(wait_until="networkidle")
+    start(page)
+    before = grey(page, "lab-clean")
+    choose(page, "data", "fashion-mnist")
+    assert (grey(page, "lab-clean") != before).any()
+    assert page.locator("#lab-image canvas").first.get_attribute("aria-label") == "test image 1: T-shirt/top"
+    assert answers(page)["CNN"][0].split(" → ")[0] in fashion["classes"]
+    assert not page.is_visible("#lab-drawing")
+    choose(page, "data", "mnist")
+    assert (grey(page, "lab-clean") == before).all()
+
+
 def test_page_script_stays_small():
     assert len((LAB / "lab.js").read_text().splitlines()) < 500
