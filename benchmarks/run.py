@@ -1,0 +1,289 @@
+"""How fast: attacks, layer and training beside what one would pick instead, in one run.
+
+python benchmarks/run.py            everything, in under ten minutes: results.json and results.md beside this file
+python benchmarks/run.py --quick    a token amount of everything, in less than a minute
+
+All contestants take turns (A, B, A, B, ...) on one thread, since `make reproduce` runs one process a core, and are
+timed in processor time. That they share the process with this project's memory settings helps the others; the
+column "alone" times each in a process of its own.
+"""
+
+import argparse
+import json
+import os
+import platform
+import statistics
+import time
+from importlib.metadata import version
+from pathlib import Path
+
+import cases
+import plain
+import torch
+from cases import Sizes
+from measure import in_own_process, in_turn, ratios, seconds
+from torch.utils.flop_counter import FlopCounterMode
+
+from qlayer_core import attacks, data, evaluation, experiments, machine, models, results, training
+
+HERE = Path(__file__).parent
+AIMS = {  # how many times as fast as each contestant ours should be
+    "fgsm": {"ART": 6, "foolbox": 2},
+    "bim": {"ART": 5, "foolbox": 2.5},
+    "layer": {"vector-quantize-pytorch": 2.5},
+    "step": {"plain": 3},
+}
+SHARES = {"bim": 0.5, "step": 0.4}  # of the matrix-product limit
+
+
+def row(case: str, work: str, times: dict[str, list[float]], operations: float | None = None) -> dict:
+    """Return the measured row of one case: seconds and ratio a contestant, and the share of the limit."""
+    kind = case.split()[0]
+    others = {
+        name: ratios(times["ours"], theirs) | {"seconds": statistics.median(theirs)}
+        for name, theirs in times.items()
+        if name != "ours"
+    }
+    for name, aim in AIMS[kind].items():
+        others[name]["aim"] = aim
+    return {
+        "case": case,
+        "work": work,
+        "seconds": statistics.median(times["ours"]),
+        "operations": operations,
+        "others": others,
+    }
+
+
+def attack_row(kind: str, name: str, sizes: Sizes) -> dict:
+    """Attack the released network, and its plain version with the same weights, with every contestant."""
+    n = sizes.fgsm_images if kind == "fgsm" else sizes.bim_images
+    net, _ = results.load("mnist", name)
+    peer = plain.fill(plain.build(name), net)
+    test = data.load("mnist", "test")
+    images, labels = test.images[:n], test.labels[:n]
+    works = {
+        contestant: attack(net if contestant == "ours" else peer, images, kind, sizes.bim_iterations)
+        for contestant, attack in cases.ATTACKS.items()
+    }
+    rounds = sizes.rounds if kind == "fgsm" else sizes.bim_rounds
+    iterations = 1 if kind == "fgsm" else sizes.bim_iterations
+    found = row(
+        f"{kind} {name}",
+        f"{n} images, {iterations} iterations",
+        in_turn(works, rounds),
+        attack_operations(net, images[:8]) / 8 * n * iterations,
+    )
+    for contestant, work in works.items():  # all must have attacked as well, on the plain network
+        accuracy = 100 * (peer_logits(peer, work()).argmax(1) == labels).float().mean().item()
+        (found if contestant == "ours" else found["others"][contestant])["accuracy"] = accuracy
+    return found
+
+
+def peer_logits(peer: torch.nn.Module, images: torch.Tensor) -> torch.Tensor:
+    with torch.no_grad():
+        return torch.cat([cases.toolbox_model(peer)(batch) for batch in images.split(128)])
+
+
+def attack_operations(net: torch.nn.Module, images: torch.Tensor) -> float:
+    """Return the operations of one gradient: each product of the forward pass once more for its input gradient."""
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        evaluation.attacked(net.eval())(images)
+    return 2 * counter.get_total_flops()
+
+
+def counted(work: cases.Work) -> float:
+    """Return the operations of all convolutions and matrix products in one call."""
+    with FlopCounterMode(display=False) as counter:
+        work()
+    return counter.get_total_flops()
+
+
+def layer_row(heads: int, side: int, sizes: Sizes) -> dict:
+    works = {name: layer(heads, side, sizes.batch) for name, layer in cases.LAYERS.items()}
+    shape = (sizes.batch, 64, side, side)
+    return row(
+        f"layer {heads} {side}",
+        f"forward + backward, {shape}, {heads} heads of 64 codes",
+        in_turn(works, sizes.rounds),
+        counted(works["ours"]),
+    )
+
+
+def step_row(name: str, sizes: Sizes) -> dict:
+    works = {contestant: step(name, sizes.batch) for contestant, step in cases.STEPS.items()}
+    return row(f"step {name}", f"{sizes.batch} images", in_turn(works, sizes.rounds), counted(works["ours"]))
+
+
+def carlini_wagner(sizes: Sizes) -> dict:
+    """Compare the paper's C&W attack with the toolbox's current one, on as many images as that does in time."""
+    from art.attacks.evasion import CarliniLInfMethod
+
+    net, _ = results.load("mnist", "cnn")
+    peer = plain.fill(plain.build("cnn"), net)
+    test = data.load("mnist", "test")
+    attack = CarliniLInfMethod(cases.art_classifier(peer), verbose=False)
+    theirs, slow = [], 0.0
+    while not theirs or slow < sizes.slow_seconds:
+        pixels = test.images[len(theirs) : len(theirs) + 1].numpy()
+        slow += seconds(lambda pixels=pixels: theirs.append(torch.from_numpy(attack.generate(pixels))))
+    n, theirs = len(theirs), torch.cat(theirs)
+    images, labels = test.images[:n], test.labels[:n]
+    ours: list[torch.Tensor] = []
+    quick = statistics.median(
+        seconds(lambda: ours.append(attacks.cw_linf(net, images, eps=cases.EPS))) for _ in range(sizes.rounds)
+    )
+
+    def left(adversarial: torch.Tensor) -> float:
+        return 100 * (peer_logits(peer, adversarial).argmax(1) == labels).float().mean().item()
+
+    return {
+        "case": "cw cnn",
+        "work": f"{n} images",
+        "images": n,
+        "seconds": quick,
+        "accuracy": left(ours[0]),
+        "others": {
+            "ART": {
+                "seconds": slow,
+                "ratio": slow / quick,
+                "aim": 50,
+                "accuracy": left(theirs),
+                "largest_change": (theirs - images).abs().max().item(),
+            }
+        },
+        "clean_accuracy": left(images),
+    }
+
+
+def growth(sizes: Sizes) -> dict[str, list[dict]]:
+    """Return seconds and operations as heads, codes, images and epochs grow."""
+    net, _ = results.load("mnist", "cnn")
+    pixels = data.load("mnist", "test").images
+    train_set = data.Split(*(part[: sizes.images[-1]] for part in data.load("mnist", "test")))
+
+    def epochs(n: int) -> cases.Work:
+        spec = experiments.RunSpec("cnn", epochs=n, patience=n + 1, selection="clean")
+        validation = {"clean": data.Split(*(part[:64] for part in train_set))}
+        return lambda: training.train(spec, models.cnn(), train_set, validation, seed=0)
+
+    layers = {
+        "heads": {k: cases.layer_ours(k, 12, sizes.batch) for k in sizes.heads},
+        "codes": {n: cases.layer_ours(1, 12, sizes.batch, n) for n in sizes.codes},
+    }
+    series = layers | {
+        "images": {n: cases.attack_ours(net, pixels[:n], "fgsm", 1) for n in sizes.images},
+        "epochs": {n: epochs(n) for n in sizes.epochs},
+    }
+    found = {}
+    for name, works in series.items():
+        times = in_turn(works, 1 if name == "epochs" else sizes.rounds)
+        found[name] = [{name: x, "seconds": statistics.median(seconds)} for x, seconds in times.items()]
+        if name in layers:
+            for point, work in zip(found[name], works.values(), strict=True):
+                point["operations"] = counted(work)
+    return found
+
+
+def limit(n: int) -> float:
+    """Return operations a second of a square matrix product in the format that the project chose."""
+    a = torch.rand(n, n, dtype=getattr(torch, machine.number_format()))
+    return 2 * n**3 / min(in_turn({"product": lambda: a @ a}, 10)["product"])
+
+
+def measure_alone(rows: list[dict]) -> None:
+    """Add to each row what the contestants take in processes of their own: seconds compared, and peak memory."""
+    for found in rows:
+        ours = in_own_process(found["case"], "ours")
+        found["mebibytes"] = ours["mebibytes"]
+        for name, other in found["others"].items():
+            measured = in_own_process(found["case"], name)
+            other["ratio_alone"] = measured["seconds"] / ours["seconds"]
+            other["mebibytes"] = measured["mebibytes"]
+
+
+def run(sizes: Sizes) -> dict:
+    """Measure everything; see `main` for what becomes of it."""
+    started, peak = time.perf_counter(), [limit(sizes.limit_size)]
+    rows = [
+        attack_row("fgsm", "cnn", sizes),
+        *(attack_row("bim", name, sizes) for name in ("cnn", "q-large")),
+    ]
+    peak.append(limit(sizes.limit_size))
+    rows += [layer_row(heads, side, sizes) for heads, side in sizes.maps]
+    rows += [step_row(name, sizes) for name in sizes.models]
+    peak.append(limit(sizes.limit_size))
+    for found in rows:
+        found["share"] = found["operations"] / found["seconds"] / max(peak)
+        if (kind := found["case"].split()[0]) in SHARES:
+            found["share_aim"] = SHARES[kind]
+    if sizes.alone:
+        measure_alone([found for found in rows if found["case"] != "bim cnn"])
+    return {
+        "machine": {
+            "processor": platform.machine(),
+            "cores": os.cpu_count(),
+            "threads": torch.get_num_threads(),
+            "clock": "processor time",
+            "number_format": machine.number_format(),
+            "operations_per_second": max(peak),
+            "load": os.getloadavg()[0],
+        },
+        "versions": {
+            name: version(name)
+            for name in ("torch", "adversarial-robustness-toolbox", "foolbox", "vector-quantize-pytorch")
+        },
+        "rows": [*rows, carlini_wagner(sizes)],
+        "growth": growth(sizes),
+        "seconds": time.perf_counter() - started,
+    }
+
+
+def table(found: dict) -> str:
+    """Return the rows as a Markdown table."""
+    here = found["machine"]
+    lines = [
+        f"One thread of {here['cores']} cores, {here['number_format']}, limit"
+        f" {here['operations_per_second'] / 1e9:.0f} GFLOP/s, {found['seconds'] / 60:.0f} minutes."
+        " Ratios: how many times as long the other takes (lowest to highest round).",
+        "",
+        "| case | work | ours, s | share of limit | against | ratio | alone | aim | MiB ours / theirs |",
+        "|---|---|---|---|---|---|---|---|---|",
+    ]
+    for entry in found["rows"]:
+        share = f"{entry['share']:.0%}" if "share" in entry else ""
+        share += f" (aim {entry['share_aim']:.0%})" if "share_aim" in entry else ""
+        for name, other in entry["others"].items():
+            span = f" ({other['lowest']:.1f} to {other['highest']:.1f})" if "lowest" in other else ""
+            cells = [
+                entry["case"],
+                entry["work"],
+                f"{entry['seconds']:.3f}",
+                share,
+                name,
+                f"{other['ratio']:.1f}{span}",
+                f"{other['ratio_alone']:.1f}" if "ratio_alone" in other else "",
+                f"{other['aim']:g}" if "aim" in other else "",
+                f"{entry['mebibytes']:.0f} / {other['mebibytes']:.0f}" if "mebibytes" in other else "",
+            ]
+            lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join(lines) + "\n"
+
+
+def main() -> None:
+    """Measure, write ``results.json`` and ``results.md``, and print the table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("--quick", action="store_true", help="a token amount of everything")
+    parser.add_argument("--output", type=Path, default=HERE, help="folder for results.json and results.md")
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    torch.manual_seed(0)
+    found = run(cases.QUICK if options.quick else Sizes())
+    options.output.mkdir(parents=True, exist_ok=True)
+    (options.output / "results.json").write_text(json.dumps(found, indent=1) + "\n")
+    (options.output / "results.md").write_text(table(found))
+    print(table(found))
+
+
+if __name__ == "__main__":
+    main()
