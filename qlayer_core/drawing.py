@@ -24,6 +24,7 @@ DASH = "-"  # in a table: not recorded
 # Of what is no model: each has a contrast of at least 3:1 to a white and to a dark page.
 SERIES = ("#7b61b5", "#a0711c", "#767676", "#3f8a8a")
 WRONG = "#d1495b"
+CAPTION = "font-weight: 400; text-align: left; padding: 0 0 0.4rem"
 TEXT, MUTED, GRID = "#1a2027", "#4c5763", "#d4dae0"
 # What each of them becomes: the book's variable, else JupyterLab's, else the colour itself.
 VARIABLES = {
@@ -112,7 +113,7 @@ def _svg(figure: Figure, alternative: str) -> str:
     )
     name = html.escape(alternative, quote=True)
     svg = svg.replace("<svg ", f'<svg role="img" aria-label="{name}" style="{look}" ', 1)
-    return f'<figure class="drawing" style="margin: 0">{svg}</figure>'
+    return f'<figure class="drawing" style="margin: 0; padding: 0">{svg}</figure>'
 
 
 @picture
@@ -203,7 +204,7 @@ def table(rows: Sequence[Sequence[str]], columns: Sequence[str], caption: str) -
     # The caption stands outside, so that it keeps the page's width where a wide table scrolls.
     name = html.escape(caption, quote=True)
     return Markup(
-        f'<figure style="margin: 0"><figcaption>{caption}</figcaption>'
+        f'<figure style="margin: 0; padding: 0"><figcaption style="{CAPTION}">{caption}</figcaption>'
         f'<table class="table table-sm" aria-label="{name}" style="white-space: nowrap">'
         f'<thead style="white-space: normal"><tr>{top}</tr></thead><tbody>{body}</tbody></table></figure>',
         caption,

@@ -55,7 +55,7 @@ def load(dataset: str, name: str, seed: int = 0) -> tuple[nn.Module, dict]:
     path = weights_path(dataset, name, seed)
     if not path.exists():
         raise FileNotFoundError(
-            _missing(f"the weights of {name} on {dataset}, seed {seed}", dataset, name, seed)
+            _missing(f"file with the weights of {name} on {dataset}, seed {seed}", dataset, name, seed)
         )
     if sha256(path) != record["weights_sha256"]:
         raise ValueError(
@@ -140,9 +140,7 @@ def read(dataset: str, name: str, seed: int = 0) -> dict:
     """
     path = record_path(dataset, name, seed)
     if not path.exists():
-        raise FileNotFoundError(
-            _missing(f"a record of {name} on {dataset}, seed {seed},", dataset, name, seed)
-        )
+        raise FileNotFoundError(_missing(f"record of {name} on {dataset}, seed {seed}", dataset, name, seed))
     try:
         record = json.loads(path.read_text())
     except json.JSONDecodeError as error:

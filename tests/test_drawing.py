@@ -46,7 +46,7 @@ def test_a_table_names_its_rows_and_columns():
     html = drawing.table([["one", "1"]], ["", "value"], "caption").html
     assert '<th scope="row">one</th><td>1</td>' in html
     assert '<th scope="col">value</th>' in html
-    assert "<figcaption>caption</figcaption>" in html
+    assert ">caption</figcaption>" in html
 
 
 def test_curves_say_where_they_begin_and_end():
