@@ -117,6 +117,7 @@ DAMAGE = {
     "truncated": (lambda packed: packed[: len(packed) // 2], "is not a readable gzip file"),
     "empty": (lambda packed: b"", ""),
     "a byte flipped": (with_flipped_byte, ""),  # gzip notices, or the sha256 does
+    "overwritten": (lambda packed: packed[:10] + b"\xff" * 90 + packed[100:], "is not a readable gzip file"),
     "not gzip": (lambda packed: b"<html>404</html>", "is not a readable gzip file"),
     "another pixel": (
         with_other_pixel,
