@@ -164,7 +164,7 @@ def test_losses_are_equation_8_and_their_gradients(heads):
     assert codebook_loss.item() == pytest.approx(expected)
     assert commitment_loss.item() == pytest.approx(expected)
 
-    (by_code,) = torch.autograd.grad(codebook_loss, layer.codebook, retain_graph=True)
+    (by_code,) = torch.autograd.grad(codebook_loss, layer.codebook)
     for h in range(heads):
         for code in range(CODES):
             moved = 2 / m * difference[h][nearest[h] == code].sum(0)
