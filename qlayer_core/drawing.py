@@ -205,7 +205,7 @@ def table(rows: Sequence[Sequence[str]], columns: Sequence[str], caption: str) -
     name = html.escape(caption, quote=True)
     return Markup(
         f'<figure style="margin: 0; padding: 0"><figcaption style="{CAPTION}">{caption}</figcaption>'
-        f'<table class="table table-sm" aria-label="{name}" style="white-space: nowrap">'
+        f'<table class="table table-sm" aria-label="{name}" style="white-space: nowrap; font-size: 0.92em">'
         f'<thead style="white-space: normal"><tr>{top}</tr></thead><tbody>{body}</tbody></table></figure>',
         caption,
     )

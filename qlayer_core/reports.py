@@ -19,19 +19,20 @@ def comparison(number: str, seed: int = 0) -> Markup:
     columns = list(frame.column.unique())
     lines = []
     for row in frame.row.unique():
-        line = [_lines(_row_name(row), "95 % interval", "paper", "difference")]
+        line = [_lines(_row_name(row), "at least", "at most", "paper", "difference")]
         for column in columns:
             cell = frame[(frame.row == row) & (frame.column == column)].iloc[0]
+            ours, low, high, published = (f"{cell[name]:.2f}" for name in ("ours", "low", "high", "paper"))
             if np.isnan(cell.ours):
-                line.append(_lines(DASH, DASH, f"{cell.paper:.2f}", DASH))
+                line.append(_lines(DASH, DASH, DASH, published, DASH))
             else:
-                interval, difference = f"{cell.low:.1f}-{cell.high:.1f}", f"{cell.difference:+.2f}"
-                line.append(_lines(f"{cell.ours:.2f}", interval, f"{cell.paper:.2f}", difference))
+                line.append(_lines(ours, low, high, published, f"{cell.difference:+.2f}"))
         lines.append(line)
     return table(
         lines,
         ["", *(attack_name(column) for column in columns)],
-        f"Table {number}: {paper.TABLES[number].caption.lower()}, in percent. Bold: ours. {DASH}: not measured yet.",
+        f"Table {number}: {paper.TABLES[number].caption.lower()}, in percent. Bold: ours, with its 95 %"
+        f" Wilson interval. {DASH}: not measured yet.",
     )
 
 
@@ -144,20 +145,19 @@ def gain_table(number: str, seed: int = 0) -> Markup:
     lines = {}
     for gain in rows:
         line = lines.setdefault(
-            gain["row"], [_lines(_row_name(gain["row"]), "95 % interval", "paper", "same sign")]
+            gain["row"], [_lines(_row_name(gain["row"]), "at least", "at most", "paper", "same sign")]
         )
         published = f"{gain['paper']:+.1f}"
         if gain["ours"] is None:
-            line.append(_lines(DASH, DASH, published, DASH))
+            line.append(_lines(DASH, DASH, DASH, published, DASH))
         else:
-            interval = f"{gain['low']:.1f} to {gain['high']:.1f}"
-            line.append(
-                _lines(f"{gain['ours']:+.1f}", interval, published, "yes" if gain["agrees"] else "no")
-            )
+            ours, low, high = (f"{gain[which]:+.1f}" for which in ("ours", "low", "high"))
+            line.append(_lines(ours, low, high, published, "yes" if gain["agrees"] else "no"))
     return table(
         list(lines.values()),
         ["", *(attack_name(column) for column in columns)],
-        f"Table {number}: gain over the plain CNN of the same training, in points. Bold: ours.",
+        f"Table {number}: gain over the plain CNN of the same training, in points. Bold: ours, with its 95 %"
+        " interval.",
     )
 
 

@@ -1,12 +1,14 @@
 """Figures carry their text alternative and the page's colours; cells that lack what they need are skipped."""
 
+import ast
+import json
 import re
 from xml.etree import ElementTree
 
 import pytest
 from IPython.core.interactiveshell import InteractiveShell
 
-from qlayer_core import drawing
+from qlayer_core import drawing, paths, results
 
 
 @drawing.picture
@@ -111,3 +113,18 @@ def test_outside_a_notebook_a_missing_network_is_an_error(monkeypatch, tmp_path)
     monkeypatch.setattr(drawing.results, "RESULTS", tmp_path)
     with pytest.raises(FileNotFoundError, match="train mnist cnn"):
         drawing.need("cnn")
+
+
+CHAPTERS = [json.loads(path.read_text()) for path in (paths.ROOT / "book").glob("*.ipynb")]
+NEEDED = re.findall(
+    r"^need\((.*)\)", "\n".join("".join(c["source"]) for n in CHAPTERS for c in n["cells"]), re.MULTILINE
+)
+
+
+@pytest.mark.parametrize(
+    "name", sorted({name for names in NEEDED for name in ast.literal_eval(f"[{names}]")})
+)
+def test_what_the_chapters_need_is_released(name):
+    """Else they would skip their cells, and every test of them would pass."""
+    results.load("mnist", name)
+    assert results.weights_path("mnist", name).is_relative_to(paths.WEIGHTS)

@@ -37,7 +37,7 @@ def key(number, row, column):
 def test_without_records_a_table_shows_the_paper_and_dashes(records):
     html = reports.comparison("1a").html
     assert html.count(f"<td><strong>{DASH}</strong>") == len(paper.TABLES["1a"].cells)
-    assert f"<td><strong>{DASH}</strong><br><small>{DASH}<br>52.69<br>{DASH}</small></td>" in html
+    assert f"<td><strong>{DASH}</strong><br><small>{DASH}<br>{DASH}<br>52.69<br>{DASH}</small></td>" in html
     assert reports.agreement("1a").startswith("None of the 30 cells")
     assert not [gain for gain in reports.gains("1a") if gain["ours"] is not None]
 
@@ -45,7 +45,7 @@ def test_without_records_a_table_shows_the_paper_and_dashes(records):
 def test_a_recorded_cell_stands_with_its_interval_and_difference(records):
     records("q-base", [(key("1a", "q-base", "fgsm 0.3"), 50)])
     html = reports.comparison("1a").html
-    assert "<td><strong>50.00</strong><br><small>46.9-53.1<br>52.69<br>-2.69</small></td>" in html
+    assert "<td><strong>50.00</strong><br><small>46.91<br>53.09<br>52.69<br>-2.69</small></td>" in html
     assert reports.agreement("1a").startswith("1 of 30 cells")
     assert "2.7 points in the median and are higher in 0 of 1" in reports.agreement("1a")
 
@@ -64,7 +64,7 @@ def test_gains_are_over_the_plain_network_of_the_same_training(records):
     assert found["q-large"]["ours"] is None
     html = reports.gain_table("1a").html
     low, high = found["q-base"]["low"], found["q-base"]["high"]
-    assert f"<strong>+30.0</strong><br><small>{low:.1f} to {high:.1f}<br>+12.7<br>yes</small>" in html
+    assert f"<strong>+30.0</strong><br><small>{low:+.1f}<br>{high:+.1f}<br>+12.7<br>yes</small>" in html
     assert html.count("<br>no</small>") == 1
 
 
