@@ -33,12 +33,14 @@ def test_attacks_print_as_a_name():
     assert str(Attack("black-box", "fgsm", 0.3, "cnn-b")) == "black-box fgsm 0.3 cnn-b"
 
 
-def test_an_adversarially_trained_model_differs_in_nothing_else():
+def test_an_adversarially_trained_model_differs_in_how_long_it_learns_alone():
     adversarial = [spec for spec in RUNS.values() if spec.adversarial]
     assert len(adversarial) > 5
+    assert len({(spec.decay, spec.epochs, spec.checks) for spec in adversarial}) == 1, "a fair comparison"
     for spec in adversarial:
         raw = RUNS[experiments.raw_name(spec)]
-        assert replace(spec, name=raw.name, adversarial=False) == raw
+        schedule = {name: getattr(raw, name) for name in ("decay", "epochs", "checks")}
+        assert replace(spec, name=raw.name, adversarial=False, **schedule) == raw
 
 
 def test_the_papers_models():
