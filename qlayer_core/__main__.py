@@ -32,6 +32,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
             command.add_argument(
                 "--table", action="append", choices=tuple(paper.TABLES), help="only its cells"
             )
+            command.add_argument(
+                "--again",
+                action="store_true",
+                help="measure anew what other code or another machine measured",
+            )
     command = commands.add_parser("table", help="print one of the paper's tables beside ours")
     command.add_argument("number", choices=tuple(paper.TABLES))
     command.add_argument("--seed", type=int, default=0)
@@ -60,14 +65,14 @@ def _runs(options: argparse.Namespace) -> None:
 def _train(options: argparse.Namespace) -> None:
     dataset, name, seed = options.dataset, options.model, options.seed
     spec = experiments.run(name)
-    model = models.build(name, seed)
     if spec.adversarial:
-        results.load_weights(model, _finished_weights(dataset, experiments.raw_name(spec), seed))
+        model, _ = results.load(dataset, experiments.raw_name(spec), seed)
+    else:
+        model = models.build(name, seed)
     source = None
     if spec.selection == "mixed":
         # Every seed is judged by the same validation images.
-        source = models.build(experiments.VALIDATION_SOURCE)
-        results.load_weights(source, _finished_weights(dataset, experiments.VALIDATION_SOURCE, 0))
+        source, _ = results.load(dataset, experiments.VALIDATION_SOURCE)
     folder = results.run_folder(dataset, name, seed)
     state = training.train(
         spec,
@@ -98,26 +103,40 @@ def _evaluate(options: argparse.Namespace) -> None:
     dataset, name, seed = options.dataset, options.model, options.seed
     model, record = results.load(dataset, name, seed)
     images, labels = data.load(dataset, "test")
-    for attack in _left_to_measure(record, options.table):
+    if (here := results.environment()) not in record["environments"]:
+        record["environments"].append(here)
+    environment = record["environments"].index(here)
+    for attack in _left_to_measure(record, options.table, environment if options.again else None):
         started = time.perf_counter()
         if attack.setting == "black-box":
             made = _black_box(dataset, attack, images)
         else:
             made = evaluation.adversarial(model, images, attack)
-        cells = evaluation.cells(model, made, labels, attack)
-        record["cells"] += cells
+        cells = [
+            cell | {"environment": environment} for cell in evaluation.cells(model, made, labels, attack)
+        ]
+        before = [cell for cell in record["cells"] if _attack_of(cell) != attack]
+        record["cells"] = before + cells
         record["seconds"][str(attack)] = round(time.perf_counter() - started, 1)
         results.write(record)
         print(attack, *(f"{cell['path'] or ''} {cell['accuracy']:.2f}" for cell in cells), flush=True)
 
 
-def _left_to_measure(record: dict, tables: list[str] | None) -> list[experiments.Attack]:
-    """Return the attacks without a recorded cell, all or only those that the named tables show."""
+def _left_to_measure(
+    record: dict, tables: list[str] | None, environment: int | None = None
+) -> list[experiments.Attack]:
+    """Return the attacks without a recorded cell, or without one of that environment where one is given.
+
+    All of them, or only those that the named tables show.
+    """
     spec = experiments.run(record["model"])
-    fields = [field.name for field in dataclasses.fields(experiments.Attack)]
-    done = {tuple(cell[field] for field in fields) for cell in record["cells"]}
+    done = {
+        _attack_of(cell)
+        for cell in record["cells"]
+        if environment is None or cell["environment"] == environment
+    }
     shown = {
-        tuple(getattr(cell, field) for field in fields)
+        _attack_of(dataclasses.asdict(cell))
         for number in tables or ()
         for cell in paper.TABLES[number].cells
         if (cell.dataset, cell.model) == (record["dataset"], spec.name)
@@ -125,15 +144,28 @@ def _left_to_measure(record: dict, tables: list[str] | None) -> list[experiments
     left = []
     for attack in experiments.attacks_on(record["dataset"], spec):
         in_paper = dataclasses.replace(attack, attack="cw") if attack.attack == "cw-softmax" else attack
-        if dataclasses.astuple(attack) not in done and (not tables or dataclasses.astuple(in_paper) in shown):
+        if attack not in done and (not tables or in_paper in shown):
             left.append(attack)
     return left
 
 
+def _attack_of(cell: dict) -> experiments.Attack:
+    """Return the attack that a recorded cell, or one of the paper's, is about."""
+    return experiments.Attack(
+        **{field.name: cell[field.name] for field in dataclasses.fields(experiments.Attack)}
+    )
+
+
 def _black_box(dataset: str, attack: experiments.Attack, images: Tensor) -> Tensor:
-    """Return the images that the attacker's model makes of the test images, kept under runs/ for the next target."""
+    """Return the images that the attacker's model makes of the test images, kept under runs/ for the next target.
+
+    Their file's name says of which weights they are made, with which code and in which number format.
+    """
     source, record = results.load(dataset, experiments.SOURCES[attack.source])
-    path = RUNS / dataset / "black-box" / f"{attack} {record['weights_sha256'][:12]}.safetensors"
+    here = results.environment()
+    code = "".join(here["code"][name][:4] for name in ("attacks", "evaluation", "machine", "models"))
+    made_with = f"{record['weights_sha256'][:12]} {code} {here['number_format']}"
+    path = RUNS / dataset / "black-box" / f"{attack} {made_with}.safetensors"
     if not path.exists():
         made = {"images": evaluation.adversarial(source, images, attack)}
         files.write_atomically(path, lambda temporary: save_file(made, temporary))
@@ -157,15 +189,6 @@ def _table(options: argparse.Namespace) -> None:
         print(f"\n{value}: {paper.TABLES[options.number].caption}")
         wide = frame.pivot(index="row", columns="column", values=value)
         print(wide.loc[frame.row.unique(), frame.column.unique()].to_string(na_rep="-"))
-
-
-def _finished_weights(dataset: str, name: str, seed: int):
-    path = results.weights_path(dataset, name, seed)
-    if not path.exists():
-        raise FileNotFoundError(
-            f"this needs the trained {name}: python -m qlayer_core train {dataset} {name} --seed {seed}"
-        )
-    return path
 
 
 def _print_row(row: dict) -> None:

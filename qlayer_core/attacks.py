@@ -146,7 +146,7 @@ def cw_linf(
         with torch.autocast(x.device.type, enabled=False):
             y = _logits(model, x).argmax(1) if y is None else y
             search = _LineSearch(model, x, y, _box(x, eps), confidence)
-            rate = torch.full((len(x),), learning_rate, device=x.device)
+            rate = torch.full((len(x),), learning_rate, dtype=x.dtype, device=x.device)
             for _ in range(iterations):
                 if not (active := (search.loss > 0).nonzero().squeeze(1)).numel():
                     break
@@ -256,7 +256,13 @@ def _gradient(
         x = x.detach().requires_grad_()
         logits = _logits(model, x)
         y = logits.argmax(1) if y is None else y
-        (gradient,) = torch.autograd.grad(loss(logits, y).sum(), x)
+        total = loss(logits, y).sum()
+        (gradient,) = torch.autograd.grad(total, x, allow_unused=True) if total.requires_grad else (None,)
+    if gradient is None:
+        raise ValueError(
+            "the model's answer has no gradient in the images, so there is nothing to follow. The quantizer of a"
+            " QNet blocks it: attack another path, for example functools.partial(net, path='e')"
+        )
     return gradient, y
 
 
@@ -309,4 +315,10 @@ def _check(model: Model, images: Tensor, labels: Tensor | None, eps: float) -> N
         if not (lowest >= 0 and highest <= 1):  # also refuses NaN
             raise ValueError(
                 f"images range from {lowest:g} to {highest:g}; they must lie in [0, 1] and hold no NaN"
+            )
+    if labels is not None and len(images):
+        classes = model(images[:1]).shape[1]
+        if not (labels.min() >= 0 and labels.max() < classes):
+            raise ValueError(
+                f"labels run from {labels.min()} to {labels.max()}; the model has classes 0 to {classes - 1}"
             )

@@ -1,10 +1,9 @@
-"""What the explorers ask of their arguments; each check raises a `ValueError` that says what to do."""
+"""What scoring and the explorers ask of their arguments; each check raises a `ValueError` that says what to do."""
 
 from collections.abc import Sequence
 
 from torch import Tensor, nn
 
-from qlayer_core import evaluation
 from qlayer_core.models import QNet
 
 
@@ -33,13 +32,6 @@ def epsilons(bounds: Sequence[float]) -> None:
     given = list(bounds)
     if len(given) < 2 or given != sorted(set(given)) or given[0] < 0 or given[-1] > 1:
         raise ValueError(f"epsilons are {given}; give at least two, ascending, in [0, 1]")
-
-
-def attacks(names: Sequence[str]) -> None:
-    """There are attacks of these names, at least one."""
-    unknown = [name for name in names if name not in evaluation.ATTACKS]
-    if unknown or not names:
-        raise ValueError(f"attack is {names!r}; choose from {', '.join(evaluation.ATTACKS)}")
 
 
 def mode(network: nn.Module) -> None:

@@ -1,14 +1,14 @@
 """How often a model answers rightly: clean, under black-box and under white-box attacks."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from functools import partial
 
 import torch
 from torch import Tensor, nn
 
-from qlayer_core import attacks, models
+from qlayer_core import attacks, checks, models
 from qlayer_core.experiments import Attack
 from qlayer_core.machine import autocast
 
@@ -42,6 +42,12 @@ ATTACKS: dict[str, Callable[..., Tensor]] = {
     "cw": attacks.cw_linf,
     "cw-softmax": _cw_softmax,
 }
+
+
+def check_names(names: Sequence[str]) -> None:
+    """Raise a `ValueError` unless these are names of `ATTACKS`, at least one."""
+    if not names or any(name not in ATTACKS for name in names):
+        raise ValueError(f"attack is {names!r}; choose from {', '.join(ATTACKS)}")
 
 
 def cells(model: nn.Module, images: Tensor, labels: Tensor, attack: Attack) -> list[dict]:
@@ -79,7 +85,11 @@ def correct_by_path(
 
     Returns:
         ``(N,)`` bool for path ``"q"`` and ``"e"`` of a QNet, or for path None of a plain CNN.
+
+    Raises:
+        ValueError: the model is in training mode.
     """
+    checks.mode(model)
     found: dict[str | None, list[Tensor]] = {}
     for x, y in zip(images.split(batch_size), labels.split(batch_size), strict=True):
         with autocast(x.device):

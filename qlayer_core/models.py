@@ -66,14 +66,23 @@ class QNet(nn.Module):
 
 
 class PatchConv2d(nn.Conv2d):
-    """A stride-1 convolution for inputs of very few channels, whose input gradient is fast.
+    """A stride-1 convolution of images of very few channels, whose input gradient is fast.
 
     Same numbers and parameters as `torch.nn.Conv2d`. With one input channel the library's kernel for the input
     gradient, which every attack needs, takes several times as long as the matrix product that it is.
     """
 
+    def __init__(self, in_channels: int, out_channels: int, kernel_size: int, *, padding: int = 0):
+        super().__init__(in_channels, out_channels, kernel_size, padding=padding)
+
     def forward(self, images: Tensor) -> Tensor:
         """Convolve ``(N, C, H, W)``; the output is laid out channels-last, which suits bfloat16 kernels."""
+        if images.ndim != 4 or images.shape[1] != self.in_channels:
+            raise ValueError(
+                f"images have shape {tuple(images.shape)}; this network takes (N, {self.in_channels}, height, width)"
+            )
+        if not images.is_floating_point():
+            raise TypeError(f"images have dtype {images.dtype}; convert them to floats in [0, 1]")
         x = images.detach().to(memory_format=torch.channels_last)
         out = F.conv2d(x, self.weight, self.bias, padding=self.padding)
         return _InputGradient.apply(out, images, self.weight, self.padding) if images.requires_grad else out
@@ -101,11 +110,24 @@ class Flatten(nn.Module):
     """Flatten a map ``(N, C, H, W)`` to ``(N, H * W * C)``, channels last, as the authors' framework does.
 
     For a channels-last map this is a view, where `torch.nn.Flatten` would copy.
+
+    Args:
+        features: ``H * W * C``, what the classifier behind it takes.
     """
+
+    def __init__(self, features: int):
+        super().__init__()
+        self.features = features
 
     def forward(self, maps: Tensor) -> Tensor:
         """Return ``maps`` as one row an image."""
-        return maps.permute(0, 2, 3, 1).flatten(1)
+        rows = maps.permute(0, 2, 3, 1).flatten(1)
+        if rows.shape[1] != self.features:
+            raise ValueError(
+                f"the feature map of an image holds {rows.shape[1]} numbers, but its classifier takes"
+                f" {self.features}: give images of the size that the network is for (the paper's: 28 x 28)"
+            )
+        return rows
 
 
 class Dropout(nn.Dropout):
@@ -149,7 +171,7 @@ def blocks(architecture: str) -> tuple[nn.Sequential, nn.Sequential, int]:
 def head(features: int) -> nn.Sequential:
     """Return the classifier of Table 4 for a flattened map of ``features`` numbers, ending in logits."""
     return nn.Sequential(
-        Flatten(), nn.Linear(features, 128), nn.ReLU(), Dropout(0.5), nn.Linear(128, CLASSES)
+        Flatten(features), nn.Linear(features, 128), nn.ReLU(), Dropout(0.5), nn.Linear(128, CLASSES)
     )
 
 

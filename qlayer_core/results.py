@@ -37,11 +37,18 @@ def run_folder(dataset: str, name: str, seed: int = 0) -> Path:
 
 
 def weights_path(dataset: str, name: str, seed: int = 0) -> Path:
-    """Return the released weights of a run (seed 0 only), or where it left its own."""
+    """Return the weights of a run: released (seed 0 only), or where it left its own.
+
+    Where both are there and differ, a run was trained again: the record says which of them it is about.
+    """
     released = WEIGHTS / _known(dataset) / f"{experiments.run(name).name}.safetensors"
-    if seed == 0 and released.exists():
-        return released
-    return run_folder(dataset, name, seed) / "weights.safetensors"
+    own = run_folder(dataset, name, seed) / "weights.safetensors"
+    if seed != 0 or not released.exists():
+        return own
+    if own.exists() and record_path(dataset, name).exists():
+        recorded = read(dataset, name)["weights_sha256"]
+        return own if sha256(own) == recorded != sha256(released) else released
+    return released
 
 
 def load(dataset: str, name: str, seed: int = 0) -> tuple[nn.Module, dict]:
@@ -60,7 +67,7 @@ def load(dataset: str, name: str, seed: int = 0) -> tuple[nn.Module, dict]:
     if sha256(path) != record["weights_sha256"]:
         raise ValueError(
             f"{path} is not the file that the recorded results were measured with: restore both from the"
-            f" repository, or measure again with: python -m qlayer_core evaluate {dataset} {name} --seed {seed}"
+            f" repository, or start again with: python -m qlayer_core train {dataset} {name} --seed {seed}"
         )
     return load_weights(models.build(name), path), record
 
@@ -107,6 +114,22 @@ def new_record(dataset: str, spec: experiments.RunSpec, seed: int) -> dict:
         "model": spec.name,
         "seed": seed,
         "spec": dataclasses.asdict(spec),
+        **environment(),
+        "environments": [],
+        "seconds": {},
+        "history": [],
+        "chosen": None,
+        "weights_sha256": None,
+        "cells": [],
+    }
+
+
+def environment() -> dict:
+    """Return with which code and on what something is measured; a record holds that of its training.
+
+    Each cell says in which of the record's ``environments`` it was measured.
+    """
+    return {
         "code": {name: sha256(PACKAGE / f"{name}.py")[:12] for name in CODE},
         "versions": {
             "python": platform.python_version(),
@@ -116,11 +139,6 @@ def new_record(dataset: str, spec: experiments.RunSpec, seed: int) -> dict:
         "number_format": machine.number_format(),
         "threads": torch.get_num_threads(),
         "processor": platform.machine(),
-        "seconds": {},
-        "history": [],
-        "chosen": None,
-        "weights_sha256": None,
-        "cells": [],
     }
 
 

@@ -55,7 +55,7 @@ def epsilon_explorer(
     attack_names = [attack] if isinstance(attack, str) else list(attack)
     checks.labelled(images, labels, class_names)
     checks.epsilons(epsilons)
-    checks.attacks(attack_names)
+    evaluation.check_names(attack_names)
     if not networks:
         raise ValueError('networks is empty; give at least one, for example {"cnn": network}')
     for network in (*networks.values(), *([] if source is None else [source])):
@@ -126,7 +126,7 @@ def quantizer_view(
     checks.q_net(network)
     checks.labelled(images, labels, class_names)
     checks.epsilons(epsilons)
-    checks.attacks([attack])
+    evaluation.check_names([attack])
     made = _attacked(attack, images, {}, network if source is None else source, epsilons)[0][""]
     before = codes.layer_output(network, images)
     after = [codes.layer_output(network, torch.from_numpy(pixels).unsqueeze(1)) for pixels in made]

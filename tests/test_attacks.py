@@ -184,9 +184,17 @@ def test_every_path_with_a_gradient_can_be_attacked(path, few):
     torch.testing.assert_close(attacks.fgsm(model, x, eps=0.1), expected)
 
 
-def test_the_quantized_path_without_gradient_is_no_silent_success(few):
-    with pytest.raises(RuntimeError):
-        attacks.fgsm(small_q_net().double().eval(), few[0], eps=0.1)
+@pytest.mark.parametrize("frozen", [False, True])
+def test_the_quantized_path_without_gradient_is_no_silent_success(frozen, few):
+    net = small_q_net().double().eval().requires_grad_(not frozen)
+    for attack in ATTACKS.values():
+        with pytest.raises(ValueError, match=r"no gradient in the images.*partial\(net, path='e'\)"):
+            attack(net, few[0], eps=0.1)
+
+
+def test_a_learning_rate_may_be_an_integer(precise_cnn, few):
+    found = [attacks.cw_linf(precise_cnn, *few, eps=0.2, learning_rate=rate) for rate in (1, 1.0)]
+    assert torch.equal(*found) and not torch.equal(found[0], few[0])
 
 
 @pytest.mark.parametrize("attack", ATTACKS)
@@ -236,6 +244,10 @@ BAD_INPUT = {
     "labels in a column": BadInput(
         ValueError, r"labels have shape \(2, 1\)", labels=torch.zeros(2, 1).long()
     ),
+    "a class too many": BadInput(
+        ValueError, "labels run from 0 to 12; the model has classes 0 to 2", labels=torch.tensor([0, 12])
+    ),
+    "a negative class": BadInput(ValueError, "labels run from -1 to 1; ", labels=torch.tensor([-1, 1])),
     "float labels": BadInput(ValueError, "dtype torch.float32; give one int64 class", labels=torch.zeros(2)),
 }
 

@@ -85,6 +85,46 @@ def test_train_evaluate_release_and_table(miniature, capsys):
     ]
 
 
+def test_what_another_machine_measured_can_be_measured_again(miniature, capsys, monkeypatch):
+    for name in ("validation-a", "source-a", "cnn"):
+        main(["train", "mnist", name])
+    command = ["evaluate", "mnist", "cnn", "--table", "2a"]
+    main(command)
+    first = results.read("mnist", "cnn")
+    (here,) = first["environments"]
+    assert here["number_format"] == "float32" and {cell["environment"] for cell in first["cells"]} == {0}
+    lines(capsys)
+
+    elsewhere = here | {"number_format": "bfloat16", "versions": here["versions"] | {"torch": "1.0"}}
+    monkeypatch.setattr(results, "environment", lambda: elsewhere)
+    main(command)
+    assert lines(capsys) == []
+    main([*command, "--again"])
+    assert len(lines(capsys)) == len(first["cells"])
+    record = results.read("mnist", "cnn")
+    assert record["environments"] == [here, elsewhere]
+    assert [cell["environment"] for cell in record["cells"]] == [1] * len(first["cells"])
+    main([*command, "--again"])
+    assert lines(capsys) == []  # it continues where it was stopped
+
+
+def test_black_box_images_are_made_anew_when_the_code_has_changed(miniature, monkeypatch):
+    for name in ("validation-a", "source-a", "cnn", "q-base"):
+        main(["train", "mnist", name])
+    monkeypatch.setattr(experiments, "CURVE", (0.2,))
+    folder = miniature / "runs" / "mnist" / "black-box"
+    main(["evaluate", "mnist", "cnn", "--table", "1a"])
+    kept = {path.name for path in folder.iterdir()}
+    main(["evaluate", "mnist", "q-base", "--table", "1a"])
+    assert {path.name for path in folder.iterdir()} == kept
+    here = results.environment()
+    changed = here | {"code": here["code"] | {"attacks": "0123456789ab"}}
+    monkeypatch.setattr(results, "environment", lambda: changed)
+    main(["evaluate", "mnist", "q-base", "--table", "1a", "--again"])
+    made = {path.name for path in folder.iterdir()}
+    assert kept < made and len(made) == 2 * len(kept)
+
+
 def test_training_a_finished_run_again_keeps_what_was_measured(miniature, capsys):
     for name in ("validation-a", "q-base"):
         main(["train", "mnist", name])

@@ -52,6 +52,12 @@ def test_cells_say_how_the_images_were_made_and_what_was_right():
     assert cell == made | {"path": None, "n": 3, "correct": 2, "accuracy": 66.67}
 
 
+@pytest.mark.parametrize("model", [small_q_net(), nn.Sequential(nn.Dropout())])
+def test_a_network_in_training_mode_is_not_scored(model, digits):
+    with pytest.raises(ValueError, match=r"training mode.*call eval\(\) first"):
+        evaluation.correct_by_path(model.train(), digits.images[:2], digits.labels[:2])
+
+
 def test_scoring_leaves_no_trace_in_the_network(digits):
     model = small_q_net().eval()
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}

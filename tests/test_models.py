@@ -49,10 +49,41 @@ def test_patch_conv_equals_conv(channels, out_channels, size, padding, height, w
     assert torch.equal(without[0], gradients[0][1]) and torch.equal(without[1], gradients[0][2])
 
 
+def test_patch_conv_takes_no_stride_dilation_or_groups():
+    for option in ("stride", "dilation", "groups"):
+        with pytest.raises(TypeError, match=option):
+            PatchConv2d(2, 4, 3, **{option: 2})
+
+
+@pytest.mark.parametrize("name", ["cnn", "source-b", "q-base", "q-inner"])
+@pytest.mark.parametrize(
+    "images, error, message",
+    [
+        (
+            torch.rand(2, 28, 28),
+            ValueError,
+            r"shape \(2, 28, 28\); this network takes \(N, 1, height, width\)",
+        ),
+        (torch.rand(28, 28), ValueError, r"shape \(28, 28\); this network takes \(N, 1, height, width\)"),
+        (torch.rand(2, 3, 28, 28), ValueError, r"shape \(2, 3, 28, 28\); this network takes \(N, 1, "),
+        (torch.rand(2, 1, 32, 32), ValueError, "give images of the size that the network is for"),
+        (
+            torch.zeros(2, 1, 28, 28, dtype=torch.uint8),
+            TypeError,
+            "dtype torch.uint8; convert them to floats",
+        ),
+    ],
+    ids=["no channel", "one image", "three channels", "32 x 32", "bytes"],
+)
+def test_images_that_a_network_is_not_for_are_refused(name, images, error, message):
+    with pytest.raises(error, match=message):
+        models.build(name).eval()(images)
+
+
 def test_flatten_puts_the_channels_of_a_position_side_by_side():
     maps = torch.randn(2, 3, 4, 5)
     rows = [torch.cat([m[:, i, j] for i in range(4) for j in range(5)]) for m in maps]
-    assert torch.equal(Flatten()(maps), torch.stack(rows))
+    assert torch.equal(Flatten(60)(maps), torch.stack(rows))
 
 
 @pytest.mark.parametrize("p", [0.25, 0.5])

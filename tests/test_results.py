@@ -155,6 +155,18 @@ def test_released_weights_go_first_for_seed_0_only():
     results.load("mnist", "cnn")
 
 
+def test_a_run_that_was_trained_again_is_used_before_it_is_released():
+    _, kept = trained("cnn")
+    released = results.WEIGHTS / "mnist" / "cnn.safetensors"
+    released.parent.mkdir(parents=True)
+    released.write_bytes(kept.read_bytes())
+    model = small_cnn()
+    results.save_weights(model, kept)
+    record_of("cnn", weights_sha256=results.sha256(kept))
+    assert results.weights_path("mnist", "cnn") == kept
+    assert torch.equal(results.load("mnist", "cnn")[0][0].bias, model[0].bias)
+
+
 MISFITS: dict[str, tuple[Callable[[dict], dict], str]] = {
     "a tensor less": (lambda w: {key: w[key] for key in w if key != "0.weight"}, "0.weight"),
     "a tensor more": (lambda w: w | {"9.weight": torch.ones(1)}, "9.weight"),
