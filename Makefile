@@ -21,6 +21,11 @@ help:  ## this list
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.txt
 	touch $@
 
+# What the benchmarks compare with.
+.venv/.benchmarks: .venv/.installed benchmarks/requirements.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r benchmarks/requirements.txt
+	touch $@
+
 # The page's JavaScript, by the lock file, with the node that requirements.txt brings.
 vendor/.installed: .venv/.installed $(WEB)/package-lock.json $(WEB)/website.py
 	cd $(WEB) && PATH="$(CURDIR)/$(BIN):$$PATH" npm ci --silent --ignore-scripts --no-audit --no-fund
@@ -33,7 +38,7 @@ vendor/lab/manifest.json: vendor/.installed $(addprefix qlayer_core/,export.py m
 	$(BIN)/python -m qlayer_core.export vendor/lab
 
 # Executed chapters are cached by their own code alone: forget them when what they import or read has changed.
-_build/.fresh: .venv/.installed $(wildcard qlayer_core/*.py) $(shell find data -type f)
+_build/.fresh: .venv/.installed $(wildcard qlayer_core/*.py benchmarks/*.json) $(shell find data -type f)
 	rm -rf _build
 	mkdir _build
 	touch $@
@@ -44,7 +49,7 @@ book: vendor/.installed vendor/lab/manifest.json _build/.fresh  ## execute every
 	$(BIN)/jupyter-book build . -W --keep-going
 	$(BIN)/python $(WEB)/website.py check
 
-test: vendor/.installed  ## lint, unit tests, every notebook, the book, and the built site in a real browser
+test: vendor/.installed .venv/.benchmarks  ## lint, unit tests, every notebook, the book, and the built site in a real browser
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(NBSTRIPOUT) --verify book/*.ipynb || { echo 'A chapter is not normalised: run make format.'; exit 1; }
@@ -56,8 +61,7 @@ test: vendor/.installed  ## lint, unit tests, every notebook, the book, and the 
 live: .venv/.installed  ## JupyterLab on the chapters
 	$(BIN)/jupyter lab --notebook-dir=. book/01-adversarial-examples.ipynb
 
-bench: .venv/.installed  ## speed, side by side with what one would pick instead
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r benchmarks/requirements.txt
+bench: .venv/.benchmarks  ## speed, side by side with what one would pick instead
 	$(BIN)/python benchmarks/run.py
 
 format: .venv/.installed  ## format the code and normalise the notebooks, as the tests want them

@@ -19,15 +19,15 @@ EPS = 0.2  # of every attack
 class Sizes:
     """How much work there is."""
 
-    rounds: int = 5
+    rounds: int = 4
     fgsm_images: int = 1000
-    bim_images: int = 64
+    bim_images: int = 32
     bim_rounds: int = 3
     bim_iterations: int = 100
     batch: int = 128
     models: tuple[str, ...] = ("cnn", "source-b", "q-base", "q-large", "q-inner")
     maps: tuple[tuple[int, int], ...] = ((1, 12), (4, 12), (1, 28), (4, 28))  # heads, side of the map
-    slow_seconds: float = 45.0  # for the toolbox's C&W
+    slow_seconds: float = 20.0  # for the toolbox's C&W
     limit_size: int = 2048
     heads: tuple[int, ...] = (1, 2, 4, 8)
     codes: tuple[int, ...] = (16, 64, 256, 1024)
@@ -138,20 +138,6 @@ def layer_ours(heads: int, side: int, batch: int, codes: int = 64) -> Work:
     return work
 
 
-def layer_plain(heads: int, side: int, batch: int) -> Work:
-    """The same, as in `plain.QLayer`."""
-    layer, z = plain.QLayer(64, 64, heads).train(), torch.rand(batch, 64, side, side, requires_grad=True)
-    gradients = (*(torch.rand_like(m) for m in layer(z)), *torch.ones(2))
-
-    def work() -> None:
-        quantized, projected = layer(z)
-        codebook_loss = (quantized - projected.detach()).square().sum(1).mean()
-        commitment_loss = (quantized.detach() - projected).square().sum(1).mean()
-        torch.autograd.backward((quantized, projected, codebook_loss, commitment_loss), gradients)
-
-    return work
-
-
 def layer_vq(heads: int, side: int, batch: int, **options) -> Work:
     """vector-quantize-pytorch on a map that is already projected: search, lookup and its loss."""
     from vector_quantize_pytorch import VectorQuantize
@@ -200,7 +186,6 @@ LAYERS = {
     "ours": layer_ours,
     "vector-quantize-pytorch": layer_vq,
     "vector-quantize-pytorch, learned codes": lambda *sizes: layer_vq(*sizes, **LEARNED),
-    "plain": layer_plain,
 }
 STEPS = {"ours": step_ours, "plain": step_plain}
 
@@ -225,6 +210,6 @@ def alone(case: str, contestant: str) -> Work:
     else:
         net = plain.build(which[0])
     images, iterations = (
-        (torch.rand(512, 1, 28, 28), 1) if kind == "fgsm" else (torch.rand(64, 1, 28, 28), 20)
+        (torch.rand(512, 1, 28, 28), 1) if kind == "fgsm" else (torch.rand(64, 1, 28, 28), 10)
     )
     return ATTACKS[contestant](net, images, kind, iterations)

@@ -33,6 +33,7 @@ AIMS = {  # how many times as fast as each contestant ours should be
     "layer": {"vector-quantize-pytorch": 2.5},
     "step": {"plain": 3},
 }
+ALONE = ("fgsm cnn", "bim q-large", "layer 4 12", "layer 4 28", *(f"step {name}" for name in Sizes.models))
 SHARES = {"bim": 0.5, "step": 0.4}  # of the matrix-product limit
 
 
@@ -71,7 +72,7 @@ def attack_row(kind: str, name: str, sizes: Sizes) -> dict:
     found = row(
         f"{kind} {name}",
         f"{n} images, {iterations} iterations",
-        in_turn(works, rounds),
+        in_turn(works, rounds, warm_up=kind == "fgsm"),  # 100 iterations need none
         attack_operations(net, images[:8]) / 8 * n * iterations,
     )
     for contestant, work in works.items():  # all must have attacked as well, on the plain network
@@ -185,9 +186,9 @@ def growth(sizes: Sizes) -> dict[str, list[dict]]:
     return found
 
 
-def limit(n: int) -> float:
-    """Return operations a second of a square matrix product in the format that the project chose."""
-    a = torch.rand(n, n, dtype=getattr(torch, machine.number_format()))
+def limit(n: int, number_format: str) -> float:
+    """Return operations a second of a square matrix product."""
+    a = torch.rand(n, n, dtype=getattr(torch, number_format))
     return 2 * n**3 / min(in_turn({"product": lambda: a @ a}, 10)["product"])
 
 
@@ -204,29 +205,31 @@ def measure_alone(rows: list[dict]) -> None:
 
 def run(sizes: Sizes) -> dict:
     """Measure everything; see `main` for what becomes of it."""
-    started, peak = time.perf_counter(), [limit(sizes.limit_size)]
+    started, chosen = time.perf_counter(), machine.number_format()
+    peak = [limit(sizes.limit_size, chosen)]
     rows = [
         attack_row("fgsm", "cnn", sizes),
         *(attack_row("bim", name, sizes) for name in ("cnn", "q-large")),
     ]
-    peak.append(limit(sizes.limit_size))
+    peak.append(limit(sizes.limit_size, chosen))
     rows += [layer_row(heads, side, sizes) for heads, side in sizes.maps]
     rows += [step_row(name, sizes) for name in sizes.models]
-    peak.append(limit(sizes.limit_size))
+    peak.append(limit(sizes.limit_size, chosen))
     for found in rows:
         found["share"] = found["operations"] / found["seconds"] / max(peak)
         if (kind := found["case"].split()[0]) in SHARES:
             found["share_aim"] = SHARES[kind]
     if sizes.alone:
-        measure_alone([found for found in rows if found["case"] != "bim cnn"])
+        measure_alone([found for found in rows if found["case"] in ALONE])
     return {
         "machine": {
             "processor": platform.machine(),
             "cores": os.cpu_count(),
             "threads": torch.get_num_threads(),
             "clock": "processor time",
-            "number_format": machine.number_format(),
+            "number_format": chosen,
             "operations_per_second": max(peak),
+            "float32_operations_per_second": limit(sizes.limit_size, "float32"),
             "load": os.getloadavg()[0],
         },
         "versions": {
@@ -239,11 +242,16 @@ def run(sizes: Sizes) -> dict:
     }
 
 
+def tables(recorded: dict[str, dict]) -> str:
+    """Return the recorded runs as Markdown, one a number format."""
+    return "\n".join(f"## {number_format}\n\n{table(found)}" for number_format, found in recorded.items())
+
+
 def table(found: dict) -> str:
-    """Return the rows as a Markdown table."""
+    """Return the rows of one run as a Markdown table."""
     here = found["machine"]
     lines = [
-        f"One thread of {here['cores']} cores, {here['number_format']}, limit"
+        f"One thread of {here['cores']} cores, limit"
         f" {here['operations_per_second'] / 1e9:.0f} GFLOP/s, {found['seconds'] / 60:.0f} minutes."
         " Ratios: how many times as long the other takes (lowest to highest round).",
         "",
@@ -271,7 +279,10 @@ def table(found: dict) -> str:
 
 
 def main() -> None:
-    """Measure, write ``results.json`` and ``results.md``, and print the table."""
+    """Measure, write ``results.json`` and ``results.md``, and print the table.
+
+    A run replaces the recorded one of its number format and leaves those of others, from other machines, alone.
+    """
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="a token amount of everything")
     parser.add_argument("--output", type=Path, default=HERE, help="folder for results.json and results.md")
@@ -280,8 +291,11 @@ def main() -> None:
     torch.manual_seed(0)
     found = run(cases.QUICK if options.quick else Sizes())
     options.output.mkdir(parents=True, exist_ok=True)
-    (options.output / "results.json").write_text(json.dumps(found, indent=1) + "\n")
-    (options.output / "results.md").write_text(table(found))
+    file = options.output / "results.json"
+    recorded = json.loads(file.read_text()) if file.exists() else {}
+    recorded[found["machine"]["number_format"]] = found
+    file.write_text(json.dumps(recorded, indent=1) + "\n")
+    (options.output / "results.md").write_text(tables(recorded))
     print(table(found))
 
 

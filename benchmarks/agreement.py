@@ -1,0 +1,76 @@
+"""Does the fast number format change what is claimed? Attacks and training in it and in float32.
+
+python benchmarks/agreement.py      agreement.json beside this file, in about a quarter of an hour on one core
+
+It needs a machine whose own choice is a faster format than float32; elsewhere there is nothing to compare.
+
+The attacks are those of the paper's tables, on the first 1,000 test images; training is one epoch of 10,000 images
+with three seeds, scored on the validation set.
+"""
+
+import json
+import os
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+
+from qlayer_core import data, evaluation, experiments, machine, models, results, training
+from qlayer_core.experiments import Attack
+
+FORMATS = ("auto", "float32")
+NETWORKS = ("cnn", "q-base", "q-large")
+ATTACKS = [("none", 0.0), ("fgsm", 0.2), ("fgsm", 0.3), ("bim", 0.2), ("cw", 0.2)]
+IMAGES = 1000
+TRAINING_IMAGES = 10_000
+
+
+def white_box(name: str, attack: str, eps: float) -> dict:
+    """Return the accuracy of each path under a white-box attack, by number format."""
+    model, _ = results.load("mnist", name)
+    images, labels = (part[:IMAGES] for part in data.load("mnist", "test"))
+    row = {"model": name, "attack": attack, "eps": eps}
+    for number_format in FORMATS:
+        os.environ["QLAYER_PRECISION"] = number_format
+        adversarial = evaluation.adversarial(model, images, Attack("white-box", attack, eps))
+        correct = evaluation.correct_by_path(model, adversarial, labels)
+        row[number_format] = {
+            path or "e": 100 * right.float().mean().item() for path, right in correct.items()
+        }
+    return row
+
+
+def trained(name: str) -> dict:
+    """Return the validation accuracy that short trainings reach, one a seed, by number format."""
+    spec = replace(experiments.run(name), epochs=1, selection="clean")
+    train_set = data.Split(*(part[:TRAINING_IMAGES] for part in data.load("mnist", "train")))
+    validation = {"clean": data.load("mnist", "validation")}
+    row: dict = {"model": name}
+    for number_format in FORMATS:
+        os.environ["QLAYER_PRECISION"] = number_format
+        row[number_format] = [
+            training.train(spec, models.build(name, seed), train_set, validation, seed=seed).best["score"]
+            for seed in range(3)
+        ]
+    return row
+
+
+def main() -> None:
+    """Measure and write ``agreement.json``."""
+    if machine.number_format() == "float32":
+        raise SystemExit(
+            "This machine computes in float32 by its own choice: there is no fast format to compare."
+        )
+    torch.set_num_threads(1)
+    found = {
+        "number_format": machine.number_format(),
+        "images": IMAGES,
+        "attacks": [white_box(name, *attack) for name in NETWORKS for attack in ATTACKS],
+        "training_images": TRAINING_IMAGES,
+        "training": [trained(name) for name in ("cnn", "q-base")],
+    }
+    Path(__file__).with_suffix(".json").write_text(json.dumps(found, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,130 @@
+"""What the chapter on speed shows of ``benchmarks/results.json``, which `make bench` writes.
+
+The file holds one run a number format: ``"float32"`` from any machine, ``"bfloat16"`` from one that is fast at it.
+"""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+from qlayer_core import palette
+from qlayer_core.drawing import DASH, MUTED, SERIES, Markup, axes, decimal, picture, table
+from qlayer_core.paths import ROOT
+
+BENCHMARKS = ROOT / "benchmarks"
+KINDS = {"fgsm": "FGSM", "bim": "BIM", "cw": "C&amp;W", "step": "training step"}
+
+
+def recorded(folder: Path = BENCHMARKS) -> dict[str, dict]:
+    """Return the recorded runs, by number format.
+
+    Raises:
+        FileNotFoundError: nothing is recorded, with the command that measures it.
+    """
+    file = folder / "results.json"
+    if not file.exists():
+        raise FileNotFoundError(f"{file} is missing. Measure it with: make bench")
+    return json.loads(file.read_text())
+
+
+def name(case: str) -> str:
+    """Return how the text calls a case: ``"bim q-large"`` is ``"BIM, Q-large"``."""
+    kind, *which = case.split()
+    if kind == "layer":
+        heads, side = which
+        return f"layer, {heads} {'head' if heads == '1' else 'heads'}, {side} x {side}"
+    return f"{KINDS[kind]}, {'CNN B' if which == ['source-b'] else palette.label(which[0])}"
+
+
+def comparison(run: Mapping) -> Markup:
+    """Return a table of how many times as long the others take, with the range over rounds and the aim."""
+    lines = []
+    for row in run["rows"]:
+        for other, found in row["others"].items():
+            spread = f"{found['lowest']:.1f} to {found['highest']:.1f}" if "lowest" in found else DASH
+            aim = found.get("aim")
+            lines.append(
+                [
+                    name(row["case"]),
+                    other,
+                    f"<strong>{found['ratio']:.1f}</strong>",
+                    spread,
+                    decimal(found.get("ratio_alone"), 1),
+                    DASH if aim is None else f"{aim:g}, {'met' if found['ratio'] >= aim else 'missed'}",
+                ]
+            )
+    return table(
+        lines,
+        ["", "against", "times as long", "over rounds", "in a process of its own", "aim"],
+        f"How many times as long the others take, on one core, in {run['machine']['number_format']}. {DASH}: no aim"
+        " was set, or it was measured in one way only.",
+    )
+
+
+def memory(run: Mapping) -> Markup:
+    """Return a table of the memory that each contestant took at its peak, in a process of its own."""
+    lines = [
+        [name(row["case"]), other, f"{row['mebibytes']:.0f}", f"{found['mebibytes']:.0f}"]
+        for row in run["rows"]
+        for other, found in row["others"].items()
+        if "mebibytes" in found
+    ]
+    return table(
+        lines,
+        ["", "against", "ours, MiB", "theirs, MiB"],
+        "Peak memory above what the process held before it began.",
+    )
+
+
+@picture
+def shares(runs: Mapping[str, Mapping]):
+    """Draw which share of the machine's best matrix product each case reaches, one bar a number format."""
+    cases = [row["case"] for row in next(iter(runs.values()))["rows"] if "share" in row]
+    figure, grid = axes(6.4, 0.28 * len(cases) * len(runs) + 1.2)
+    ax, words = grid[0, 0], []
+    for i, (number_format, run) in enumerate(runs.items()):
+        found = {row["case"]: row for row in run["rows"]}
+        height = 0.8 / len(runs)
+        for j, case in enumerate(cases):
+            at, row = j + (i - (len(runs) - 1) / 2) * height, found[case]
+            first = {"label": number_format} if j == 0 else {}
+            ax.barh(at, 100 * row["share"], 0.9 * height, color=SERIES[i], **first)
+            words.append(f"{name(case)} in {number_format} {100 * row['share']:.0f} %")
+            if "share_aim" in row:
+                aim = 100 * row["share_aim"]
+                ax.plot([aim, aim], [at - height / 2, at + height / 2], color=MUTED, lw=2)
+    ax.set_yticks(range(len(cases)), [name(case) for case in cases])
+    ax.set(xlim=(0, 100), xlabel="share of the limit (%)")
+    ax.invert_yaxis()
+    ax.grid(False, axis="y")
+    ax.legend()
+    return figure, f"Bars of the share of the limit, with a mark at each aim: {'; '.join(words)}."
+
+
+AXES = {
+    "heads": "heads",
+    "codes": "codes",
+    "images": "images attacked by FGSM",
+    "epochs": "epochs of training",
+}
+
+
+@picture
+def growth(run: Mapping):
+    """Draw time against heads, codes, images and epochs, with what the count of operations predicts."""
+    figure, grid = axes(6.6, 5, 2, 2)
+    words = []
+    for ax, (series, points) in zip(grid.flat, run["growth"].items(), strict=True):
+        xs = [point[series] for point in points]
+        seconds = [point["seconds"] for point in points]
+        work = [point.get("operations", point[series]) for point in points]
+        predicted = [seconds[0] * one / work[0] for one in work]
+        ax.plot(xs, predicted, color=MUTED, linestyle="--", label="predicted")
+        ax.plot(xs, seconds, color=SERIES[0], marker="o", linestyle="", label="measured")
+        ax.set(xscale="log", yscale="log", xlabel=AXES[series], ylabel="seconds")
+        ax.set_xticks(xs, [str(x) for x in xs])
+        ax.minorticks_off()
+        words.append(f"{series} {xs[0]} to {xs[-1]}: time x {seconds[-1] / seconds[0]:.1f}")
+        words[-1] += f", operations x {work[-1] / work[0]:.1f}"
+    grid[0, 0].legend()
+    return figure, f"Time against the size of the work, with the operations' prediction. {'; '.join(words)}."
