@@ -46,18 +46,18 @@ def comparison(run: Mapping) -> Markup:
             lines.append(
                 [
                     name(row["case"]),
-                    other,
+                    other.replace(", ", ",<br>"),
                     f"<strong>{found['ratio']:.1f}</strong>",
+                    DASH if aim is None else f"{aim:g}, {'met' if found['ratio'] >= aim else 'missed'}",
                     spread,
                     decimal(found.get("ratio_alone"), 1),
-                    DASH if aim is None else f"{aim:g}, {'met' if found['ratio'] >= aim else 'missed'}",
                 ]
             )
     return table(
         lines,
-        ["", "against", "times as long", "over rounds", "in a process of its own", "aim"],
-        f"How many times as long the others take, on one core, in {run['machine']['number_format']}. {DASH}: no aim"
-        " was set, or it was measured in one way only.",
+        ["", "against", "ratio", "aim", "over rounds", "alone"],
+        f"How many times as long the others take, on one core, in {run['machine']['number_format']}: the median over"
+        f" rounds, lowest and highest, and with each in a process of its own. {DASH}: not set, or not measured.",
     )
 
 

@@ -50,8 +50,8 @@ def test_an_aim_is_met_by_the_measured_ratio_alone():
     lines = [line.split("</tr>")[0] for line in html.split("<tr>")[2:]]
     cells = [[cell.split("</td>")[0] for cell in line.split("<td>")[1:]] for line in lines]
     assert cells == [
-        ["plain", "<strong>1.5</strong>", "1.0 to 9.0", "-", "2, missed"],
-        ["ART", "<strong>3.0</strong>", "1.0 to 9.0", "4.0", "2, met"],
+        ["plain", "<strong>1.5</strong>", "2, missed", "1.0 to 9.0", "-"],
+        ["ART", "<strong>3.0</strong>", "2, met", "1.0 to 9.0", "4.0"],
         ["other", "<strong>1.0</strong>", "-", "-", "-"],
     ]
     names = ["training step, CNN B", "BIM, Q-large", "layer, 1 head, 12 x 12"]
