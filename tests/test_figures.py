@@ -46,6 +46,7 @@ def test_each_loss_reaches_its_own_parts(digits):
 
 
 def test_drift_is_nothing_without_an_attack_and_grows_with_it(digits):
+    torch.manual_seed(0)
     net, images = small_q_net().eval(), digits.images[:20]
     found = figures.drift(net, images, lambda eps: (images + eps).clamp(0, 1), [0, 0.01, 0.5])
     for values in found.values():
