@@ -48,7 +48,7 @@ def test_each_loss_reaches_its_own_parts(digits):
 def test_drift_is_nothing_without_an_attack_and_grows_with_it(digits):
     torch.manual_seed(0)
     net, images = small_q_net(start="k-means"), digits.images[:20]
-    net(images, path="both")  # spreads the codes over the panels; random ones may all lie further away than one
+    net(images, path="both")  # spreads the codes over the panels, so that more than one is chosen
     net.eval()
     found = figures.drift(net, images, lambda eps: (images + eps).clamp(0, 1), [0, 0.01, 0.5])
     for values in found.values():
