@@ -75,8 +75,8 @@ def _grid() -> dict[str, RunSpec]:
         replace(source, name="source-b", architecture="b"),
         replace(source, name="cnn-clean-selected"),
         *raw,
-        # Here robustness rises with accuracy, so these learn longer and more slowly: halving the rate every epoch
-        # left them at two thirds of the way.
+        # Q-base's validation score was still rising when a rate that halves every epoch had died down. All of them
+        # have the same schedule, so that they can be compared; the best epoch of CNN and Q-large is their first.
         *(
             replace(spec, name=f"{spec.name}-adv", adversarial=True, decay=0.85, epochs=15, checks=1)
             for spec in raw

@@ -100,7 +100,7 @@ ATTACKS = {
 @pytest.mark.parametrize("name", ["cnn", "q-base"])
 @pytest.mark.parametrize("attack", ATTACKS.values(), ids=ATTACKS)
 def test_adversarial_accuracy_is_within_half_a_point(attack: Callable, name, fast, digits, monkeypatch):
-    """On 1,000 images; the full attacks, with 100 iterations, are compared in the chapter on speed."""
+    """On 1,000 images, C&W on 100; `benchmarks/agreement.py` compares the full attacks."""
     model, _ = results.load("mnist", name)
     n = 100 if attack.func is attacks.cw_linf else 1000
     images, labels = digits.images[:n], digits.labels[:n]
@@ -128,7 +128,6 @@ def test_training_reaches_the_same_validation_accuracy(fast, train_digits, digit
     monkeypatch.setenv("QLAYER_PRECISION", "float32")
     full = accuracies()
     noise = ((statistics.variance(quick) + statistics.variance(full)) / 3) ** 0.5
-    print(quick, full)
     assert min(quick + full) > 60
     assert abs(statistics.mean(quick) - statistics.mean(full)) <= max(3 * noise, 1.0)
 
