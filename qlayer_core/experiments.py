@@ -35,6 +35,7 @@ class RunSpec:
     alpha: float = 0.001  # weight of the codebook loss, eq. 7
     beta: float = 0.001  # weight of the commitment loss
     inactive: str = "pull"  # strategy for inactive codes, section 3.5
+    estimate_statistics: bool = True  # of the gate's normalisation, without dropout, before each validation
     batch_size: int = 128
     learning_rate: float = 0.001
     # Robustness peaks within two epochs and then falls, while accuracy goes on rising. A learning rate that halves

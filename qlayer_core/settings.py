@@ -25,6 +25,7 @@ CHANGES: dict[str, dict] = {
     "gate not normalised": {"layer": {"gate_norm": False}},
     "no gate": {"layer": {"gate": False}},
     "dropout behind the layer": {"layer": {"dropout": "behind"}},
+    "statistics behind dropout": {"estimate_statistics": False},
     "k-means start": {"layer": {"start": "k-means"}},
     "re-initialised codes": {"inactive": "reinitialize"},
     "losses x 10": {"alpha": 0.01, "beta": 0.01},

@@ -7,7 +7,8 @@ anew after each epoch; each epoch draws from its own seed, so a continued run en
 import dataclasses
 import json
 import time
-from collections.abc import Callable, Iterator
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -15,10 +16,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from qlayer_core import attacks, data, evaluation, experiments, files
+from qlayer_core import attacks, data, evaluation, experiments, files, models
 from qlayer_core.experiments import RunSpec
 from qlayer_core.machine import autocast
 from qlayer_core.optimizer import RAdam
+
+STATISTICS_BATCHES = 16  # the last batches before a validation, from which `_estimate_statistics` estimates
 
 
 @dataclass
@@ -116,6 +119,7 @@ def _epoch(
     """Run one epoch; yield a history row at each of its ``spec.checks`` validations."""
     model.train()
     batches = torch.randperm(len(train_set.labels)).split(spec.batch_size)
+    latest: deque[Tensor] = deque(maxlen=STATISTICS_BATCHES)
     ends = {len(batches) * (check + 1) // spec.checks for check in range(spec.checks)}
     sums: dict[str, float] = {}
     since = 0
@@ -131,11 +135,14 @@ def _epoch(
         for name, value in step(spec, model, optimizer, images, labels).items():
             sums[name] = sums.get(name, 0.0) + value
         since += 1
+        latest.append(images)
         if number in ends:
             row = {"epoch": round(epoch + number / len(batches), 4)}
             row["losses"] = {name: value.item() / since for name, value in sums.items()}
             if number == len(batches) and spec.layer is not None:
                 row["inactive"] = model.layer.update_inactive(spec.inactive)
+            if spec.layer is not None and spec.estimate_statistics:
+                _estimate_statistics(model, latest)
             row["accuracy"] = _accuracies(model, validation)
             row["score"] = _score(row["accuracy"], spec)
             sums, since = {}, 0
@@ -165,6 +172,27 @@ def step(
     total.backward()
     optimizer.step()
     return {name: value.detach() for name, value in losses.items()}
+
+
+@torch.no_grad()
+def _estimate_statistics(model: models.QNet, batches: Iterable[Tensor]) -> None:
+    """Estimate the running statistics of the gate's normalisation anew, without dropout.
+
+    Those that training gathers are of maps behind dropout, which have a larger variance than the maps that the
+    layer sees in evaluation (Li et al., 2019): the gate would be normalised by numbers that aren't its own.
+    """
+    norm = model.layer.gate_norm
+    if norm is None:
+        return
+    model.eval()
+    norm.train()
+    norm.reset_running_stats()
+    momentum, norm.momentum = norm.momentum, None  # None: the plain mean over the batches
+    for images in batches:
+        with autocast(images.device):
+            model.layer.project(model.encoder(images))
+    norm.momentum = momentum
+    model.eval()
 
 
 def _accuracies(model: nn.Module, validation: dict[str, data.Split]) -> dict[str, dict[str, float]]:

@@ -250,6 +250,47 @@ def test_the_mixed_validation_set_is_fgsm_on_the_source(trained_cnn):
     assert len(training.validation_sets("mnist", None)["clean"].labels) == 10_000
 
 
+# ---- the gate's statistics ----
+
+
+@pytest.mark.parametrize("adversarial", [False, True])
+def test_the_gate_is_normalised_by_statistics_without_dropout(adversarial, seen, judges):
+    spec = replace(LAYERED, adversarial=adversarial, batch_size=10, epochs=1)
+    model = network(spec)
+    training.train(spec, model, split(200), judges, seed=SEED, adversarial_eps=0.2)
+    assert len(seen) == 20 and model.layer.gate_norm.momentum == 0.1
+    means, variances = [], []
+    for call in seen[-training.STATISTICS_BATCHES :]:  # what the last batches were trained on
+        with torch.no_grad():
+            logits = model.layer.gate(model.encoder(call["images"])).double()
+        means.append(logits.mean((0, 2, 3)))
+        variances.append(logits.var((0, 2, 3)))
+    norm = model.layer.gate_norm
+    torch.testing.assert_close(norm.running_mean.double(), torch.stack(means).mean(0), rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(
+        norm.running_var.double(), torch.stack(variances).mean(0), rtol=1e-4, atol=1e-5
+    )
+
+    behind_dropout = network(spec)
+    training.train(
+        replace(spec, estimate_statistics=False),
+        behind_dropout,
+        split(200),
+        judges,
+        seed=SEED,
+        adversarial_eps=0.2,
+    )
+    assert (behind_dropout.layer.gate_norm.running_var > 1.1 * norm.running_var).double().mean() > 0.8
+
+
+def test_a_gate_without_normalisation_has_no_statistics(some, judges):
+    spec = replace(LAYERED, layer=LayerSpec(gate_norm=False), epochs=1)
+    model = small_q_net()
+    model.layer.gate_norm = None
+    training.train(spec, model, some, judges, seed=SEED)
+    assert not model.training
+
+
 # ---- the same numbers again, also after a kill ----
 
 RESUMED = RunSpec(
