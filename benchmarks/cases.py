@@ -21,7 +21,7 @@ class Sizes:
 
     rounds: int = 4
     fgsm_images: int = 1000
-    bim_images: int = 32
+    bim_images: int = 64
     bim_rounds: int = 3
     bim_iterations: int = 100
     batch: int = 128

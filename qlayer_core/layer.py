@@ -91,9 +91,7 @@ class QLayer(nn.Module):
         if self.gate is None:
             return z.repeat(1, self.heads, 1, 1)
         z = z.contiguous(memory_format=torch.channels_last)  # a panel's channels side by side
-        logits = self.gate(z)
-        if self.gate_norm is not None:
-            logits = self.gate_norm(logits)
+        logits = self._gate_logits(z)
         per_head = logits.permute(0, 2, 3, 1).unflatten(-1, (self.heads, self.dim))  # (N, H, W, heads, dim)
         # Autocast would take softmax, and all that follows, to float32.
         with torch.autocast(z.device.type, enabled=False):
@@ -179,6 +177,17 @@ class QLayer(nn.Module):
         self.codebook[inactive] = targets
         self.usage.zero_()
         return inactive.sum(-1).tolist()
+
+    def _gate_logits(self, z: Tensor) -> Tensor:
+        """Return ``norm(z W_i + b_i)`` of all heads; in evaluation the norm is folded into the weights."""
+        if self.gate_norm is None:
+            return self.gate(z)
+        if self.gate_norm.training:
+            return self.gate_norm(self.gate(z))
+        norm = self.gate_norm
+        scale = norm.weight * (norm.running_var + norm.eps).rsqrt()
+        weight = self.gate.weight * scale.view(-1, 1, 1, 1)
+        return F.conv2d(z, weight, (self.gate.bias - norm.running_mean) * scale + norm.bias)
 
     def _panels(self, projected: Tensor) -> Tensor:
         """View ``(N, heads * dim, H, W)`` as detached panels ``(heads, N * H * W, dim)``."""
