@@ -229,7 +229,6 @@ def run(sizes: Sizes) -> dict:
             "clock": "processor time",
             "number_format": chosen,
             "operations_per_second": max(peak),
-            "float32_operations_per_second": limit(sizes.limit_size, "float32"),
             "load": os.getloadavg()[0],
         },
         "versions": {

@@ -9,9 +9,8 @@ from pathlib import Path
 
 from qlayer_core import palette
 from qlayer_core.drawing import DASH, MUTED, SERIES, Markup, axes, decimal, picture, table
-from qlayer_core.paths import ROOT
+from qlayer_core.paths import BENCHMARKS
 
-BENCHMARKS = ROOT / "benchmarks"
 KINDS = {"fgsm": "FGSM", "bim": "BIM", "cw": "C&amp;W", "step": "training step"}
 
 
@@ -74,6 +73,17 @@ def memory(run: Mapping) -> Markup:
         ["", "against", "ours, MiB", "theirs, MiB"],
         "Peak memory above what the process held before it began.",
     )
+
+
+def larger(run: Mapping) -> list[str]:
+    """Return the names of the cases in which ours took more memory than one of the others."""
+    return [
+        name(row["case"])
+        for row in run["rows"]
+        if any(
+            row["mebibytes"] > other["mebibytes"] for other in row["others"].values() if "mebibytes" in other
+        )
+    ]
 
 
 @picture

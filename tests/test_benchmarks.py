@@ -66,8 +66,7 @@ def test_the_quick_form_measures_everything_once(tmp_path):
 
 def test_the_recorded_run_is_a_whole_one(recorded):
     check(recorded, cases.Sizes())
-    if recorded["machine"]["load"] <= recorded["machine"]["cores"]:  # no other programs took its time
-        assert recorded["seconds"] < 600, "the benchmark takes too long"
+    assert recorded["seconds"] < 600, "the benchmark takes too long"
     for row in recorded["rows"]:
         for other in row["others"].values():
             if row["case"] in benchmark.ALONE:

@@ -63,6 +63,13 @@ def test_memory_is_shown_where_it_was_measured():
     assert "<td>ART</td><td>100</td><td>50</td>" in html and html.count("<tr>") == 2
 
 
+def test_the_cases_that_took_more_memory_are_named():
+    assert speed.larger(RUNS["float32"]) == ["BIM, Q-large"]
+    row = run("float32", 0.5)["rows"][1]
+    row["others"]["ART"]["mebibytes"] = row["mebibytes"]
+    assert speed.larger({"rows": [row]}) == []
+
+
 def test_shares_of_each_number_format_are_drawn():
     text = speed.shares(RUNS).text
     assert "training step, CNN B in float32 55 %" in text and "training step, CNN B in bfloat16 35 %" in text
