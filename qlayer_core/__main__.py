@@ -44,7 +44,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "compare", help="train a variant of a model briefly, scored on validation images"
     )
     command.add_argument("dataset", choices=data.DATASETS)
-    command.add_argument("model", choices=("q-base", "q-large"))
+    command.add_argument("model", choices=tuple(settings.COMPARED))
     command.add_argument("change", choices=tuple(settings.CHANGES))
     options = parser.parse_args(arguments)
     try:

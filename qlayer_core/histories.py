@@ -118,14 +118,14 @@ def selection(rows: Mapping[str, Sequence[dict]]) -> Markup:
 
 
 def settings_measured(dataset: str = "mnist") -> list[dict]:
-    """Return what each of `settings.CHANGES` reached on validation images, for Q-base and Q-large.
+    """Return what each of `settings.COMPARED` reached on validation images.
 
     A row has name, change, score and accuracy: name of the attack to percent; the last two are None where the variant
     is not recorded.
     """
     rows = []
-    for name in TARGETS[1:]:
-        for change in settings.CHANGES:
+    for name, changes in settings.COMPARED.items():
+        for change in changes:
             row = {"name": name, "change": change, "score": None, "accuracy": None}
             path = settings.row_path(dataset, name, change)
             if path.exists():

@@ -1,4 +1,4 @@
-"""The settings that the paper leaves open, compared on validation images before anything was trained in full.
+"""The settings that the paper leaves open, compared on validation images.
 
 Each is a short training whose best weights, by the mixed validation set, are scored on clean,
 FGSM and BIM validation images made on validation-a. Test images are not touched. The table is kept in
@@ -31,15 +31,22 @@ CHANGES: dict[str, dict] = {
     "losses x 10": {"alpha": 0.01, "beta": 0.01},
 }
 
+COMPARED: dict[str, tuple[str, ...]] = {  # which changes are tried on which model
+    "q-base": tuple(CHANGES),
+    "q-large": tuple(CHANGES),
+    "q-large-adv": ("chosen", "statistics behind dropout"),
+}
+
 
 def variant(name: str, change: str) -> RunSpec:
-    """Return the run of ``name`` (``"q-base"``, ``"q-large"``) with one of `CHANGES`, cut short.
+    """Return the run of ``name`` with one of `CHANGES`, cut short.
 
     Raises:
-        ValueError: unknown model or change; the message lists those that there are.
+        ValueError: a model or a change of it that is not in `COMPARED`; the message lists those that are.
     """
-    if change not in CHANGES:
-        raise ValueError(f"unknown change {change!r}; choose one of {', '.join(CHANGES)}")
+    for value, kind, known in ((name, "model", COMPARED), (change, "change", COMPARED.get(name, ()))):
+        if value not in known:
+            raise ValueError(f"unknown {kind} {value!r}; choose one of {', '.join(known)}")
     spec = replace(experiments.run(name), epochs=EPOCHS)
     fields = dict(CHANGES[change])
     layer = replace(spec.layer, **fields.pop("layer", {}))
@@ -56,11 +63,17 @@ def compare(dataset: str, name: str, change: str) -> dict:
     spec = variant(name, change)
     source, _ = results.load(dataset, experiments.VALIDATION_SOURCE)
     seed = experiments.seed_of(name, 0)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        model = models.q_net(**asdict(spec.layer))
+    if spec.adversarial:
+        model, _ = results.load(dataset, experiments.raw_name(spec))
+    else:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            model = models.q_net(**asdict(spec.layer))
     validation = training.validation_sets(dataset, source, limit=IMAGES)
-    state = training.train(spec, model, data.load(dataset, "train"), validation, seed=seed)
+    eps = experiments.ADVERSARIAL_TRAINING_EPS[dataset]
+    state = training.train(
+        spec, model, data.load(dataset, "train"), validation, seed=seed, adversarial_eps=eps
+    )
     clean = data.Split(*(part[: IMAGES // 4] for part in validation["clean"]))
     bim: dict[str, dict[str, float]] = {}
     for eps in experiments.EPSILONS[dataset]:
