@@ -76,8 +76,8 @@ def _grid() -> dict[str, RunSpec]:
         replace(source, name="source-b", architecture="b"),
         replace(source, name="cnn-clean-selected"),
         *raw,
-        # Q-base's validation score was still rising when a rate that halves every epoch had died down. All of them
-        # have the same schedule, so that they can be compared; the best epoch of CNN and Q-large is their first.
+        # The networks with the layer still got better when a rate that halves every epoch had died down. All have
+        # the same schedule, so that they can be compared; the best epoch of the plain CNN is its first.
         *(
             replace(spec, name=f"{spec.name}-adv", adversarial=True, decay=0.85, epochs=15, checks=1)
             for spec in raw
