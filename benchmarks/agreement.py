@@ -33,10 +33,8 @@ def white_box(name: str, attack: str, eps: float) -> dict:
     for number_format in FORMATS:
         os.environ["QLAYER_PRECISION"] = number_format
         adversarial = evaluation.adversarial(model, images, Attack("white-box", attack, eps))
-        correct = evaluation.correct_by_path(model, adversarial, labels)
-        row[number_format] = {
-            path or "e": 100 * right.float().mean().item() for path, right in correct.items()
-        }
+        cells = evaluation.cells(model, adversarial, labels, Attack("white-box", attack, eps))
+        row[number_format] = {cell["path"] or "e": cell["accuracy"] for cell in cells}
     return row
 
 

@@ -51,7 +51,9 @@ def check_names(names: Sequence[str]) -> None:
 
 
 def cells(model: nn.Module, images: Tensor, labels: Tensor, attack: Attack) -> list[dict]:
-    """Return the recorded cells of one attack, one a path that answers.
+    """Return the recorded cells of one attack, one a path that answers, scored in float32.
+
+    An attack that stops where the answer just flips, as Carlini and Wagner's does, would be undone by rounding.
 
     Args:
         model: the model that answers.
@@ -67,13 +69,13 @@ def cells(model: nn.Module, images: Tensor, labels: Tensor, attack: Attack) -> l
             "correct": (n := int(right.sum())),
             "accuracy": round(100 * n / len(labels), 2),
         }
-        for path, right in correct_by_path(model, images, labels).items()
+        for path, right in correct_by_path(model, images, labels, full_precision=True).items()
     ]
 
 
 @torch.no_grad()
 def correct_by_path(
-    model: nn.Module, images: Tensor, labels: Tensor, batch_size: int = 256
+    model: nn.Module, images: Tensor, labels: Tensor, batch_size: int = 256, *, full_precision: bool = False
 ) -> dict[str | None, Tensor]:
     """Return which images each path of ``model`` classifies rightly.
 
@@ -82,6 +84,7 @@ def correct_by_path(
         images: ``(N, 1, 28, 28)`` in [0, 1].
         labels: ``(N,)`` int64.
         batch_size: images at a time.
+        full_precision: answer in float32, also where `machine.number_format` is another.
 
     Returns:
         ``(N,)`` bool for path ``"q"`` and ``"e"`` of a QNet, or for path None of a plain CNN.
@@ -92,7 +95,7 @@ def correct_by_path(
     checks.mode(model)
     found: dict[str | None, list[Tensor]] = {}
     for x, y in zip(images.split(batch_size), labels.split(batch_size), strict=True):
-        with autocast(x.device):
+        with torch.autocast(x.device.type, enabled=False) if full_precision else autocast(x.device):
             if isinstance(model, models.QNet):
                 out = model(x, path="both")
                 logits = {"q": out.q, "e": out.e}

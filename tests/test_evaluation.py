@@ -52,6 +52,20 @@ def test_cells_say_how_the_images_were_made_and_what_was_right():
     assert cell == made | {"path": None, "n": 3, "correct": 2, "accuracy": 66.67}
 
 
+def test_cells_are_scored_in_float32_whatever_the_machine_computes_in(monkeypatch):
+    """An answer that is right by less than bfloat16 can tell counts as right."""
+    monkeypatch.setenv("QLAYER_PRECISION", "bfloat16")
+    net = nn.Linear(2, 2).eval()
+    with torch.no_grad():
+        net.weight.copy_(torch.tensor([[1.0, 0.0], [1.0, 0.001]]))
+        net.bias.zero_()
+    image, label = torch.ones(1, 2), torch.tensor([1])
+    assert not evaluation.correct_by_path(net, image, label)[None].any()
+    assert evaluation.correct_by_path(net, image, label, full_precision=True)[None].all()
+    (cell,) = evaluation.cells(net, image, label, Attack("clean", "none", 0.0))
+    assert cell["correct"] == 1
+
+
 @pytest.mark.parametrize("model", [small_q_net(), nn.Sequential(nn.Dropout())])
 def test_a_network_in_training_mode_is_not_scored(model, digits):
     with pytest.raises(ValueError, match=r"training mode.*call eval\(\) first"):
