@@ -1,6 +1,6 @@
-"""What the chapter on speed shows of ``benchmarks/results.json``, which `make bench` writes.
+"""What the chapter on speed shows: ``benchmarks/results.json``, from `make bench`, and ``agreement.json`` beside it.
 
-The file holds one run a number format: ``"float32"`` from any machine, ``"bfloat16"`` from one that is fast at it.
+The first holds one run a number format: ``"float32"`` from any machine, ``"bfloat16"`` from one that is fast at it.
 """
 
 import json
@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from qlayer_core import palette
-from qlayer_core.drawing import DASH, MUTED, SERIES, Markup, axes, decimal, picture, table
+from qlayer_core.drawing import DASH, MUTED, SERIES, Markup, attack_name, axes, decimal, picture, table
 from qlayer_core.paths import BENCHMARKS
 
 KINDS = {"fgsm": "FGSM", "bim": "BIM", "cw": "C&amp;W", "step": "training step"}
@@ -20,9 +20,12 @@ def recorded(folder: Path = BENCHMARKS) -> dict[str, dict]:
     Raises:
         FileNotFoundError: nothing is recorded, with the command that measures it.
     """
-    file = folder / "results.json"
+    return _read(folder / "results.json", "make bench")
+
+
+def _read(file: Path, command: str) -> dict:
     if not file.exists():
-        raise FileNotFoundError(f"{file} is missing. Measure it with: make bench")
+        raise FileNotFoundError(f"{file} is missing. Measure it with: {command}")
     return json.loads(file.read_text())
 
 
@@ -84,6 +87,27 @@ def larger(run: Mapping) -> list[str]:
             row["mebibytes"] > other["mebibytes"] for other in row["others"].values() if "mebibytes" in other
         )
     ]
+
+
+def agreement(folder: Path = BENCHMARKS) -> Markup:
+    """Return a table of white-box accuracies in the fast number format beside those in float32.
+
+    Raises:
+        FileNotFoundError: nothing is recorded, with the command that measures it.
+    """
+    found = _read(folder / "agreement.json", "python benchmarks/agreement.py")
+    lines = []
+    for row in found["attacks"]:
+        attack = "clean" if row["attack"] == "none" else attack_name(f"{row['attack']} {row['eps']:g}")
+        for path, full in row["float32"].items():
+            fast = row["auto"][path]
+            who = palette.label(row["model"], path if len(row["auto"]) > 1 else None)
+            lines.append([who, attack, f"{fast:.1f}", f"{full:.1f}", f"{fast - full:+.1f}"])
+    return table(
+        lines,
+        ["", "attack", found["number_format"], "float32", "difference"],
+        f"White-box accuracy (%) on {found['images']:,} images, attacked in either number format, scored in float32.",
+    )
 
 
 @picture

@@ -63,6 +63,33 @@ def test_memory_is_shown_where_it_was_measured():
     assert "<td>ART</td><td>100</td><td>50</td>" in html and html.count("<tr>") == 2
 
 
+def test_number_formats_are_compared_attack_by_attack(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"agreement.json is missing.*agreement.py"):
+        speed.agreement(tmp_path)
+    found = {"number_format": "bfloat16", "images": 1000}
+    found["attacks"] = [
+        {"model": "cnn", "attack": "none", "eps": 0.0, "auto": {"e": 97.0}, "float32": {"e": 97.1}},
+        {
+            "model": "q-base",
+            "attack": "cw",
+            "eps": 0.2,
+            "auto": {"q": 80, "e": 40},
+            "float32": {"q": 79.6, "e": 40},
+        },
+    ]
+    (tmp_path / "agreement.json").write_text(json.dumps(found))
+    html = speed.agreement(tmp_path).html
+    lines = [line.split("</tr>")[0].split("<td>") for line in html.split("<tr>")[2:]]
+    cells = [[cell.split("</td>")[0] for cell in line[1:]] for line in lines]
+    assert cells == [
+        ["clean", "97.0", "97.1", "-0.1"],
+        ["CW 0.2", "80.0", "79.6", "+0.4"],
+        ["CW 0.2", "40.0", "40.0", "+0.0"],
+    ]
+    for name, line in zip(("CNN", "Q-base, Q-path", "Q-base, E-path"), lines, strict=True):
+        assert f'scope="row">{name}</th>' in line[0]
+
+
 def test_the_cases_that_took_more_memory_are_named():
     assert speed.larger(RUNS["float32"]) == ["BIM, Q-large"]
     row = run("float32", 0.5)["rows"][1]
