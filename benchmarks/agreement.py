@@ -1,6 +1,6 @@
 """Does the fast number format change what is claimed? Attacks and training in it and in float32.
 
-python benchmarks/agreement.py      agreement.json beside this file, in about half an hour on one core
+python benchmarks/agreement.py      agreement.json beside this file, in about 20 minutes on one core
 
 It needs a machine whose own choice is a faster format than float32; elsewhere there is nothing to compare.
 
@@ -28,11 +28,10 @@ def white_box(name: str, attack: str, eps: float) -> dict:
     """Return the accuracy of each path under a white-box attack, by number format."""
     model, _ = results.load("mnist", name)
     images, labels = (part[:IMAGES] for part in data.load("mnist", "test"))
-    row = {"model": name, "attack": attack, "eps": eps}
+    made, row = Attack("white-box", attack, eps), {"model": name, "attack": attack, "eps": eps}
     for number_format in FORMATS:
         os.environ["QLAYER_PRECISION"] = number_format
-        adversarial = evaluation.adversarial(model, images, Attack("white-box", attack, eps))
-        cells = evaluation.cells(model, adversarial, labels, Attack("white-box", attack, eps))
+        cells = evaluation.cells(model, evaluation.adversarial(model, images, made), labels, made)
         row[number_format] = {cell["path"] or "e": cell["accuracy"] for cell in cells}
     return row
 
