@@ -10,7 +10,18 @@ from collections.abc import Sequence
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from qlayer_core import data, evaluation, experiments, files, models, paper, results, settings, training
+from qlayer_core import (
+    data,
+    evaluation,
+    experiments,
+    files,
+    machine,
+    models,
+    paper,
+    results,
+    settings,
+    training,
+)
 from qlayer_core.paths import RUNS, WEIGHTS
 
 
@@ -64,7 +75,7 @@ def _runs(options: argparse.Namespace) -> None:
 
 def _train(options: argparse.Namespace) -> None:
     dataset, name, seed = options.dataset, options.model, options.seed
-    spec = experiments.run(name)
+    spec, device = experiments.run(name), machine.device()
     if spec.adversarial:
         model, _ = results.load(dataset, experiments.raw_name(spec), seed)
     else:
@@ -72,13 +83,13 @@ def _train(options: argparse.Namespace) -> None:
     source = None
     if spec.selection == "mixed":
         # Every seed is judged by the same validation images.
-        source, _ = results.load(dataset, experiments.VALIDATION_SOURCE)
+        source = results.load(dataset, experiments.VALIDATION_SOURCE)[0].to(device)
     folder = results.run_folder(dataset, name, seed)
     state = training.train(
         spec,
-        model,
-        data.load(dataset, "train"),
-        training.validation_sets(dataset, source),
+        model.to(device),
+        data.load(dataset, "train").to(device),
+        training.validation_sets(dataset, source, device=device),
         seed=experiments.seed_of(name, seed),
         adversarial_eps=experiments.ADVERSARIAL_TRAINING_EPS[dataset],
         checkpoint=folder / "checkpoint.pt",
@@ -86,7 +97,7 @@ def _train(options: argparse.Namespace) -> None:
     )
     weights = folder / "weights.safetensors"
     results.save_weights(model, weights)
-    record = results.new_record(dataset, spec, seed)
+    record = results.new_record(dataset, spec, seed, device)
     record["history"], record["chosen"] = state.history, state.best
     record["seconds"]["training"] = round(state.seconds, 1)
     record["weights_sha256"] = results.sha256(weights)
@@ -101,9 +112,10 @@ def _train(options: argparse.Namespace) -> None:
 
 def _evaluate(options: argparse.Namespace) -> None:
     dataset, name, seed = options.dataset, options.model, options.seed
+    device = machine.device()
     model, record = results.load(dataset, name, seed)
-    images, labels = data.load(dataset, "test")
-    if (here := results.environment()) not in record["environments"]:
+    model, (images, labels) = model.to(device), data.load(dataset, "test").to(device)
+    if (here := results.environment(device)) not in record["environments"]:
         record["environments"].append(here)
     environment = record["environments"].index(here)
     for attack in _left_to_measure(record, options.table, environment if options.again else None):
@@ -162,14 +174,14 @@ def _black_box(dataset: str, attack: experiments.Attack, images: Tensor) -> Tens
     Their file's name says of which weights they are made, with which code and in which number format.
     """
     source, record = results.load(dataset, experiments.SOURCES[attack.source])
-    here = results.environment()
+    here = results.environment(images.device)
     code = "".join(here["code"][name][:4] for name in ("attacks", "evaluation", "machine", "models"))
     made_with = f"{record['weights_sha256'][:12]} {code} {here['number_format']}"
     path = RUNS / dataset / "black-box" / f"{attack} {made_with}.safetensors"
     if not path.exists():
-        made = {"images": evaluation.adversarial(source, images, attack)}
+        made = {"images": evaluation.adversarial(source.to(images.device), images, attack)}
         files.write_atomically(path, lambda temporary: save_file(made, temporary))
-    return load_file(path)["images"]
+    return load_file(path)["images"].to(images.device)
 
 
 def _release(options: argparse.Namespace) -> None:

@@ -51,6 +51,10 @@ class Split(NamedTuple):
     images: Tensor
     labels: Tensor
 
+    def to(self, device: torch.device | str) -> "Split":
+        """Return the same images and labels on ``device``."""
+        return Split(self.images.to(device), self.labels.to(device))
+
 
 def load(dataset: str, split: str, folder: Path = DATA) -> Split:
     """Return one split: ``"train"`` (50,000 images), ``"validation"`` or ``"test"`` (10,000 each).

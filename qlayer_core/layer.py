@@ -112,7 +112,8 @@ class QLayer(nn.Module):
         codes = self.codebook.detach().transpose(1, 2)
         found = []
         with torch.autocast(projected.device.type, enabled=False):
-            for panels in self._panels(projected).split(CHUNK, dim=1):
+            panels_at_once = CHUNK if projected.device.type == "cpu" else projected.numel()
+            for panels in self._panels(projected).split(panels_at_once, dim=1):
                 panels = panels.to(codes.dtype, memory_format=torch.contiguous_format)
                 found.append(torch.baddbmm(half_norms, panels, codes, alpha=-1).min(-1).indices)
         n, _, h, w = projected.shape

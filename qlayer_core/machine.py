@@ -1,4 +1,4 @@
-"""What this machine is fast at: its number format, and memory that is kept instead of returned.
+"""What this machine is fast at: its device, its number format, and memory that is kept instead of returned.
 
 Autocast keeps weights and optimizer state in float32 and runs convolutions and matrix products in bfloat16.
 ``QLAYER_PRECISION=float32`` forces full precision, ``bfloat16`` the other.
@@ -12,6 +12,19 @@ from contextlib import AbstractContextManager
 import torch
 
 CHOICES = ("auto", "float32", "bfloat16")
+
+
+def device() -> torch.device:
+    """Return where the command line trains and attacks: a GPU if torch finds one, else the CPU.
+
+    A GPU is told to repeat its numbers exactly, and that float32 means float32. An empty ``CUDA_VISIBLE_DEVICES``
+    hides it.
+    """
+    if not torch.cuda.is_available():
+        return torch.device("cpu")
+    torch.backends.cudnn.deterministic = True
+    torch.backends.cudnn.allow_tf32 = False
+    return torch.device("cuda")
 
 
 def number_format(device: torch.device | str = "cpu") -> str:

@@ -106,7 +106,9 @@ def save_weights(model: nn.Module, path: Path) -> None:
     files.write_atomically(path, lambda temporary: save_file(weights, temporary))
 
 
-def new_record(dataset: str, spec: experiments.RunSpec, seed: int) -> dict:
+def new_record(
+    dataset: str, spec: experiments.RunSpec, seed: int, device: torch.device | str = "cpu"
+) -> dict:
     """Return a record without measurements: what is run, with which code, and on what."""
     return {
         "format": FORMAT,
@@ -114,7 +116,7 @@ def new_record(dataset: str, spec: experiments.RunSpec, seed: int) -> dict:
         "model": spec.name,
         "seed": seed,
         "spec": dataclasses.asdict(spec),
-        **environment(),
+        **environment(device),
         "environments": [],
         "seconds": {},
         "history": [],
@@ -124,11 +126,12 @@ def new_record(dataset: str, spec: experiments.RunSpec, seed: int) -> dict:
     }
 
 
-def environment() -> dict:
+def environment(device: torch.device | str = "cpu") -> dict:
     """Return with which code and on what something is measured; a record holds that of its training.
 
     Each cell says in which of the record's ``environments`` it was measured.
     """
+    on_gpu = torch.device(device).type == "cuda"
     return {
         "code": {name: sha256(PACKAGE / f"{name}.py")[:12] for name in CODE},
         "versions": {
@@ -136,9 +139,9 @@ def environment() -> dict:
             "torch": version("torch"),
             "numpy": version("numpy"),
         },
-        "number_format": machine.number_format(),
+        "number_format": machine.number_format(device),
         "threads": torch.get_num_threads(),
-        "processor": platform.machine(),
+        "processor": torch.cuda.get_device_name(device) if on_gpu else platform.machine(),
     }
 
 

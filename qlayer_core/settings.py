@@ -11,7 +11,7 @@ from pathlib import Path
 
 import torch
 
-from qlayer_core import attacks, data, evaluation, experiments, files, models, results, training
+from qlayer_core import attacks, data, evaluation, experiments, files, machine, models, results, training
 from qlayer_core.experiments import RunSpec
 
 EPOCHS = 3
@@ -60,7 +60,7 @@ def row_path(dataset: str, name: str, change: str) -> Path:
 
 def compare(dataset: str, name: str, change: str) -> dict:
     """Train one variant, score it on validation images, record the row and return it."""
-    spec = variant(name, change)
+    spec, device = variant(name, change), machine.device()
     source, _ = results.load(dataset, experiments.VALIDATION_SOURCE)
     seed = experiments.seed_of(name, 0)
     if spec.adversarial:
@@ -69,18 +69,17 @@ def compare(dataset: str, name: str, change: str) -> dict:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             model = models.q_net(**asdict(spec.layer))
-    validation = training.validation_sets(dataset, source, limit=IMAGES)
+    validation = training.validation_sets(dataset, source.to(device), limit=IMAGES, device=device)
     eps = experiments.ADVERSARIAL_TRAINING_EPS[dataset]
-    state = training.train(
-        spec, model, data.load(dataset, "train"), validation, seed=seed, adversarial_eps=eps
-    )
+    train_set = data.load(dataset, "train").to(device)
+    state = training.train(spec, model.to(device), train_set, validation, seed=seed, adversarial_eps=eps)
     clean = data.Split(*(part[: IMAGES // 4] for part in validation["clean"]))
     bim: dict[str, dict[str, float]] = {}
     for eps in experiments.EPSILONS[dataset]:
         images = attacks.bim(source, clean.images, eps=eps)
         for path, correct in evaluation.correct_by_path(model, images, clean.labels).items():
             bim.setdefault(path, {})[f"bim {eps}"] = 100 * correct.float().mean().item()
-    row = results.new_record(dataset, spec, 0) | {
+    row = results.new_record(dataset, spec, 0, device) | {
         "change": change,
         "validation_images": IMAGES,
         "history": state.history,

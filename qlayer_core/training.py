@@ -87,7 +87,10 @@ def train(
 
 
 def validation_sets(
-    dataset: str, source: nn.Module | None, limit: int | None = None
+    dataset: str,
+    source: nn.Module | None,
+    limit: int | None = None,
+    device: torch.device | str = "cpu",
 ) -> dict[str, data.Split]:
     """Return the clean validation set and its FGSM counterparts made on ``source`` (section 4.1.1).
 
@@ -95,11 +98,12 @@ def validation_sets(
         dataset: ``"mnist"`` or ``"fashion-mnist"``.
         source: the trained validation-a model; None gives the clean set alone.
         limit: only the first so many images.
+        device: where ``source`` is, and where the images go.
 
     Returns:
         ``{"clean": ..., "fgsm 0.2": ..., "fgsm 0.3": ...}`` (Fashion-MNIST: 0.1 and 0.2).
     """
-    clean = data.Split(*(part[:limit] for part in data.load(dataset, "validation")))
+    clean = data.Split(*(part[:limit] for part in data.load(dataset, "validation"))).to(device)
     sets = {"clean": clean}
     if source is not None:
         for eps in experiments.EPSILONS[dataset]:
@@ -240,7 +244,7 @@ def _keep(
 def _restore(
     path: Path, spec: RunSpec, model: nn.Module, optimizer: RAdam
 ) -> tuple[State, dict[str, Tensor]]:
-    content = torch.load(path, weights_only=True)
+    content = torch.load(path, map_location="cpu", weights_only=True)  # it may be from a GPU
     if content["spec"] != json.dumps(dataclasses.asdict(spec)):
         raise ValueError(f"{path} is from a run with other settings: delete it to start this one afresh")
     model.load_state_dict(content["model"])

@@ -1,5 +1,7 @@
 """What all tests share: full precision, one thread, and small networks trained on real digits in seconds."""
 
+import os
+
 import pytest
 import torch
 from torch import nn
@@ -10,7 +12,8 @@ from qlayer_core.models import Dropout, QNet
 
 
 def pytest_configure() -> None:
-    """Use one thread: sums then run in one order, so that two runs can agree bit for bit."""
+    """Use one thread of the CPU: sums then run in one order, so that two runs can agree bit for bit."""
+    os.environ["CUDA_VISIBLE_DEVICES"] = ""
     torch.set_num_threads(1)
 
 

@@ -10,7 +10,7 @@ import torch
 from conftest import small_cnn, small_q_net
 
 from qlayer_core import __main__ as command_line
-from qlayer_core import data, experiments, models, paper, results
+from qlayer_core import data, evaluation, experiments, machine, models, paper, results, training
 from qlayer_core.__main__ import main
 
 IMAGES = 24
@@ -96,7 +96,7 @@ def test_what_another_machine_measured_can_be_measured_again(miniature, capsys, 
     lines(capsys)
 
     elsewhere = here | {"number_format": "bfloat16", "versions": here["versions"] | {"torch": "1.0"}}
-    monkeypatch.setattr(results, "environment", lambda: elsewhere)
+    monkeypatch.setattr(results, "environment", lambda device: elsewhere)
     main(command)
     assert lines(capsys) == []
     main([*command, "--again"])
@@ -119,10 +119,34 @@ def test_black_box_images_are_made_anew_when_the_code_has_changed(miniature, mon
     assert {path.name for path in folder.iterdir()} == kept
     here = results.environment()
     changed = here | {"code": here["code"] | {"attacks": "0123456789ab"}}
-    monkeypatch.setattr(results, "environment", lambda: changed)
+    monkeypatch.setattr(results, "environment", lambda device: changed)
     main(["evaluate", "mnist", "q-base", "--table", "1a", "--again"])
     made = {path.name for path in folder.iterdir()}
     assert kept < made and len(made) == 2 * len(kept)
+
+
+def test_commands_work_where_the_machine_is_fastest(miniature, monkeypatch):
+    """Tensors on "meta" hold no numbers, so what computes with them is replaced by what looks where they are."""
+    for name in ("validation-a", "cnn"):
+        main(["train", "mnist", name])
+    places = []
+
+    def look(model, *splits):
+        places.extend(tensor.device.type for tensor in (next(model.parameters()), *splits))
+
+    def trained(spec, model, train_set, validation, **settings):
+        look(model, *train_set, *validation["clean"])
+        raise ValueError("seen")
+
+    def scored(model, images, labels, attack):
+        look(model, images, labels)
+        raise ValueError("seen")
+
+    monkeypatch.setattr(machine, "device", lambda: torch.device("meta"))
+    monkeypatch.setattr(training, "train", trained)
+    monkeypatch.setattr(evaluation, "cells", scored)
+    assert main(["train", "mnist", "source-a"]) == main(["evaluate", "mnist", "cnn"]) == 1
+    assert places == ["meta"] * 8
 
 
 def test_training_a_finished_run_again_keeps_what_was_measured(miniature, capsys):

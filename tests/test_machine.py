@@ -1,9 +1,30 @@
-"""The number format follows the machine unless it is chosen."""
+"""The device and the number format follow the machine unless they are chosen."""
 
 import pytest
 import torch
+from torch._subclasses.fake_tensor import FakeTensorMode
 
-from qlayer_core import machine
+from qlayer_core import evaluation, machine, models
+
+
+@pytest.mark.parametrize("there, name", [(False, "cpu"), (True, "cuda")])
+def test_a_gpu_is_used_where_there_is_one(there, name, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: there)
+    monkeypatch.setattr(torch.backends.cudnn, "deterministic", False)
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", True)
+    assert machine.device().type == name
+    assert torch.backends.cudnn.deterministic == there
+    assert torch.backends.cudnn.allow_tf32 != there
+
+
+@pytest.mark.parametrize("name", ["cnn", "q-base", "q-large", "q-inner"])
+def test_networks_stay_on_the_device_of_their_images(name):
+    """Pretended tensors know their device and refuse to be mixed; they need no GPU."""
+    with FakeTensorMode():
+        with torch.device("cuda"):
+            network, images = models.build(name).eval(), torch.rand(2, 1, 28, 28)
+        answers = evaluation.correct_by_path(network, images, images[:, 0, 0, 0].long())
+    assert {right.device.type for right in answers.values()} == {"cuda"}
 
 
 @pytest.mark.parametrize("wish", ["float32", "bfloat16"])
