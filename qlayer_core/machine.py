@@ -17,12 +17,13 @@ CHOICES = ("auto", "float32", "bfloat16")
 def device() -> torch.device:
     """Return where the command line trains and attacks: a GPU if torch finds one, else the CPU.
 
-    A GPU is told to repeat its numbers exactly, and that float32 means float32. An empty ``CUDA_VISIBLE_DEVICES``
-    hides it.
+    A GPU is told to prefer algorithms that repeat their numbers, and that float32 means float32. An empty
+    ``CUDA_VISIBLE_DEVICES`` hides it.
     """
     if not torch.cuda.is_available():
         return torch.device("cpu")
-    torch.backends.cudnn.deterministic = True
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # without it matrix products may differ
+    torch.use_deterministic_algorithms(True, warn_only=True)
     torch.backends.cudnn.allow_tf32 = False
     return torch.device("cuda")
 

@@ -10,11 +10,15 @@ from qlayer_core import evaluation, machine, models
 @pytest.mark.parametrize("there, name", [(False, "cpu"), (True, "cuda")])
 def test_a_gpu_is_used_where_there_is_one(there, name, monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: there)
-    monkeypatch.setattr(torch.backends.cudnn, "deterministic", False)
     monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", True)
-    assert machine.device().type == name
-    assert torch.backends.cudnn.deterministic == there
-    assert torch.backends.cudnn.allow_tf32 != there
+    monkeypatch.setenv("CUBLAS_WORKSPACE_CONFIG", "")
+    monkeypatch.delenv("CUBLAS_WORKSPACE_CONFIG")
+    try:
+        assert machine.device().type == name
+        assert torch.are_deterministic_algorithms_enabled() == there
+        assert torch.backends.cudnn.allow_tf32 != there
+    finally:
+        torch.use_deterministic_algorithms(False)
 
 
 @pytest.mark.parametrize("name", ["cnn", "q-base", "q-large", "q-inner"])
