@@ -70,3 +70,13 @@ def test_a_row_is_measured_on_validation_images_and_recorded(name, tmp_path, mon
     assert set(attacked[:-2]) == {8} and attacked[-2:] == [2, 2]  # BIM is made for a quarter of the images
     assert set(row["bim"]["q"]) == {"bim 0.2", "bim 0.3"} == set(row["bim"]["e"])
     assert json.loads(paths["statistics behind dropout"].read_text()) == json.loads(json.dumps(row))
+
+
+@pytest.mark.parametrize(
+    ("name", "change"), [(name, change) for name, changes in settings.COMPARED.items() for change in changes]
+)
+def test_every_row_is_recorded_with_the_settings_of_today(name, change):
+    row = json.loads(settings.row_path("mnist", name, change).read_text())
+    assert row["spec"] == json.loads(json.dumps(asdict(settings.variant(name, change))))
+    assert row["change"] == change and row["validation_images"] == settings.IMAGES
+    assert row["chosen"]["score"] == max(check["score"] for check in row["history"])
