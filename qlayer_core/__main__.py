@@ -57,6 +57,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     command.add_argument("dataset", choices=data.DATASETS)
     command.add_argument("model", choices=tuple(settings.COMPARED))
     command.add_argument("change", choices=tuple(settings.CHANGES))
+    command.add_argument("--seed", type=int, default=0)
     options = parser.parse_args(arguments)
     try:
         COMMANDS[options.command](options)
@@ -216,7 +217,7 @@ def _print_row(row: dict) -> None:
 
 
 def _compare(options: argparse.Namespace) -> None:
-    row = settings.compare(options.dataset, options.model, options.change)
+    row = settings.compare(options.dataset, options.model, options.change, options.seed)
     print(options.change, row["chosen"]["accuracy"], row["bim"])
 
 

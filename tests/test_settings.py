@@ -53,7 +53,7 @@ def test_a_row_is_measured_on_validation_images_and_recorded(name, tmp_path, mon
     monkeypatch.setattr(settings, "EPOCHS", 1)
     monkeypatch.setattr(settings, "IMAGES", 8)
     paths = {change: tmp_path / f"{change}.json" for change in settings.CHANGES}
-    monkeypatch.setattr(settings, "row_path", lambda dataset, name, change: paths[change])
+    monkeypatch.setattr(settings, "row_path", lambda dataset, name, change, seed: paths[change])
     attacked = []
     monkeypatch.setattr(
         evaluation,
