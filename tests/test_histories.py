@@ -63,6 +63,27 @@ def test_a_live_picture_grows_with_each_row(monkeypatch):
     ]
 
 
+def test_a_change_is_compared_with_the_chosen_settings_seed_by_seed(records):
+    def write(change: str, seed: int, score: float) -> None:
+        path = settings.row_path("mnist", "q-base", change, seed)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        accuracy = {"q": {"clean": score + 20, "fgsm 0.2": score, "fgsm 0.3": score - 20}}
+        bim = {"q": {"bim 0.2": score, "bim 0.3": score}}
+        path.write_text(json.dumps({"chosen": {"score": score, "accuracy": accuracy}, "bim": bim}))
+
+    for seed, chosen, changed in ((0, 70.0, 72.0), (1, 74.0, 73.0), (2, 70.0, None), (3, None, 90.0)):
+        for change, score in (("chosen", chosen), ("losses x 10", changed)):
+            if score is not None:
+                write(change, seed, score)
+    gains = histories.gains_over_chosen("q-base", "losses x 10")
+    assert set(gains) == {"score", "clean", "fgsm 0.2", "fgsm 0.3", "bim 0.2", "bim 0.3"}
+    assert gains["score"] == gains["bim 0.3"] == [2.0, -1.0]
+    html = histories.repeated_table().html
+    mean = "<td>+0.5</td>"
+    assert f"<td>losses x 10</td><td>2</td><td>-1.0 to +2.0</td>{6 * mean}" in html
+    assert f"<td>decay 0.95</td><td>0</td>{7 * '<td>-</td>'}" in html
+
+
 def test_settings_that_are_not_measured_are_dashes(records):
     accuracy = {"q": {"clean": 94.0, "fgsm 0.2": 70.0, "fgsm 0.3": 50.0}}
     row = {"chosen": {"score": 71.3, "accuracy": accuracy}, "bim": {"q": {"bim 0.2": 60.0, "bim 0.3": 40.0}}}

@@ -1,5 +1,6 @@
 """The comparison of settings: one change at a time, judged on validation images alone."""
 
+import itertools
 import json
 from dataclasses import asdict
 
@@ -73,10 +74,14 @@ def test_a_row_is_measured_on_validation_images_and_recorded(name, tmp_path, mon
 
 
 @pytest.mark.parametrize(
-    ("name", "change"), [(name, change) for name, changes in settings.COMPARED.items() for change in changes]
+    ("name", "change", "seed"),
+    [
+        *((name, change, 0) for name, changes in settings.COMPARED.items() for change in changes),
+        *itertools.product(settings.REPEATED_ON, settings.REPEATED, settings.SEEDS[1:]),
+    ],
 )
-def test_every_row_is_recorded_with_the_settings_of_today(name, change):
-    row = json.loads(settings.row_path("mnist", name, change).read_text())
+def test_every_row_is_recorded_with_the_settings_of_today(name, change, seed):
+    row = json.loads(settings.row_path("mnist", name, change, seed).read_text())
     assert row["spec"] == json.loads(json.dumps(asdict(settings.variant(name, change))))
-    assert row["change"] == change and row["validation_images"] == settings.IMAGES
+    assert row["change"] == change and row["seed"] == seed and row["validation_images"] == settings.IMAGES
     assert row["chosen"]["score"] == max(check["score"] for check in row["history"])
