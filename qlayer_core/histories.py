@@ -170,7 +170,10 @@ def repeated_table(dataset: str = "mnist") -> Markup:
             gains = gains_over_chosen(name, change, dataset)
             score = gains.get("score", [])
             span = f"{min(score):+.1f} to {max(score):+.1f}" if score else DASH
-            means = (f"{sum(gains[kind]) / len(gains[kind]):+.1f}" if gains else DASH for kind in kinds)
+            means = (
+                f"{round(sum(gains[kind]) / len(gains[kind]), 1) + 0:+.1f}" if gains else DASH
+                for kind in kinds
+            )
             lines.append([palette.label(name), change, str(len(score)), span, *means])
     return table(
         lines,

@@ -1,10 +1,12 @@
 """The device and the number format follow the machine unless they are chosen."""
 
+from contextlib import nullcontext
+
 import pytest
 import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
 
-from qlayer_core import evaluation, machine, models
+from qlayer_core import attacks, evaluation, machine, models
 
 
 @pytest.mark.parametrize("there, name", [(False, "cpu"), (True, "cuda")])
@@ -29,6 +31,18 @@ def test_networks_stay_on_the_device_of_their_images(name):
             network, images = models.build(name).eval(), torch.rand(2, 1, 28, 28)
         answers = evaluation.correct_by_path(network, images, images[:, 0, 0, 0].long())
     assert {right.device.type for right in answers.values()} == {"cuda"}
+
+
+@pytest.mark.parametrize("name", ["q-base", "q-large", "q-inner"])
+def test_gradients_stay_on_the_device_of_their_images(name, monkeypatch):
+    """Tensors on "meta" hold no numbers and refuse to be mixed with others; autocast does not know them."""
+    monkeypatch.setattr(torch, "autocast", lambda *arguments, **options: nullcontext())
+    network, images = models.build(name).eval().to("meta"), torch.rand(2, 1, 28, 28, device="meta")
+    gradient, labels = attacks._gradient(evaluation.attacked(network), images, None, attacks.cross_entropy)
+    assert gradient.device.type == labels.device.type == "meta"
+    out = network(images, path="both")
+    (out.q.sum() + out.e.sum() + sum(network.layer.losses(out.layer))).backward()
+    assert {parameter.grad.device.type for parameter in network.parameters()} == {"meta"}
 
 
 @pytest.mark.parametrize("wish", ["float32", "bfloat16"])
