@@ -120,18 +120,18 @@ def selection(rows: Mapping[str, Sequence[dict]]) -> Markup:
 def settings_measured(dataset: str = "mnist") -> list[dict]:
     """Return what each of `settings.COMPARED` reached on validation images.
 
-    A row has name, change, score and accuracy: name of the attack to percent; the last two are None where the variant
-    is not recorded.
+    A row has name, change, score and, where the variant is recorded, the percentage under each of `_kinds`; the score
+    is None where it is not.
     """
-    rows = []
-    for name, changes in settings.COMPARED.items():
-        for change in changes:
-            found = _reached(dataset, name, change)
-            accuracy = {kind: value for kind, value in found.items() if kind != "score"}
-            rows.append(
-                {"name": name, "change": change, "score": found.get("score"), "accuracy": accuracy or None}
-            )
-    return rows
+    return [
+        {"name": name, "change": change, "score": None} | _reached(dataset, name, change)
+        for name, changes in settings.COMPARED.items()
+        for change in changes
+    ]
+
+
+def _kinds(dataset: str) -> list[str]:
+    return ["clean", *(f"{a} {eps}" for a in ("fgsm", "bim") for eps in experiments.EPSILONS[dataset])]
 
 
 def _reached(dataset: str, name: str, change: str, seed: int = 0) -> dict[str, float]:
@@ -159,25 +159,20 @@ def gains_over_chosen(name: str, change: str, dataset: str = "mnist") -> dict[st
 
 def repeated_table(dataset: str = "mnist") -> Markup:
     """Return what the changes that scored highest gain over the chosen settings, over several seeds."""
-    kinds = [
-        "score",
-        "clean",
-        *(f"{a} {eps}" for a in ("fgsm", "bim") for eps in experiments.EPSILONS[dataset]),
-    ]
-    lines = []
+    kinds, lines = _kinds(dataset), []
     for name in settings.REPEATED_ON:
-        for change in settings.REPEATED[1:]:
+        for change in settings.REPEATED:
             gains = gains_over_chosen(name, change, dataset)
             score = gains.get("score", [])
             span = f"{min(score):+.1f} to {max(score):+.1f}" if score else DASH
             means = (
                 f"{round(sum(gains[kind]) / len(gains[kind]), 1) + 0:+.1f}" if gains else DASH
-                for kind in kinds
+                for kind in ("score", *kinds)
             )
             lines.append([palette.label(name), change, str(len(score)), span, *means])
     return table(
         lines,
-        ["model", "change", "seeds", "score, each seed", "score", *(attack_name(kind) for kind in kinds[1:])],
+        ["model", "change", "seeds", "score, each seed", "score", *(attack_name(kind) for kind in kinds)],
         "Gain over the chosen settings with the same seed, in points of the Q-path's validation accuracy: lowest and"
         " highest score, then the mean over seeds.",
     )
@@ -185,12 +180,12 @@ def repeated_table(dataset: str = "mnist") -> Markup:
 
 def setting_table(dataset: str = "mnist") -> Markup:
     """Return the comparison of the settings that the paper leaves open, one change at a time."""
-    kinds = ["clean", *(f"{a} {eps}" for a in ("fgsm", "bim") for eps in experiments.EPSILONS[dataset])]
-    lines = []
+    kinds, lines = _kinds(dataset), []
     for row in settings_measured(dataset):
-        numbers = [row["accuracy"][kind] for kind in kinds] if row["accuracy"] else [None] * len(kinds)
         change = row["change"] if row["change"] != "chosen" else "<strong>as chosen</strong>"
-        lines.append([palette.label(row["name"]), change, *(decimal(v, 1) for v in (*numbers, row["score"]))])
+        lines.append(
+            [palette.label(row["name"]), change, *(decimal(row.get(kind), 1) for kind in (*kinds, "score"))]
+        )
     return table(
         lines,
         ["model", "change", *(attack_name(kind) for kind in kinds), "score"],

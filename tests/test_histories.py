@@ -84,6 +84,25 @@ def test_a_change_is_compared_with_the_chosen_settings_seed_by_seed(records):
     assert f"<td>decay 0.95</td><td>0</td>{7 * '<td>-</td>'}" in html
 
 
+def test_the_records_say_of_the_settings_what_chapter_3_says():
+    gains = {
+        (name, change): histories.gains_over_chosen(name, change)
+        for name in settings.REPEATED_ON
+        for change in settings.REPEATED
+    }
+    assert all(len(found["score"]) == len(settings.SEEDS) for found in gains.values())
+    assert all(min(gains[name, "decay 0.95"]["score"]) > 0 for name in settings.REPEATED_ON)
+    assert any(sum(gains[name, "decay 0.95"]["bim 0.3"]) < 0 for name in settings.REPEATED_ON)
+    assert min(gains["q-base", "losses x 10"]["score"]) > 0 > max(gains["q-large", "losses x 10"]["score"])
+    for name in settings.REPEATED_ON:
+        same = [
+            json.loads(settings.row_path("mnist", name, change).read_text())["history"]
+            for change in ("chosen", "re-initialised codes")
+        ]
+        assert same[0] == same[1]
+        assert not any(sum(row.get("inactive", ())) for row in same[0])
+
+
 def test_settings_that_are_not_measured_are_dashes(records):
     accuracy = {"q": {"clean": 94.0, "fgsm 0.2": 70.0, "fgsm 0.3": 50.0}}
     row = {"chosen": {"score": 71.3, "accuracy": accuracy}, "bim": {"q": {"bim 0.2": 60.0, "bim 0.3": 40.0}}}

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
 
-from qlayer_core import attacks, evaluation, machine, models
+from qlayer_core import attacks, evaluation, machine, models, results
 
 
 @pytest.mark.parametrize("there, name", [(False, "cpu"), (True, "cuda")])
@@ -21,6 +21,14 @@ def test_a_gpu_is_used_where_there_is_one(there, name, monkeypatch):
         assert torch.backends.cudnn.allow_tf32 != there
     finally:
         torch.use_deterministic_algorithms(False)
+
+
+def test_records_name_the_gpu_and_its_number_format(monkeypatch):
+    monkeypatch.delenv("QLAYER_PRECISION")
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: "A GPU")
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda: True)
+    here = results.environment("cuda")
+    assert (here["processor"], here["number_format"]) == ("A GPU", "bfloat16")
 
 
 @pytest.mark.parametrize("name", ["cnn", "q-base", "q-large", "q-inner"])

@@ -5,8 +5,9 @@ import json
 from dataclasses import asdict
 
 import pytest
+import torch
 
-from qlayer_core import data, evaluation, experiments, settings
+from qlayer_core import data, evaluation, experiments, models, settings, training
 
 
 def differing(a: dict, b: dict) -> dict:
@@ -73,11 +74,26 @@ def test_a_row_is_measured_on_validation_images_and_recorded(name, tmp_path, mon
     assert json.loads(paths["statistics behind dropout"].read_text()) == json.loads(json.dumps(row))
 
 
+def test_another_seed_draws_other_weights_and_another_order(monkeypatch):
+    class SeenError(Exception):
+        pass
+
+    def look(spec, model, *_, seed, **__):
+        assert seed == experiments.seed_of("q-base", 1) != experiments.seed_of("q-base", 0)
+        expected = models.build("q-base", 1).state_dict()
+        assert all(torch.equal(tensor, expected[key]) for key, tensor in model.state_dict().items())
+        raise SeenError
+
+    monkeypatch.setattr(training, "train", look)
+    with pytest.raises(SeenError):
+        settings.compare("mnist", "q-base", "chosen", seed=1)
+
+
 @pytest.mark.parametrize(
     ("name", "change", "seed"),
     [
         *((name, change, 0) for name, changes in settings.COMPARED.items() for change in changes),
-        *itertools.product(settings.REPEATED_ON, settings.REPEATED, settings.SEEDS[1:]),
+        *itertools.product(settings.REPEATED_ON, ("chosen", *settings.REPEATED), settings.SEEDS[1:]),
     ],
 )
 def test_every_row_is_recorded_with_the_settings_of_today(name, change, seed):
