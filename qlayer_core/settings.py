@@ -2,7 +2,7 @@
 
 Each is a short training whose best weights, by the mixed validation set, are scored on clean,
 FGSM and BIM validation images made on validation-a. Test images are not touched. The table is kept in
-``data/results/<data set>/settings/``; `experiments.RUNS` uses the settings that it supports.
+``data/results/<data set>/settings/``; its row "chosen" has the settings of `experiments.RUNS`.
 """
 
 import json
