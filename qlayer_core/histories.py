@@ -190,5 +190,5 @@ def setting_table(dataset: str = "mnist") -> Markup:
         lines,
         ["model", "change", *(attack_name(kind) for kind in kinds), "score"],
         f"Validation accuracy (%) of the Q-path after {settings.EPOCHS} epochs, attacked from an independent CNN; the"
-        f" score, by which weights are selected, is the mean of clean and FGSM. {DASH} is not measured yet.",
+        f" score, by which weights are selected, is half clean and half FGSM. {DASH} is not measured yet.",
     )

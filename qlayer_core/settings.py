@@ -21,6 +21,7 @@ IMAGES = 2000  # of each validation set; BIM is made for a quarter of them
 CHANGES: dict[str, dict] = {
     "chosen": {},
     "decay 0.95": {"decay": 0.95},
+    "decay 0.7": {"decay": 0.7},
     "decay 0.25": {"decay": 0.25},
     "gate not normalised": {"layer": {"gate_norm": False}},
     "no gate": {"layer": {"gate": False}},

@@ -52,8 +52,8 @@ def train(
             made on the current weights through the E-path.
         model: the network, from `models.build`, or with raw-trained weights where ``spec.adversarial``.
         train_set: what to learn from.
-        validation: named splits, see `validation_sets`; the best weights have the highest accuracy over all of them
-            together (``spec.selection == "mixed"``) or over ``"clean"``.
+        validation: named splits, see `validation_sets`; the best weights have the highest accuracy over the mixed set
+            (``spec.selection == "mixed"``), half of which is clean and half attacked, or over ``"clean"``.
         seed: of the order of images, dropout and k-means.
         adversarial_eps: L-infinity bound of the training images' perturbation.
         checkpoint: where to keep the state after each epoch, and where to continue from if it is there.
@@ -210,9 +210,16 @@ def _accuracies(model: nn.Module, validation: dict[str, data.Split]) -> dict[str
 
 
 def _score(accuracy: dict[str, dict[str, float]], spec: RunSpec) -> float:
-    """Return the selection's accuracy: of the answer that is deployed, over the validation set that selects."""
+    """Return the selection's accuracy: of the answer that is deployed, over the validation set that selects.
+
+    The mixed set is the clean one "mixed with its adversarial counterpart" (section 4.1.1): as many attacked images
+    as clean ones, in equal parts of each epsilon.
+    """
     deployed = accuracy.get("q", accuracy["e"])
-    return deployed["clean"] if spec.selection == "clean" else sum(deployed.values()) / len(deployed)
+    attacked = [percent for name, percent in deployed.items() if name != "clean"]
+    if spec.selection == "clean" or not attacked:
+        return deployed["clean"]
+    return (deployed["clean"] + sum(attacked) / len(attacked)) / 2
 
 
 def _stalled(state: State, spec: RunSpec) -> bool:
