@@ -100,4 +100,7 @@ def test_every_row_is_recorded_with_the_settings_of_today(name, change, seed):
     row = json.loads(settings.row_path("mnist", name, change, seed).read_text())
     assert row["spec"] == json.loads(json.dumps(asdict(settings.variant(name, change))))
     assert row["change"] == change and row["seed"] == seed and row["validation_images"] == settings.IMAGES
-    assert row["chosen"]["score"] == max(check["score"] for check in row["history"])
+    for check in row["history"]:
+        clean, weak, strong = check["accuracy"]["q"].values()
+        assert check["score"] == pytest.approx(clean / 2 + weak / 4 + strong / 4)
+    assert row["chosen"] == max(row["history"], key=lambda check: check["score"])
