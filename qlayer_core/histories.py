@@ -96,13 +96,17 @@ def inactive(history: Sequence[dict]) -> tuple[list[float], list[int]]:
 
 
 def selection(rows: Mapping[str, Sequence[dict]]) -> Markup:
-    """Return a table of the epochs that the clean and the mixed validation set pick, and what each gives."""
+    """Return a table of the epochs that ways of weighing the validation sets pick, and what each gives.
+
+    "mixed" is the way of `training.train`, half clean; "all alike" is the plain mean over the sets.
+    """
     lines = []
     for name, history in rows.items():
         deployed = "q" if "q" in history[0]["accuracy"] else "e"
         picks = {
             "mixed": max(history, key=lambda row: row["score"]),
             "clean": max(history, key=lambda row: row["accuracy"][deployed]["clean"]),
+            "all alike": max(history, key=lambda row: sum(row["accuracy"][deployed].values())),
         }
         for kind, row in picks.items():
             values = row["accuracy"][deployed].values()

@@ -32,10 +32,17 @@ def row(epoch, clean, attacked, score):
     }
 
 
-def test_selection_compares_the_two_validation_sets():
-    html = histories.selection({"q-base": [row(1, 90.0, 60.0, 75.0), row(2, 95.0, 40.0, 67.5)]}).html
-    assert "<td>mixed</td><td>1</td><td>90.00</td><td>60.00</td>" in html
-    assert "<td>clean</td><td>2</td><td>95.00</td><td>40.00</td>" in html
+def test_selection_compares_ways_of_weighing_the_validation_sets():
+    def check(epoch: int, clean: float, weak: float, strong: float) -> dict:
+        accuracy = {"e": {"clean": clean, "fgsm 0.2": weak, "fgsm 0.3": strong}}
+        return {"epoch": epoch, "accuracy": accuracy, "score": clean / 2 + weak / 4 + strong / 4}
+
+    html = histories.selection(
+        {"cnn": [check(1, 90.0, 70.0, 50.0), check(2, 91.5, 69.0, 49.0), check(3, 95.0, 40.0, 20.0)]}
+    ).html
+    assert "<td>mixed</td><td>2</td><td>91.50</td><td>69.00</td><td>49.00</td>" in html
+    assert "<td>clean</td><td>3</td><td>95.00</td><td>40.00</td><td>20.00</td>" in html
+    assert "<td>all alike</td><td>1</td><td>90.00</td><td>70.00</td><td>50.00</td>" in html
 
 
 def test_histories_name_the_best_epoch(records):
@@ -59,6 +66,20 @@ def test_a_recorded_network_has_the_weights_of_its_best_validation(path):
     assert [check["score"] for check in record["history"]] == pytest.approx(
         list(map(wanted, record["history"]))
     )
+
+
+def test_the_weight_of_the_clean_set_decides_for_q_large_alone():
+    names = [*histories.TARGETS, *(f"{name}-adv" for name in histories.TARGETS)]
+    for name, history in histories.recorded(names).items():
+        mixed, alike = (
+            max(history, key=lambda check: check["score"]),
+            max(
+                history,
+                key=lambda check: sum(check["accuracy"].get("q", check["accuracy"]["e"]).values()),
+            ),
+        )
+        assert (mixed["epoch"] != alike["epoch"]) == (name == "q-large")
+        assert mixed["epoch"] >= alike["epoch"]
 
 
 def test_inactive_codes_are_counted_once_an_epoch():
