@@ -17,6 +17,7 @@ from IPython import get_ipython
 from IPython.display import display
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
+from matplotlib.ticker import MaxNLocator
 
 from qlayer_core import results
 
@@ -132,7 +133,8 @@ def curves(
         x: what the x axis shows.
         y: what the y axis shows.
         styles: name to arguments of `matplotlib.axes.Axes.plot`, such as `palette.style`.
-        top: upper end of the y axis, which starts at 0; left out, the axis fits the curves.
+        top: upper end of the y axis, which starts at 0; left out, the axis fits the curves, in whole numbers where
+            all values are integers.
     """
     figure, grid = axes(6, 3.4)
     ax = grid[0, 0]
@@ -145,6 +147,9 @@ def curves(
     ax.set(xlabel=x, ylabel=y)
     if top is not None:
         ax.set_ylim(0, top)
+    elif all(isinstance(value, int) for _, ys in lines.values() for value in ys):  # counts, all 0 perhaps
+        ax.yaxis.set_major_locator(MaxNLocator("auto", integer=True))
+        ax.set_ylim(top=max(1, ax.get_ylim()[1]))
     ax.legend()
     return figure, f"Curves of {y} against {x}: {'; '.join(words)}."
 

@@ -55,6 +55,12 @@ def test_curves_say_where_they_begin_and_end():
     assert "a from 1 at 0 to 3 at 2" in drawing.curves({"a": ([0, 2], [1, 3])}, x="x", y="y").text
 
 
+def test_counts_have_an_axis_of_whole_numbers():
+    picture = drawing.curves({"none": ([1.0, 2.0], [0, 0])}, x="epoch", y="codes").html
+    ticks = re.findall(r"<text[^>]*>([^<]*)</text>", picture)
+    assert ticks.count("0") == 1 and not any(tick.startswith(("0.", "\N{MINUS SIGN}")) for tick in ticks)
+
+
 def test_a_paragraph_is_escaped():
     assert drawing.paragraph("a < b").html == "<p>a &lt; b</p>"
 
