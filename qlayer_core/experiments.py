@@ -79,7 +79,7 @@ def _grid() -> dict[str, RunSpec]:
         # The networks with the layer still got better when a rate that halves every epoch had died down. All have
         # the same schedule, so that they can be compared; the best epoch of the plain CNN is its first.
         *(
-            replace(spec, name=f"{spec.name}-adv", adversarial=True, decay=0.85, epochs=15, checks=1)
+            replace(spec, name=f"{spec.name}-adv", adversarial=True, decay=0.85, epochs=40, checks=1)
             for spec in raw
         ),
     ]
