@@ -104,10 +104,11 @@ def _train(options: argparse.Namespace) -> None:
     record["weights_sha256"] = results.sha256(weights)
     if results.record_path(dataset, name, seed).exists():
         before = results.read(dataset, name, seed)
-        if (
-            before["weights_sha256"] == record["weights_sha256"]
-        ):  # the run was finished: keep what was measured
-            return
+        if before["weights_sha256"] == record["weights_sha256"]:  # what was measured is of these weights
+            if before["history"] == record["history"]:
+                return
+            record["cells"], record["environments"] = before["cells"], before["environments"]
+            record["seconds"] = before["seconds"] | record["seconds"]
     results.write(record)
 
 
