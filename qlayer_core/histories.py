@@ -42,8 +42,9 @@ def draw(rows: Mapping[str, Sequence[dict]]):
             for kind, shade in zip(history[0]["accuracy"][path], (1, 0.75, 0.5), strict=False):
                 values = [row["accuracy"][path][kind] for row in history]
                 left.plot(epochs, values, **look | {"alpha": shade})
-                if path == paths[0]:
-                    _name(left, attack_name(kind), epochs[-1], values[-1])
+        ends = {kind: history[-1]["accuracy"][paths[0]][kind] for kind in history[0]["accuracy"][paths[0]]}
+        for kind, place in apart(ends).items():
+            _name(left, attack_name(kind), epochs[-1], place)
         best = max(history, key=lambda row: row["score"])
         left.axvline(best["epoch"], color=MUTED, linewidth=1)
         left.set(ylim=(0, 101), ylabel=f"{palette.label(name)}\nvalidation accuracy (%)")
@@ -72,6 +73,16 @@ LOSSES = {
     "e": "$L_E$",
     "codebook": "to codes",
 }  # the commitment loss has the codebook loss's value
+
+
+def apart(ends: Mapping[str, float], gap: float = 9) -> dict[str, float]:
+    """Return where the names of curves that end at these percentages stand, so that none covers another."""
+    places, place = {}, float("inf")
+    for left, name in zip(
+        reversed(range(len(ends))), sorted(ends, key=ends.__getitem__, reverse=True), strict=True
+    ):
+        place = places[name] = max(min(ends[name], place - gap), gap * left)
+    return places
 
 
 def _name(ax, text: str, x: float, y: float) -> None:

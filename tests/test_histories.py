@@ -52,6 +52,12 @@ def test_histories_name_the_best_epoch(records):
     assert "best at epoch 1 with clean 90.0 %, fgsm 0.2 60.0 %" in histories.draw(found).text
 
 
+def test_names_of_curves_stand_apart():
+    assert histories.apart({"low": 20.0, "high": 90.0}, gap=9) == {"low": 20.0, "high": 90.0}
+    assert histories.apart({"a": 98.0, "c": 50.0, "b": 97.0}, gap=9) == {"a": 98.0, "b": 89.0, "c": 50.0}
+    assert histories.apart({"a": 10.0, "b": 10.0, "c": 9.0}, gap=9) == {"a": 18.0, "b": 9.0, "c": 0.0}
+
+
 @pytest.mark.parametrize(
     "path", sorted(results.RESULTS.glob("*/*/seed*.json")), ids=lambda path: path.parent.name
 )
