@@ -42,8 +42,7 @@ def draw(rows: Mapping[str, Sequence[dict]]):
             for kind, shade in zip(history[0]["accuracy"][path], (1, 0.75, 0.5), strict=False):
                 values = [row["accuracy"][path][kind] for row in history]
                 left.plot(epochs, values, **look | {"alpha": shade})
-        ends = {kind: history[-1]["accuracy"][paths[0]][kind] for kind in history[0]["accuracy"][paths[0]]}
-        for kind, place in apart(ends).items():
+        for kind, place in apart(history[-1]["accuracy"][paths[0]]).items():
             _name(left, attack_name(kind), epochs[-1], place)
         best = max(history, key=lambda row: row["score"])
         left.axvline(best["epoch"], color=MUTED, linewidth=1)
@@ -78,10 +77,9 @@ LOSSES = {
 def apart(ends: Mapping[str, float], gap: float = 9) -> dict[str, float]:
     """Return where the names of curves that end at these percentages stand, so that none covers another."""
     places, place = {}, float("inf")
-    for left, name in zip(
-        reversed(range(len(ends))), sorted(ends, key=ends.__getitem__, reverse=True), strict=True
-    ):
-        place = places[name] = max(min(ends[name], place - gap), gap * left)
+    for rank, name in enumerate(sorted(ends, key=ends.get, reverse=True), 1):
+        room = gap * (len(ends) - rank)  # for the names below, above the axis
+        place = places[name] = max(min(ends[name], place - gap), room)
     return places
 
 

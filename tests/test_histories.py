@@ -1,11 +1,16 @@
 """What is shown of training runs, under way, recorded or missing."""
 
 import json
+from dataclasses import asdict
 from types import SimpleNamespace
 
 import pytest
 
 from qlayer_core import experiments, histories, paper, results, settings
+
+EACH_RECORD = pytest.mark.parametrize(
+    "path", sorted(results.RESULTS.glob("*/*/seed*.json")), ids=lambda path: path.parent.name
+)
 
 
 @pytest.fixture
@@ -58,9 +63,7 @@ def test_names_of_curves_stand_apart():
     assert histories.apart({"a": 10.0, "b": 10.0, "c": 9.0}, gap=9) == {"a": 18.0, "b": 9.0, "c": 0.0}
 
 
-@pytest.mark.parametrize(
-    "path", sorted(results.RESULTS.glob("*/*/seed*.json")), ids=lambda path: path.parent.name
-)
+@EACH_RECORD
 def test_a_recorded_network_has_the_weights_of_its_best_validation(path):
     record = json.loads(path.read_text())
 
@@ -74,18 +77,27 @@ def test_a_recorded_network_has_the_weights_of_its_best_validation(path):
     )
 
 
-def test_the_weight_of_the_clean_set_decides_for_q_large_alone():
-    names = [*histories.TARGETS, *(f"{name}-adv" for name in histories.TARGETS)]
-    moved = set()
-    for name, history in histories.recorded(names).items():
+@EACH_RECORD
+def test_a_recorded_network_was_trained_by_its_settings_of_today_to_their_end(path):
+    record = json.loads(path.read_text())
+    spec = asdict(experiments.run(record["model"]))
+    assert record["spec"] == {name: spec[name] for name in record["spec"]}
+    last, best = record["history"][-1]["epoch"], record["chosen"]["epoch"]
+    assert last == spec["epochs"] or last - best >= spec["patience"]
 
-        def accuracy(check: dict) -> float:
-            return sum(check["accuracy"].get("q", check["accuracy"]["e"]).values())
 
+def test_the_weight_of_the_clean_set_decides_for_q_large_and_what_starts_from_it():
+    def accuracy(check: dict) -> float:
+        return sum(check["accuracy"].get("q", check["accuracy"]["e"]).values())
+
+    epochs = {}
+    for name, history in histories.recorded(
+        [*histories.TARGETS, "cnn-adv", "q-base-adv", "q-large-adv"]
+    ).items():
         mixed = max(history, key=lambda check: check["score"])
-        if mixed != max(history, key=accuracy):
-            moved.add(name)
-    assert moved == {"q-large", "q-large-adv"}
+        epochs[name] = mixed["epoch"], max(history, key=accuracy)["epoch"]
+    assert {name for name, (mixed, alike) in epochs.items() if mixed != alike} == {"q-large", "q-large-adv"}
+    assert epochs["q-large"][0] - epochs["q-large"][1] == pytest.approx(1)
 
 
 def test_inactive_codes_are_counted_once_an_epoch():
