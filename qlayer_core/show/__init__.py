@@ -1,0 +1,1 @@
+"""What the chapters show: figures, tables, sliders. It may use the study and the core; neither uses it."""
