@@ -58,7 +58,7 @@ def train(
             "adversarial_eps is missing: adversarial training needs the bound of its images' perturbation, such as"
             " datasets.find('mnist').adversarial_eps"
         )
-    optimizer = _optimizer(spec, model)
+    optimizer = optimizer_of(spec, model)
 
     def epoch(finished: int) -> dict:
         row = _epoch(spec, model, optimizer, train_set, adversarial_eps, finished, progress)
@@ -107,6 +107,15 @@ def validation_sets(
     for eps in epsilons if source is not None else ():
         sets[f"fgsm {eps}"] = data.Split(attacks.fgsm(source, clean.images, eps=eps), clean.labels)
     return sets
+
+
+def optimizer_of(spec: RunSpec, model: nn.Module) -> torch.optim.Optimizer:
+    """Return the optimizer of a run, new, for the parameters of ``model``."""
+    if spec.optimizer == "radam":
+        return RAdam(model.parameters(), lr=spec.learning_rate)
+    if spec.optimizer == "adam":
+        return torch.optim.Adam(model.parameters(), lr=spec.learning_rate, fused=True)
+    raise ValueError(f"optimizer is {spec.optimizer!r}; choose 'radam' or 'adam'")
 
 
 def learning_rate(spec: RunSpec, epochs: float) -> float:
@@ -191,14 +200,6 @@ def score(accuracy: dict[str | None, dict[str, float]], selection: str) -> float
     if selection == "clean" or not attacked:
         return deployed["clean"]
     return (deployed["clean"] + sum(attacked) / len(attacked)) / 2
-
-
-def _optimizer(spec: RunSpec, model: nn.Module) -> torch.optim.Optimizer:
-    if spec.optimizer == "radam":
-        return RAdam(model.parameters(), lr=spec.learning_rate)
-    if spec.optimizer == "adam":
-        return torch.optim.Adam(model.parameters(), lr=spec.learning_rate, fused=True)
-    raise ValueError(f"optimizer is {spec.optimizer!r}; choose 'radam' or 'adam'")
 
 
 def _epoch(

@@ -11,7 +11,6 @@ import torch
 from qlayer_core import models
 
 BENCHMARKS = Path(__file__).parent.parent / "benchmarks"
-sys.path.insert(0, str(BENCHMARKS))
 pytest.importorskip("foolbox", reason="pip install -r benchmarks/requirements.txt")
 pytest.importorskip("vector_quantize_pytorch", reason="pip install -r benchmarks/requirements.txt")
 import cases  # noqa: E402

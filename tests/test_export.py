@@ -10,7 +10,7 @@ import torch
 from conftest import small_q_net
 
 from qlayer_core import attacks, data, export, models, results
-from qlayer_core.paths import WEIGHTS
+from qlayer_core.files import WEIGHTS
 
 EXPORTED = ("cnn", "q-base", "q-large")  # the adversarially trained ones have the same graphs
 IMAGES_FOR_GRADIENTS = 200

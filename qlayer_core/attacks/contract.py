@@ -105,6 +105,7 @@ def contract(attack: Callable[..., Tensor]) -> Callable[..., Tensor]:
     """
     own = inspect.signature(attack).parameters.values()
     options = [p for p in own if p.kind is inspect.Parameter.KEYWORD_ONLY]
+    names = {option.name for option in options}
 
     @wraps(attack)
     def attacked(
@@ -129,6 +130,8 @@ def contract(attack: Callable[..., Tensor]) -> Callable[..., Tensor]:
                 for value in (images, labels, eps)
             )
             eps = checks.attack(model, images, labels, eps, targeted)
+            if "generator" in names and chosen.get("generator") is None:  # one for all batches: none repeats another
+                chosen["generator"] = torch.Generator().manual_seed(0)
             result, without = torch.empty_like(images), 0
             starts = range(0, len(images), batch_size)
             for i in tqdm(starts, attack.__name__, disable=None if progress else True, leave=False):

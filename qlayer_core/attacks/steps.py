@@ -52,9 +52,8 @@ def pgd(
         iterations: per restart.
         restarts: random starts; an image keeps the result of the start with the highest loss.
         loss: as for `fgsm`.
-        generator: where the starts come from; seeded with 0 for each batch if left out.
+        generator: where the starts come from; one seeded with 0 if left out.
     """
-    generator = generator or torch.Generator().manual_seed(0)
     x = problem.x
     if problem.labels is None:
         problem.logits(x)  # the predictions on the clean images become the labels
@@ -72,5 +71,5 @@ def pgd(
 def _ascend(problem: Problem, x: Tensor, step: float, iterations: int, loss: str | Loss) -> Tensor:
     """Walk ``x`` in place up the loss, projecting on the box after each step, and return it."""
     for _ in range(iterations):
-        problem.project(x.add_(problem.gradient(x, loss).sign_(), alpha=step))
+        problem.project(x.add_(problem.gradient(x, loss).sign(), alpha=step))
     return x

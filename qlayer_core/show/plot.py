@@ -1,4 +1,4 @@
-"""How the chapters show things: figures that follow the page's light or dark mode, tables, and notes.
+"""Figures that follow the page's light or dark mode.
 
 A figure is an SVG inside the page. Its text is real text, its colours are the page's own CSS variables where the
 page has them, and it carries a text alternative, so one drawing serves both modes, screen readers and print.
@@ -6,26 +6,26 @@ page has them, and it carries a text alternative, so one drawing serves both mod
 
 import html
 import io
+import itertools
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from functools import wraps
 
 import matplotlib
 import numpy as np
-from IPython import get_ipython
-from IPython.display import display
+from matplotlib.axes import Axes
+from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from matplotlib.ticker import MaxNLocator
+from torch import Tensor
 
-from qlayer_core import results
+from qlayer_core.show.names import CODES
+from qlayer_core.show.page import Markup
 
-DASH = "-"  # in a table: not recorded
 # Of what is no model: each has a contrast of at least 3:1 to a white and to a dark page.
 SERIES = ("#7b61b5", "#a0711c", "#767676", "#3f8a8a")
 WRONG = "#d1495b"
-CAPTION = "font-weight: 400; text-align: left; padding: 0 0 0.4rem"
 TEXT, MUTED, GRID = "#1a2027", "#4c5763", "#d4dae0"
 # What each of them becomes: the book's variable, else JupyterLab's, else the colour itself.
 VARIABLES = {
@@ -58,20 +58,7 @@ STYLE = {
     "svg.fonttype": "none",  # text stays text, in the page's font
     "svg.hashsalt": "q-layer",  # the same drawing gives the same bytes
 }
-
-
-@dataclass(frozen=True)
-class Markup:
-    """Something that a notebook shows as HTML; ``text`` is its alternative in words."""
-
-    html: str
-    text: str
-
-    def _repr_html_(self) -> str:
-        return self.html
-
-    def __repr__(self) -> str:
-        return self.text
+CODE_COLOURS = LinearSegmentedColormap.from_list("codes", np.array(CODES) / 255)
 
 
 def picture(draw: Callable[..., tuple[Figure, str]]) -> Callable[..., Markup]:
@@ -86,7 +73,9 @@ def picture(draw: Callable[..., tuple[Figure, str]]) -> Callable[..., Markup]:
     return drawn
 
 
-def axes(width: float, height: float, rows: int = 1, columns: int = 1, **options):
+def axes(
+    width: float, height: float, rows: int = 1, columns: int = 1, **options
+) -> tuple[Figure, np.ndarray]:
     """Return a figure of ``width`` x ``height`` inches and its axes, an array of shape ``(rows, columns)``."""
     figure = Figure(figsize=(width, height), layout="constrained")
     return figure, figure.subplots(rows, columns, squeeze=False, **options)
@@ -125,6 +114,7 @@ def curves(
     y: str,
     styles: Mapping[str, Mapping] | None = None,
     top: float | None = None,
+    mark: tuple[float, str] | None = None,
 ):
     """Draw named curves with their names in a legend.
 
@@ -132,13 +122,14 @@ def curves(
         lines: name to the x and the y values of its points.
         x: what the x axis shows.
         y: what the y axis shows.
-        styles: name to arguments of `matplotlib.axes.Axes.plot`, such as `palette.style`.
+        styles: name to arguments of `matplotlib.axes.Axes.plot`, such as `names.style`.
         top: upper end of the y axis, which starts at 0; left out, the axis fits the curves, in whole numbers where
             all values are integers.
+        mark: where a vertical line stands, and what it says.
     """
     figure, grid = axes(6, 3.4)
     ax = grid[0, 0]
-    fallback = zip(("-", "--", ":", "-."), "osD^", SERIES, strict=True)
+    fallback = zip(*map(itertools.cycle, (("-", "--", ":", "-."), "osD^", SERIES)), strict=False)
     words = []
     for (name, (xs, ys)), (dash, marker, colour) in zip(lines.items(), fallback, strict=False):
         look = {"linestyle": dash, "marker": marker, "color": colour} | dict((styles or {}).get(name, {}))
@@ -150,6 +141,9 @@ def curves(
     elif all(isinstance(value, int) for _, ys in lines.values() for value in ys):  # counts, all 0 perhaps
         ax.yaxis.set_major_locator(MaxNLocator("auto", integer=True))
         ax.set_ylim(top=max(1, ax.get_ylim()[1]))
+    if mark is not None:
+        ax.axvline(mark[0], color=MUTED, linewidth=1, label=mark[1])
+        words.append(f"{mark[1]} at {mark[0]:g}")
     ax.legend()
     return figure, f"Curves of {y} against {x}: {'; '.join(words)}."
 
@@ -194,71 +188,36 @@ def matrix(
     return figure, f"Table. {'; '.join(words)}."
 
 
-def paragraph(text: str) -> Markup:
-    """Return plain text as a paragraph of the page, which breaks lines where printed output would not."""
-    return Markup(f"<p>{html.escape(text)}</p>", text)
+def tile(ax: Axes, image: Tensor | None, largest: float | None = None) -> None:
+    """Show an image ``(1, H, W)``, white on black, in ``ax``; None: only tidy it.
 
-
-def table(rows: Sequence[Sequence[str]], columns: Sequence[str], caption: str) -> Markup:
-    """Return a table whose first column names its rows; cells are HTML, so that they may hold emphasis."""
-    top = "".join(f'<th scope="col">{name}</th>' for name in columns)
-    body = "".join(
-        f'<tr><th scope="row">{name}</th>{"".join(f"<td>{cell}</td>" for cell in cells)}</tr>'
-        for name, *cells in rows
-    )
-    # The caption stands outside, so that it keeps the page's width where a wide table scrolls.
-    name = html.escape(caption, quote=True)
-    return Markup(
-        f'<figure style="margin: 0; padding: 0"><figcaption style="{CAPTION}">{caption}</figcaption>'
-        f'<table class="table table-sm" aria-label="{name}" style="white-space: nowrap; font-size: 0.92em">'
-        f'<thead style="white-space: normal"><tr>{top}</tr></thead><tbody>{body}</tbody></table></figure>',
-        caption,
-    )
-
-
-def note(title: str, text: str, kind: str = "note") -> Markup:
-    """Return a box in the look of the book's own; ``text`` is HTML."""
-    return Markup(
-        f'<div class="admonition {kind}"><p class="admonition-title">{title}</p>{text}</div>', title
-    )
-
-
-def decimal(value: float | None, digits: int = 2) -> str:
-    """Return a number for a table, or a dash for one that is not there (None or NaN)."""
-    return DASH if value is None or np.isnan(value) else f"{value:.{digits}f}"
-
-
-def attack_name(column: str) -> str:
-    """Return ``"fgsm 0.2"`` as ``"FGSM 0.2"``."""
-    name, *rest = column.split()
-    return " ".join((name.upper() if name != "clean" else name, *rest))
-
-
-def need(*names: str, dataset: str = "mnist") -> None:
-    """Check that these models' weights and records are there, for the cells that follow.
-
-    Where one is missing, say so and how to get it, and skip the following cells up to the next call of this
-    function: a chapter then shows what it can, and no empty figure.
+    With ``largest`` the image is a signed change: grey is none, white and black are that much.
     """
-    missing = {}
-    for name in names:
-        try:
-            results.load(dataset, name)
-        except FileNotFoundError as error:
-            missing[name] = str(error)
-    shell = get_ipython()
-    if shell is None:  # a plain script: nothing can be skipped
-        if missing:
-            raise FileNotFoundError("\n".join(missing.values()))
-        return
-    filters = shell.input_transformers_cleanup
-    filters[:] = [one for one in filters if one is not _skip]
-    if missing:
-        filters.append(_skip)
-        text = "".join(f"<p>{html.escape(message)}</p>" for message in missing.values())
-        display(note("Not trained yet, so the cells below are skipped", text, "warning"))
+    if image is not None:
+        shown = image[0].detach().float().numpy()
+        low, high = (0, 1) if largest is None else (-largest or -1, largest or 1)
+        ax.imshow(shown, cmap="gray", vmin=low, vmax=high, interpolation="none")
+    ax.set_xticks([])
+    ax.set_yticks([])
+    ax.grid(False)
+    frame(ax, GRID, 1)
 
 
-def _skip(lines: list[str]) -> list[str]:
-    """Empty a cell, unless it asks again whether what it needs is there."""
-    return lines if any("need(" in line for line in lines) else []
+def frame(ax: Axes, colour: str, width: float) -> None:
+    """Draw a frame around what ``ax`` shows."""
+    for spine in ax.spines.values():
+        spine.set(visible=True, color=colour, linewidth=width)
+
+
+def apart(ends: Mapping[str, float], gap: float = 9) -> dict[str, float]:
+    """Return where the names of curves that end at these percentages stand, so that none covers another."""
+    places, place = {}, float("inf")
+    for rank, name in enumerate(sorted(ends, key=ends.get, reverse=True), 1):
+        room = gap * (len(ends) - rank)  # for the names below, above the axis
+        place = places[name] = max(min(ends[name], place - gap), room)
+    return places
+
+
+def write(ax: Axes, text: str, x: float, y: float) -> None:
+    """Write a curve's name where it ends."""
+    ax.annotate(f" {text}", (x, y), fontsize=9, va="center")

@@ -1,28 +1,25 @@
 """Pages that live: explorers whose sliders work in JupyterLab and on the published page, without a kernel.
 
-Each function computes every picture beforehand and returns one widget. Its controls are linked with the pictures in
+Each function computes every picture beforehand and returns one widget. Its controls are linked with the slides in
 the browser alone (`ipywidgets.jslink`), so it stays live where there is no Python.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import ipywidgets as w
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from qlayer_core import checks, codes, evaluation, palette, pictures
-from qlayer_core.data import CLASS_NAMES
+from qlayer_core import attacks, checks, codes, datasets, evaluation, intervals, models
 from qlayer_core.machine import autocast
 from qlayer_core.models import QNet
+from qlayer_core.show import names, slides
+from qlayer_core.show.controls import choice, explorer, slider
 
 EPSILONS = tuple(i / 50 for i in range(21))  # 0 to 0.4
-ATTACK_NAMES = {
-    "fgsm": "FGSM",
-    "bim": "BIM",
-    "cw": "Carlini-Wagner",
-    "cw-softmax": "Carlini-Wagner on softmax",
-}
+DIGITS = datasets.find("mnist").class_names
+Band = int | tuple[Sequence[float], Sequence[float]]
 
 
 def epsilon_explorer(
@@ -33,7 +30,7 @@ def epsilon_explorer(
     attack: str | Sequence[str] = "fgsm",
     source: nn.Module | None = None,
     epsilons: Sequence[float] = EPSILONS,
-    class_names: Sequence[str] = CLASS_NAMES["mnist"],
+    class_names: Sequence[str] = DIGITS,
 ) -> w.VBox:
     """Return sliders over image, attack and epsilon: what is added, what each network answers, and when it falls.
 
@@ -42,12 +39,12 @@ def epsilon_explorer(
     Args:
         images: ``(N, 1, H, W)`` in [0, 1], a handful.
         labels: ``(N,)`` int64, the true classes.
-        networks: in evaluation mode, by model name (see `palette`); of a `QNet` both paths answer.
-        attack: one or several of `evaluation.ATTACKS`.
+        networks: in evaluation mode, by model name (see `names`); of a `QNet` both paths answer.
+        attack: one or several of `attacks.REGISTRY`.
         source: black box: all networks answer to the images made on this one. Left out, white box: each answers to
             images made on itself, through its E-path if it has one.
         epsilons: L-infinity bounds, ascending, in [0, 1].
-        class_names: one a class.
+        class_names: one per class.
 
     Raises:
         ValueError: an argument that doesn't fit, with what to do.
@@ -66,30 +63,30 @@ def epsilon_explorer(
     def page(image: int, which: int, step: int) -> str:
         made, probabilities = computed[which]
         true = int(labels[image])
-        after = {palette.label(network): adversarial[step, image] for network, adversarial in made.items()}
-        how = f"{ATTACK_NAMES[attack_names[which]]}, epsilon {texts[step]}"
-        parts = pictures.before_and_after(
+        after = {names.label(network): adversarial[step, image] for network, adversarial in made.items()}
+        how = f"{names.attack(attack_names[which])}, epsilon {texts[step]}"
+        parts = slides.before_and_after(
             images[image, 0].numpy(), after, class_names[true], how, max(epsilons)
         )
         answers = [
-            pictures.Answer(
-                palette.label(network),
-                palette.PATH_NAMES.get(path, ""),
-                palette.colour(network),
+            slides.Answer(
+                names.label(network),
+                names.PATHS.get(path, ""),
+                names.colour(network),
                 path != "e",
                 values[:, image],
             )
             for (network, path), values in probabilities.items()
         ]
-        table = pictures.bars(answers, class_names, step, true)
-        return parts + table + pictures.strips(answers, true, step, texts)
+        table = slides.bars(answers, class_names, step, true)
+        return parts + table + slides.strips(answers, true, step, texts)
 
     controls = [
-        _choice("image", _image_names(labels, class_names)),
-        _choice("attack", [ATTACK_NAMES[name] for name in attack_names]),
-        _slider("epsilon", texts),
+        choice("image", _image_names(labels, class_names)),
+        choice("attack", [names.attack(name) for name in attack_names]),
+        slider("epsilon", texts, _first_fall(computed[0][1], int(labels[0]))),
     ]
-    return _explorer(controls, page)
+    return explorer(controls, page)
 
 
 def quantizer_view(
@@ -101,7 +98,7 @@ def quantizer_view(
     attack: str = "fgsm",
     source: nn.Module | None = None,
     epsilons: Sequence[float] = EPSILONS,
-    class_names: Sequence[str] = CLASS_NAMES["mnist"],
+    class_names: Sequence[str] = DIGITS,
 ) -> w.VBox:
     """Return sliders over image and epsilon: the codes that each head chooses, clean beside adversarial.
 
@@ -115,15 +112,15 @@ def quantizer_view(
         images: ``(N, 1, H, W)`` in [0, 1], a handful.
         labels: ``(N,)`` int64, the true classes.
         name: the model's name, for its colour.
-        attack: one of `evaluation.ATTACKS`.
+        attack: one of `attacks.REGISTRY`.
         source: the network that the images are made on; left out, ``network`` through its E-path.
         epsilons: L-infinity bounds, ascending, in [0, 1].
-        class_names: one a class.
+        class_names: one per class.
 
     Raises:
         ValueError: an argument that doesn't fit, with what to do.
     """
-    checks.q_net(network)
+    _q_net(network)
     checks.labelled(images, labels, class_names)
     checks.epsilons(epsilons)
     evaluation.check_names([attack])
@@ -133,55 +130,55 @@ def quantizer_view(
     levels = codes.along_main_direction(network.layer, [out.indices for out in (before, *after)])
     changed = torch.stack([out.indices != before.indices for out in after]).numpy()  # (steps, heads, N, H, W)
     share = 100 * changed.mean((1, 3, 4))  # (steps, N)
-    moved = np.stack([_relative_change(before.projected, out.projected) for out in after])
-    answered = np.stack([_relative_change(before.quantized, out.quantized) for out in after])
+    moved = _moved(before.projected, [out.projected for out in after])
+    answered = _moved(before.quantized, [out.quantized for out in after])
     top = 100 * float(np.ceil(max(100, moved.max(), answered.max()) / 100))
     texts = _epsilon_texts(epsilons)
-    colour = palette.colour(name)
+    colour = names.colour(name)
     title = "Change in % against epsilon"
     note = "<p>Similar codes have similar colours; a dot marks a position whose code has changed.</p>"
 
     def page(image: int, step: int) -> str:
         true = class_names[labels[image]]
-        text = f"{true} after {ATTACK_NAMES[attack]}, epsilon {texts[step]}."
+        text = f"{true} after {names.attack(attack)}, epsilon {texts[step]}."
         cells = [
-            pictures.figure(pictures.grey(images[image, 0].numpy(), f"The clean image: {true}."), "clean"),
-            pictures.figure(pictures.grey(made[step, image], text), "adversarial"),
+            slides.figure(slides.grey(images[image, 0].numpy(), f"The clean image: {true}."), "clean"),
+            slides.figure(slides.grey(made[step, image], text), "adversarial"),
         ]
         for head, level in enumerate(levels):
             flips = changed[step, head, image]
             text = f"The codes that head {head + 1} chooses for the clean image."
             drawn = level[before.indices[head, image].numpy()]
             cells.append(
-                pictures.figure(
-                    pictures.code_map(drawn, np.zeros_like(flips), text), f"head {head + 1}, clean"
-                )
+                slides.figure(slides.code_map(drawn, np.zeros_like(flips), text), f"head {head + 1}, clean")
             )
             text = f"Head {head + 1}, adversarial image: {flips.sum()} of {flips.size} codes changed."
             drawn = level[after[step].indices[head, image].numpy()]
             cells.append(
-                pictures.figure(pictures.code_map(drawn, flips, text), f"{100 * flips.mean():.0f} % changed")
+                slides.figure(slides.code_map(drawn, flips, text), f"{100 * flips.mean():.0f} % changed")
             )
         curves = [
-            pictures.Curve(label, {"color": shade, "linestyle": line}, epsilons, values[:, image])
+            slides.Curve(label, {"color": shade, "linestyle": line}, epsilons, values[:, image])
             for label, shade, line, values in (
                 ("positions whose code changed", colour, "-", share),
                 ("relative change of the continuous features", colour, "--", moved),
-                ("relative change of the quantized features", palette.NEUTRAL, ":", answered),
+                ("relative change of the quantized features", names.NEUTRAL, ":", answered),
             )
         ]
-        return (
-            pictures.pairs(cells) + note + pictures.chart(title, curves, epsilons[step], texts[step], top=top)
-        )
+        return slides.pairs(cells) + note + slides.chart(title, curves, epsilons[step], texts[step], top=top)
 
-    return _explorer([_choice("image", _image_names(labels, class_names)), _slider("epsilon", texts)], page)
+    controls = [
+        choice("image", _image_names(labels, class_names)),
+        slider("epsilon", texts, len(texts) // 2),
+    ]
+    return explorer(controls, page)
 
 
 def codebook_explorer(network: QNet, images: Tensor, *, name: str = "", patches: int = 12) -> w.VBox:
     """Return a slider over the codes of each head, the most used first, to see what each stands for.
 
     Shows the patches of the images, as large as one position's field of view, that choose the code most strongly: by
-    the largest margin in squared distance to the second nearest code, at most one patch an image. With it the
+    the largest margin in squared distance to the second nearest code, at most one patch per image. With it the
     histogram of the codes' use, the number of inactive codes, and the perplexity of the use.
 
     Args:
@@ -193,7 +190,7 @@ def codebook_explorer(network: QNet, images: Tensor, *, name: str = "", patches:
     Raises:
         ValueError: an argument that doesn't fit, with what to do.
     """
-    checks.q_net(network)
+    _q_net(network)
     checks.pixels(images)
     found = codes.choices(network, images)
     size = network.layer.codebook_size
@@ -208,10 +205,10 @@ def codebook_explorer(network: QNet, images: Tensor, *, name: str = "", patches:
         if places:
             text = f"{len(places)} patches that choose code {code} of head {head + 1} most strongly."
             cut = [codes.patch(pixels[image], view, row, column) for image, row, column in places]
-            shown = f"<p>Patches that choose it most strongly:</p>{pictures.montage(cut, text)}"
+            shown = f"<p>Patches that choose it most strongly:</p>{slides.montage(cut, text)}"
         else:
             shown = "<p>Inactive: no position of these images chooses it.</p>"
-        drawn = pictures.histogram(counts[order[head]], rank, palette.colour(name))
+        drawn = slides.histogram(counts[order[head]], rank, names.colour(name))
         return (
             f"<p><b>Head {head + 1}, code {code}</b>: chosen at {100 * counts[code] / counts.sum():.2g} % of the"
             f" positions, {counts[code]:,} times.</p>{shown}{drawn}<p>How often each of the {size} codes is chosen,"
@@ -219,20 +216,21 @@ def codebook_explorer(network: QNet, images: Tensor, *, name: str = "", patches:
             f" these {len(images):,} images; perplexity {codes.perplexity(counts):.1f}.</p>"
         )
 
-    heads = _choice("head", [str(head + 1) for head in range(network.layer.heads)])
-    return _explorer([heads, _slider("use rank", [str(rank + 1) for rank in range(size)])], page)
+    heads = choice("head", [str(head + 1) for head in range(network.layer.heads)])
+    return explorer([heads, slider("use rank", [str(rank + 1) for rank in range(size)])], page)
 
 
 def accuracy_explorer(
-    curves: Mapping[str | tuple[str, str], tuple[Sequence[float], Sequence[float], int]],
+    curves: Mapping[str | tuple[str, str], tuple[Sequence[float], Sequence[float], Band]],
     *,
     title: str = "Accuracy in % against epsilon; bands are 95 % Wilson intervals",
 ) -> w.VBox:
     """Return accuracy against epsilon with a line that a slider moves, and the values there in a table.
 
     Args:
-        curves: by model name, or (model name, path): epsilons, accuracies in percent, and the number of images, which
-            gives the band. A curve without a value at an epsilon has a dash in the table.
+        curves: by model name, or (model name, path): epsilons, accuracies in percent, and the band around them: a
+            number of images, for the Wilson interval, or the lowest and the highest values, as over seeds. A curve
+            without a value at an epsilon has a dash in the table.
         title: what to write above.
 
     Raises:
@@ -241,50 +239,24 @@ def accuracy_explorer(
     if not curves:
         raise ValueError('curves is empty; give for example {"cnn": ([0.0, 0.1], [98.0, 60.5], 10000)}')
     drawn = []
-    for who, (epsilons, accuracies, n) in curves.items():
+    for who, (epsilons, accuracies, band) in curves.items():
         name, path = (who, None) if isinstance(who, str) else who
         checks.epsilons(epsilons)
         if len(epsilons) != len(accuracies):
             raise ValueError(
                 f"{who} has {len(epsilons)} epsilons and {len(accuracies)} accuracies; give as many"
             )
-        bounds = [evaluation.wilson(round(value * n / 100), n) for value in accuracies]
-        low, high = zip(*bounds, strict=True)
-        label, style = palette.label(name, path), palette.style(name, path)
-        drawn.append(pictures.Curve(label, style, epsilons, accuracies, low, high))
+        if isinstance(band, int):
+            bounds = [intervals.wilson(round(value * band / 100), band) for value in accuracies]
+            band = tuple(zip(*bounds, strict=True))
+        label, style = names.label(name, path), names.style(name, path)
+        drawn.append(slides.Curve(label, style, epsilons, accuracies, *band))
     everywhere = sorted({eps for curve in drawn for eps in curve.xs})
     texts = _epsilon_texts(everywhere)
-    return _explorer(
-        [_slider("epsilon", texts)], lambda step: pictures.chart(title, drawn, everywhere[step], texts[step])
+    return explorer(
+        [slider("epsilon", texts, len(texts) // 2)],
+        lambda step: slides.chart(title, drawn, everywhere[step], texts[step]),
     )
-
-
-def _explorer(controls: Sequence[w.Widget], page: Callable[..., str]) -> w.VBox:
-    """Return the controls above a page for each combination of their positions; one without a choice isn't shown."""
-    look = w.HTML(pictures.STYLE, layout=w.Layout(height="0", margin="0"))
-    # Shared by all pages: each would bring its own into the published file.
-    layout, style = w.Layout(width="100%", margin="0"), look.style
-
-    def stack(left: Sequence[w.Widget], at: tuple[int, ...]) -> w.Widget:
-        if not left:
-            return w.HTML(f'<div class="ql">{page(*at)}</div>', layout=layout, style=style)
-        control, *rest = left
-        switch = w.Stack(
-            [stack(rest, (*at, i)) for i in range(len(control.options))], selected_index=0, layout=layout
-        )
-        w.jslink((control, "index"), (switch, "selected_index"))
-        return switch
-
-    return w.VBox([look, *(control for control in controls if len(control.options) > 1), stack(controls, ())])
-
-
-def _choice(description: str, options: Sequence[str]) -> w.Dropdown:
-    return w.Dropdown(options=options, index=0, description=description, layout=w.Layout(max_width="100%"))
-
-
-def _slider(description: str, options: Sequence[str]) -> w.SelectionSlider:
-    layout = w.Layout(width="100%", max_width="32rem")
-    return w.SelectionSlider(options=options, index=0, description=description, layout=layout)
 
 
 def _attacked(
@@ -299,8 +271,9 @@ def _attacked(
     Shapes: images ``(epsilons, N, H, W)``, probabilities ``(epsilons, N, classes)``.
     """
     victims = networks if source is None else {"": source}
+    made_by = attacks.REGISTRY[attack].attack
     made = {
-        name: [evaluation.ATTACKS[attack](evaluation.attacked(victim), images, eps=eps) for eps in epsilons]
+        name: [made_by(attacks.surrogate(victim), images, eps=eps) for eps in epsilons]
         for name, victim in victims.items()
     }
     probabilities: dict = {}
@@ -312,27 +285,34 @@ def _attacked(
     return pixels, {column: np.stack(rows) for column, rows in probabilities.items()}
 
 
-@torch.no_grad()
 def _probabilities(network: nn.Module, images: Tensor) -> dict[str | None, np.ndarray]:
     with autocast(images.device):
-        if isinstance(network, QNet):
-            out = network(images, path="both")
-            logits = {"q": out.q, "e": out.e}
-        else:
-            logits = {None: network(images)}
+        logits = models.answers(network, images)
     return {path: values.float().softmax(1).numpy() for path, values in logits.items()}
 
 
-def _relative_change(before: Tensor, after: Tensor) -> np.ndarray:
-    """Return how far each image's map ``(N, C, H, W)`` has moved in L2, in percent of its norm: ``(N,)``."""
-    change = (after - before).flatten(1).norm(dim=1) / before.flatten(1).norm(dim=1)
-    return 100 * change.detach().numpy()
+def _first_fall(probabilities: Mapping[tuple, np.ndarray], label: int) -> int:
+    """Return the first epsilon's place at which an answer to the first image is wrong, or the last one's."""
+    wrong = np.any([values[:, 0].argmax(1) != label for values in probabilities.values()], axis=0)
+    return int(wrong.argmax()) if wrong.any() else len(wrong) - 1
+
+
+def _q_net(network: nn.Module) -> None:
+    """Refuse a network without a layer, or in training mode."""
+    if not isinstance(network, QNet):
+        raise ValueError(f"network is a {type(network).__name__}; this view shows codes, so it needs a QNet")
+    checks.mode(network)
+
+
+def _moved(before: Tensor, after: Sequence[Tensor]) -> np.ndarray:
+    """Return the relative change of each image's map at each step, ``(steps, N)`` in percent."""
+    return torch.stack([codes.relative_change(before, now) for now in after]).detach().numpy()
 
 
 def _image_names(labels: Tensor, class_names: Sequence[str]) -> list[str]:
-    """Return one name an image: its class, numbered where a class comes more than once."""
-    names = [class_names[label] for label in labels.tolist()]
-    return [f"{n} ({names[: i + 1].count(n)})" if names.count(n) > 1 else n for i, n in enumerate(names)]
+    """Return one name per image: its class, numbered where a class comes more than once."""
+    all_of = [class_names[label] for label in labels.tolist()]
+    return [f"{n} ({all_of[: i + 1].count(n)})" if all_of.count(n) > 1 else n for i, n in enumerate(all_of)]
 
 
 def _epsilon_texts(epsilons: Sequence[float]) -> list[str]:

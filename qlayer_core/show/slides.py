@@ -9,61 +9,16 @@ import base64
 import io
 from collections.abc import Mapping, Sequence
 from html import escape
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 from PIL import Image
 
+from qlayer_core.show.names import CODES
+
 # Kept in the page with each widget, so that it looks the same in JupyterLab and on the site.
-STYLE = """<style>
-.ql{line-height:1.35;font-size:.88rem;max-width:44rem;color:inherit}
-.ql p{margin:.3rem 0}
-.ql img{display:block;width:100%;height:auto;margin:0;image-rendering:pixelated;border-radius:3px;background:none}
-.ql .ql-grid{display:grid;gap:.5rem .7rem;align-items:start;margin:.4rem 0}
-.ql .ql-grid>p{grid-column:1/-1;margin:0}
-.ql .ql-grid span{display:block;font-size:.82rem;line-height:1.25;text-align:center;margin-top:.15rem}
-.ql .ql-pairs{grid-template-rows:auto auto;grid-auto-flow:column;grid-auto-columns:minmax(0,8.5rem)}
-.ql table{display:table;table-layout:auto;width:100%;max-width:100%;margin:.5rem 0;border-collapse:collapse;border:0;
-font-size:.82rem}
-.ql th,.ql td{padding:.06rem .35rem;border:0;background:none;color:inherit;text-align:left;vertical-align:middle;
-font-weight:400;white-space:normal;overflow-wrap:normal}
-.ql .ql-values th:first-child{padding-left:3rem}
-.ql .ql-values td{white-space:nowrap}
-.ql tr{background:none!important;border:0}
-.ql thead th{font-weight:600}
-.ql th[style]{border-top:4px solid var(--c)}
-.ql .ql-bars{table-layout:fixed}
-.ql .ql-bars th,.ql .ql-bars td{padding-left:.2rem}
-.ql .ql-bars tbody th{overflow-wrap:anywhere}
-.ql .ql-bars td{position:relative;padding-right:2.2rem}
-.ql .ql-bars td b{position:absolute;right:.3rem;top:.06rem;font-weight:inherit}
-.ql .ql-bars td i{display:block;height:.8em;min-width:1px;box-sizing:border-box;background:var(--c);
-border:2px solid var(--c)}
-.ql .ql-bars td .e{background:none}
-.ql .ql-bars .true>*{font-weight:700;border-block:1px solid}
-.ql .ql-rows{display:grid;grid-template-columns:fit-content(9rem) minmax(4rem,1fr) fit-content(8rem);gap:.25rem .7rem;
-align-items:center;font-size:.82rem;margin:.8rem 0 .4rem}
-.ql svg{display:block;width:100%;overflow:visible;max-width:none}
-.ql svg *{vector-effect:non-scaling-stroke}
-.ql .ql-rows svg{height:1rem}
-.ql .ql-plot{display:grid;grid-template-columns:max-content 1fr;gap:.3rem .6rem;margin:.3rem .6rem .6rem 0;
-font-size:.82rem}
-.ql .ql-plot>div{position:relative}
-.ql .ql-plot>div>svg:first-child{height:12rem}
-.ql .ql-y,.ql .ql-x{display:flex;justify-content:space-between}
-.ql .ql-y{flex-direction:column;text-align:right;margin-block:-.55rem}
-.ql .ql-x{grid-column:2}
-.ql .ql-mark{position:absolute;width:.7rem!important;height:.7rem;margin:-.35rem}
-.ql .ql-key{display:inline-block;position:relative;width:2.4rem;height:.8rem;margin:0 .4rem 0 -2.8rem}
-.ql .ql-key>svg:first-child{height:.8rem}
-@media(max-width:576px){.ql .ql-pairs{grid-template-rows:none;grid-auto-flow:row;
-grid-template-columns:repeat(4,minmax(0,1fr))}}
-</style>"""
-RAMP = (
-    (0, 34, 78),
-    (124, 123, 120),
-    (254, 232, 56),
-)  # dark blue, grey, yellow: lightness alone tells them apart
+STYLE = f"<style>{Path(__file__).with_name('slides.css').read_text()}</style>"
 MARK = ((0, 0, 0), (255, 255, 255))  # edge and middle of the dot on a changed position
 SHAPES = {
     "o": "M-4 0a4 4 0 1 0 8 0a4 4 0 1 0-8 0z",
@@ -78,7 +33,7 @@ class Curve(NamedTuple):
     """One line of a chart, ``ys`` in percent; ``low`` and ``high`` bound a band around it."""
 
     label: str
-    style: dict  # as `palette.style` gives it; without "marker" the line has none
+    style: dict  # as `names.style` gives it; without "marker" the line has none
     xs: Sequence[float]
     ys: Sequence[float]
     low: Sequence[float] = ()
@@ -109,13 +64,13 @@ def code_map(levels: np.ndarray, changed: np.ndarray, text: str, cell: int = 6) 
     """Return ``<img>`` of a map of codes, a dot on each changed position.
 
     Args:
-        levels: ``(H, W)`` in [0, 1], the place of each position's colour on `RAMP`.
+        levels: ``(H, W)`` in [0, 1], the place of each position's colour on `names.CODES`.
         changed: ``(H, W)`` bool.
         text: its text alternative.
-        cell: pixels a position.
+        cell: pixels per position.
     """
     values, index = np.unique(levels, return_inverse=True)
-    ramp = np.stack([np.interp(values, (0, 0.5, 1), channel) for channel in np.array(RAMP).T], 1)
+    ramp = np.stack([np.interp(values, (0, 0.5, 1), channel) for channel in np.array(CODES).T], 1)
     pixels = index.reshape(levels.shape).astype(np.uint8).repeat(cell, 0).repeat(cell, 1)
     for row, column in zip(*np.nonzero(changed), strict=True):
         top, left = row * cell, column * cell
@@ -183,7 +138,7 @@ def before_and_after(
 
 
 def bars(answers: Sequence[Answer], class_names: Sequence[str], position: int, true: int) -> str:
-    """Return a table of class probabilities in percent: a column an answer, a bar and a number in each cell."""
+    """Return a table of class probabilities in percent: a column per answer, a bar and a number in each cell."""
     names: dict[str, list[Answer]] = {}
     for answer in answers:
         names.setdefault(answer.network, []).append(answer)
@@ -213,7 +168,7 @@ def bars(answers: Sequence[Answer], class_names: Sequence[str], position: int, t
 
 
 def strips(answers: Sequence[Answer], true: int, position: int, labels: Sequence[str]) -> str:
-    """Return one strip an answer over the slider's positions, filled where it is right, and where it first falls."""
+    """Return one strip per answer over the slider's positions, filled where it is right, and where it first falls."""
     parts, last = [], len(labels)
     for answer in answers:
         right = answer.probabilities.argmax(1) == true
@@ -235,7 +190,17 @@ def strips(answers: Sequence[Answer], true: int, position: int, labels: Sequence
     return f'<div class="ql-rows">{"".join(parts)}{axis}</div>'
 
 
-def chart(title: str, curves: Sequence[Curve], at: float, text: str, *, top: float = 100) -> str:
+def chart(
+    title: str,
+    curves: Sequence[Curve],
+    at: float,
+    text: str,
+    *,
+    x: str = "epsilon",
+    ticks: Sequence[float] | None = None,
+    top: float = 100,
+    unit: str = " %",
+) -> str:
     """Return curves over epsilon in percent, a line at one epsilon, and a table of the values there.
 
     Args:
@@ -243,9 +208,12 @@ def chart(title: str, curves: Sequence[Curve], at: float, text: str, *, top: flo
         curves: what to draw; the table has a row each and a dash where a curve has no value.
         at: the epsilon of the line.
         text: ``at`` as it is written.
-        top: percent at the upper edge.
+        x: what the curves run over, if not epsilon; from 0.
+        ticks: evenly spaced labels of its axis, from 0 to the curves' end; left out, one per 0.1.
+        top: value at the upper edge.
+        unit: what follows a value in the table.
     """
-    last = max(max(curve.xs) for curve in curves)
+    last = ticks[-1] if ticks else max(max(curve.xs) for curve in curves)
 
     def place(x: float, y: float) -> tuple[float, float]:
         return round(1000 * x / last), round(1000 * (1 - y / top))
@@ -261,11 +229,11 @@ def chart(title: str, curves: Sequence[Curve], at: float, text: str, *, top: flo
             drawing += f'<polygon points="{_points(outline, place)}" fill="{colour}" opacity=".2"/>'
         points = list(zip(curve.xs, curve.ys, strict=True))
         drawing += f'<polyline points="{_points(points, place)}" {_stroke(curve.style)}/>'
-        for x, y in (place(*point) for point in points):
-            marks += _mark(curve.style, x / 10, y / 10)
+        for left, height in (place(*point) for point in points):
+            marks += _mark(curve.style, left / 10, height / 10)
         line = _svg(f'<path d="M0 5H36" {_stroke(curve.style)}/>', 36, 10) + _mark(curve.style, 50, 50)
         here = list(curve.xs).index(at) if at in curve.xs else None
-        value = "-" if here is None else f"{curve.ys[here]:.1f} %"
+        value = "-" if here is None else f"{curve.ys[here]:.1f}{unit}"
         band = (
             f" ({curve.low[here]:.1f} to {curve.high[here]:.1f})"
             if len(curve.low) and here is not None
@@ -273,19 +241,21 @@ def chart(title: str, curves: Sequence[Curve], at: float, text: str, *, top: flo
         )
         name = f'<span class="ql-key">{line}</span>{escape(curve.label)}'
         rows += f'<tr><th scope="row">{name}</th><td>{value}{band}</td></tr>'
-    ticks = max(1, round(10 * last))
-    x_labels = "".join(f"<span>{last * i / ticks:.2g}</span>" for i in range(ticks + 1))
+    steps = max(1, round(10 * last))
+    x_labels = "".join(
+        f"<span>{tick:.2g}</span>" for tick in ticks or [last * i / steps for i in range(steps + 1)]
+    )
     y_labels = "".join(f"<span>{top * share:g}</span>" for share in (1, 0.75, 0.5, 0.25, 0))
     return (
         f'<p>{title}</p><div class="ql-plot"><div class="ql-y">{y_labels}</div>'
         f'<div>{_svg(drawing, 1000, 1000)}{marks}</div><div class="ql-x">{x_labels}</div></div>'
-        f'<table class="ql-values"><thead><tr><th scope="col">at epsilon</th><th scope="col">{text}</th></tr></thead>'
+        f'<table class="ql-values"><thead><tr><th scope="col">at {x}</th><th scope="col">{text}</th></tr></thead>'
         f"<tbody>{rows}</tbody></table>"
     )
 
 
 def histogram(counts: Sequence[int], chosen: int, colour: str) -> str:
-    """Return a bar a count on a logarithmic scale, and a dashed line at the chosen one."""
+    """Return a bar per count on a logarithmic scale, and a dashed line at the chosen one."""
     heights = 100 * np.log1p(counts) / np.log1p(max(counts))
     outline = "".join(f"M{i}.1 100v-{height:.0f}h.8V100z" for i, height in enumerate(heights) if height)
     line = f'<path d="M{chosen + 0.5} -4V108" stroke="currentColor" stroke-width="2" stroke-dasharray="3 3"/>'

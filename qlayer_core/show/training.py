@@ -1,15 +1,25 @@
-"""What the chapters show of training: a live picture, recorded histories, how weights were selected, the settings."""
+"""What the chapters show of training: a live picture, recorded histories, the epoch that is kept, the collapse."""
 
-import json
 from collections.abc import Mapping, Sequence
 
 from IPython.display import display
+from ipywidgets import VBox
 from matplotlib.ticker import LogLocator, NullLocator
 
-from qlayer_core import experiments, palette, results, settings
-from qlayer_core.drawing import DASH, MUTED, Markup, attack_name, axes, decimal, note, picture, table
+from qlayer_core.show import names, slides
+from qlayer_core.show.controls import explorer, slider
+from qlayer_core.show.page import Markup, note, table
+from qlayer_core.show.plot import MUTED, SERIES, apart, axes, picture, write
+from qlayer_core.study import experiments, records
 
-TARGETS = ("cnn", "q-base", "q-large")  # the models of Tables 1 and 2, each also adversarially trained
+LOSSES = {  # the squared commitment loss has the codebook loss's value
+    "q": "$L_Q$",
+    "e": "$L_E$",
+    None: "$L$",
+    "codebook": "to codes",
+}
+DASHES = ("-", "--", ":")
+History = Sequence[dict]
 
 
 class LiveCurves:
@@ -25,9 +35,27 @@ class LiveCurves:
         self.shown.update(draw({self.name: self.rows}))
 
 
+def recorded(
+    models: Sequence[str] = experiments.TARGETS, dataset: str = "mnist", seed: int = 0
+) -> dict[str, History]:
+    """Return the history of each of these models that is recorded."""
+    units = {name: records.unit(dataset, name, seed) for name in models}
+    return {name: records.read_unit(unit)["history"] for name, unit in units.items() if unit.record.exists()}
+
+
+def deployed(history: History) -> str | None:
+    """Return the path with whose answer the network is deployed: ``"q"``, or None for a plain network."""
+    return "q" if "q" in history[0]["accuracy"] else None
+
+
+def best(history: History) -> dict:
+    """Return the row whose weights were kept: the first with the highest score."""
+    return max(history, key=lambda row: row["score"])
+
+
 @picture
-def draw(rows: Mapping[str, Sequence[dict]]):
-    """Draw histories, one line of panels a model: validation accuracy and training losses.
+def draw(rows: Mapping[str, History]):
+    """Draw histories, one line of panels per model: validation accuracy and training losses; a line marks the kept epoch.
 
     Args:
         rows: name of a model to the rows of its history, as `training.train` reports them.
@@ -35,173 +63,168 @@ def draw(rows: Mapping[str, Sequence[dict]]):
     figure, grid = axes(6.6, 2.5 * len(rows), len(rows), 2)
     words = []
     for (left, right), (name, history) in zip(grid, rows.items(), strict=True):
-        epochs = [row["epoch"] for row in history]
-        paths = list(history[0]["accuracy"])
-        for path in paths:
-            look = palette.style(name, path if len(paths) > 1 else None) | {"marker": ""}
-            for kind, shade in zip(history[0]["accuracy"][path], (1, 0.75, 0.5), strict=False):
-                values = [row["accuracy"][path][kind] for row in history]
+        epochs, kept, path = [row["epoch"] for row in history], best(history), deployed(history)
+        for one in history[0]["accuracy"]:
+            look = names.style(name, one) | {"marker": ""}
+            for kind, shade in zip(history[0]["accuracy"][one], (1, 0.75, 0.5), strict=False):
+                values = [row["accuracy"][one][kind] for row in history]
                 left.plot(epochs, values, **look | {"alpha": shade})
-        for kind, place in apart(history[-1]["accuracy"][paths[0]]).items():
-            _name(left, attack_name(kind), epochs[-1], place)
-        best = max(history, key=lambda row: row["score"])
-        left.axvline(best["epoch"], color=MUTED, linewidth=1)
-        left.set(ylim=(0, 101), ylabel=f"{palette.label(name)}\nvalidation accuracy (%)")
-        for (loss, text), dash in zip(LOSSES.items(), ("-", "--", ":"), strict=True):
-            if loss in history[0]["losses"]:
-                values = [row["losses"][loss] for row in history]
-                right.plot(epochs, values, color=palette.colour(name), linestyle=dash)
-                _name(right, text, epochs[-1], values[-1])
-                words.append(f"{name}: loss {loss} from {values[0]:.2g} to {values[-1]:.2g}")
+        for kind, place in apart(history[-1]["accuracy"][path]).items():
+            write(left, names.attack(kind), epochs[-1], place)
+        left.axvline(kept["epoch"], color=MUTED, linewidth=1)
+        left.set(ylim=(0, 101), ylabel=f"{names.label(name)}\nvalidation accuracy (%)")
+        losses = [loss for loss in LOSSES if loss in history[0]["losses"]]
+        for loss, dash in zip(losses, DASHES, strict=False):
+            values = [row["losses"][loss] for row in history]
+            right.plot(epochs, values, color=names.colour(name), linestyle=dash)
+            write(right, LOSSES[loss if path else None], epochs[-1], values[-1])
+            words.append(f"{name}: loss {loss} from {values[0]:.2g} to {values[-1]:.2g}")
         right.set(yscale="log", ylabel="training loss")
         right.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
         right.yaxis.set_major_formatter("{x:g}")
         right.yaxis.set_minor_locator(NullLocator())
         for ax in (left, right):  # room for the curves' names
             ax.set_xlim(0, 1.4 * epochs[-1])
-            ax.set_xticks(range(0, int(epochs[-1]) + 1, max(1, int(epochs[-1]) // 3)))
-        score = ", ".join(f"{kind} {value:.1f} %" for kind, value in best["accuracy"][paths[0]].items())
-        words.append(f"{name}: best at epoch {best['epoch']:g} with {score}")
+            ax.set_xticks(range(0, epochs[-1] + 1, max(1, epochs[-1] // 3)))
+        score = ", ".join(f"{kind} {value:.1f} %" for kind, value in kept["accuracy"][path].items())
+        words.append(f"{name}: best at epoch {kept['epoch']} of {epochs[-1]} with {score}")
+        words.append(f"{name}: clean {history[-1]['accuracy'][path]['clean']:.1f} % at the end")
     for ax in grid[-1]:
         ax.set_xlabel("epoch")
     return figure, f"Validation accuracy and training losses by epoch. {'; '.join(words)}."
 
 
-LOSSES = {
-    "q": "$L_Q$",
-    "e": "$L_E$",
-    "codebook": "to codes",
-}  # the commitment loss has the codebook loss's value
+def inactive(history: History) -> tuple[list[int], list[int]]:
+    """Return the epochs and how many codes of all heads were inactive in each, for `plot.curves`."""
+    return [row["epoch"] for row in history], [sum(row["inactive"]) for row in history]
 
 
-def apart(ends: Mapping[str, float], gap: float = 9) -> dict[str, float]:
-    """Return where the names of curves that end at these percentages stand, so that none covers another."""
-    places, place = {}, float("inf")
-    for rank, name in enumerate(sorted(ends, key=ends.get, reverse=True), 1):
-        room = gap * (len(ends) - rank)  # for the names below, above the axis
-        place = places[name] = max(min(ends[name], place - gap), room)
-    return places
-
-
-def _name(ax, text: str, x: float, y: float) -> None:
-    ax.annotate(f" {text}", (x, y), fontsize=9, va="center")
-
-
-def recorded(names: Sequence[str] = TARGETS, dataset: str = "mnist") -> dict[str, list[dict]]:
-    """Return the history of each of these models that is recorded."""
-    found = {}
-    for name in names:
-        if results.record_path(dataset, name).exists():
-            found[name] = results.read(dataset, name)["history"]
-    return found
-
-
-def inactive(history: Sequence[dict]) -> tuple[list[float], list[int]]:
-    """Return the epochs and how many codes of all heads were inactive in each, for `drawing.curves`."""
-    counted = [
-        row for row in history if "inactive" in row
-    ]  # with several validations an epoch, its last row has it
-    return [row["epoch"] for row in counted], [sum(row["inactive"]) for row in counted]
-
-
-def selection(rows: Mapping[str, Sequence[dict]]) -> Markup:
+def selection(rows: Mapping[str, History]) -> Markup:
     """Return a table of the epochs that ways of weighing the validation sets pick, and what each gives.
 
     "mixed" is the way of `training.train`, half clean; "all alike" is the plain mean over the sets.
     """
-    lines = []
+    lines, sets = [], []
     for name, history in rows.items():
-        deployed = "q" if "q" in history[0]["accuracy"] else "e"
+        path = deployed(history)
+        sets = list(history[0]["accuracy"][path])
         picks = {
-            "mixed": max(history, key=lambda row: row["score"]),
-            "clean": max(history, key=lambda row: row["accuracy"][deployed]["clean"]),
-            "all alike": max(history, key=lambda row: sum(row["accuracy"][deployed].values())),
+            "mixed": best(history),
+            "clean": max(history, key=lambda row: row["accuracy"][path]["clean"]),
+            "all alike": max(history, key=lambda row: sum(row["accuracy"][path].values())),
         }
         for kind, row in picks.items():
-            values = row["accuracy"][deployed].values()
-            lines.append(
-                [palette.label(name), kind, f"{row['epoch']:g}", *(f"{value:.2f}" for value in values)]
-            )
-    sets = next(iter(next(iter(rows.values()))[0]["accuracy"].values())) if rows else []
+            values = row["accuracy"][path].values()
+            lines.append([names.label(name), kind, f"{row['epoch']}", *(f"{value:.2f}" for value in values)])
     return table(
         lines,
-        ["model", "selected on", "epoch", *map(attack_name, sets)],
+        ["model", "selected on", "epoch", *map(names.attack, sets)],
         "Accuracy (%) of the deployed answer on the validation sets, at the epoch that each way of selecting picks.",
     )
 
 
-def settings_measured(dataset: str = "mnist") -> list[dict]:
-    """Return what each of `settings.COMPARED` reached on validation images.
+def afterwards(rows: Mapping[str, History]) -> Markup:
+    """Return a table of what was kept, and of what both paths answer at the end of training."""
+    lines = []
+    for name, history in rows.items():
+        path, kept, last = deployed(history), best(history), history[-1]
 
-    A row has name, change, score and, where the variant is recorded, the percentage under each of `_kinds`; the score
-    is None where it is not.
-    """
-    return [
-        {"name": name, "change": change, "score": None} | _reached(dataset, name, change)
-        for name, changes in settings.COMPARED.items()
-        for change in changes
-    ]
+        def accuracies(row: dict, path: str | None = path) -> list[str]:
+            return [
+                f"{row['accuracy'][one]['clean']:.1f}" for one in ((path,) if path is None else ("q", "e"))
+            ]
 
-
-def _kinds(dataset: str) -> list[str]:
-    return ["clean", *(f"{a} {eps}" for a in ("fgsm", "bim") for eps in experiments.EPSILONS[dataset])]
-
-
-def _reached(dataset: str, name: str, change: str, seed: int = 0) -> dict[str, float]:
-    """Return the Q-path's score and accuracies of one recorded row of the comparison, empty if it isn't there."""
-    path = settings.row_path(dataset, name, change, seed)
-    if not path.exists():
-        return {}
-    found = json.loads(path.read_text())
-    return {"score": found["chosen"]["score"]} | found["chosen"]["accuracy"]["q"] | found["bim"]["q"]
+        pairs = [accuracies(kept), accuracies(last)]
+        cells = [cell for pair in pairs for cell in (pair if len(pair) == 2 else (*pair, ""))]
+        lines.append([names.label(name), f"{kept['epoch']} of {last['epoch']}", *cells])
+    return table(
+        lines,
+        ["model", "kept epoch", "kept: answer", "kept: E-path", "at the end: answer", "at the end: E-path"],
+        "Clean validation accuracy (%) of the deployed answer and of the E-path: at the epoch whose weights were kept,"
+        " and after the last epoch.",
+    )
 
 
-def gains_over_chosen(name: str, change: str, dataset: str = "mnist") -> dict[str, list[float]]:
-    """Return by how much a change beats the chosen settings, one number a recorded seed.
+def forces(history: History) -> dict[str, list[float]]:
+    """Return by epoch what moves the encoder, see `training.forces`.
 
     Returns:
-        Differences in points for ``"score"``, ``"clean"`` and each attack, between runs with the same seed.
+        ``"share of commitment"``, its pull on the encoder in percent of both pulls, and ``"feature norm"``.
     """
-    gains: dict[str, list[float]] = {}
-    for seed in settings.SEEDS:
-        other, chosen = (_reached(dataset, name, row, seed) for row in (change, "chosen"))
-        for kind in other.keys() & chosen.keys():
-            gains.setdefault(kind, []).append(other[kind] - chosen[kind])
-    return gains
+    both = [(row["pull of e"], row["pull of commitment"]) for row in history]
+    return {
+        "share of commitment": [100 * c / (e + c) if e + c else 0.0 for e, c in both],
+        "feature norm": [row["feature norm"] for row in history],
+    }
 
 
-def repeated_table(dataset: str = "mnist") -> Markup:
-    """Return what the changes that scored highest gain over the chosen settings, over several seeds."""
-    kinds, lines = _kinds(dataset), []
-    for name in settings.REPEATED_ON:
-        for change in settings.REPEATED:
-            gains = gains_over_chosen(name, change, dataset)
-            score = gains.get("score", [])
-            span = f"{min(score):+.1f} to {max(score):+.1f}" if score else DASH
-            means = (
-                f"{round(sum(gains[kind]) / len(gains[kind]), 1) + 0:+.1f}" if gains else DASH
-                for kind in ("score", *kinds)
+@picture
+def draw_forces(rows: Mapping[str, History]):
+    """Draw the features' length and the commitment's share of the pull on the encoder, by epoch.
+
+    Args:
+        rows: a name for each run, such as its commitment term, to its history.
+    """
+    figure, (grid,) = axes(6.6, 2.9, 1, 2)
+    words = []
+    for (name, history), shade, dash in zip(rows.items(), SERIES, (*DASHES, "-."), strict=False):
+        epochs, found = [row["epoch"] for row in history], forces(history)
+        for ax, (what, values) in zip(grid, found.items(), strict=True):
+            ax.plot(epochs, values, color=shade, linestyle=dash, label=name)
+            words.append(f"{name}: {what} from {values[0]:.3g} to {values[-1]:.3g}")
+    grid[0].set(xlabel="epoch", ylabel="commitment's share of the pull\non the encoder (%)", ylim=(0, 102))
+    grid[1].set(xlabel="epoch", ylabel="mean length of a feature vector", ylim=(0, None))
+    grid[1].legend(title="commitment")
+    return figure, f"What moves the encoder, and how long its feature vectors are. {'; '.join(words)}."
+
+
+def collapse(rows: Mapping[str, History], kind: str = "clean") -> VBox:
+    """Return a slider over epochs: what the Q-path still reads under each form of the commitment term.
+
+    Below the curves stand the values at the slider's epoch, and there the features' length and the commitment's share
+    of the pull on the encoder.
+
+    Args:
+        rows: a name for each run, such as its commitment term, to its history.
+        kind: the validation set that is read.
+    """
+    last = max(len(history) for history in rows.values())
+    drawn = []
+    for (name, history), shade, dash in zip(rows.items(), SERIES, DASHES, strict=False):
+        epochs = [row["epoch"] for row in history]
+        drawn.append(
+            slides.Curve(
+                name,
+                {"color": shade, "linestyle": dash},
+                epochs,
+                [row["accuracy"]["q"][kind] for row in history],
             )
-            lines.append([palette.label(name), change, str(len(score)), span, *means])
-    return table(
-        lines,
-        ["model", "change", "seeds", "score, each seed", "score", *(attack_name(kind) for kind in kinds)],
-        "Gain over the chosen settings with the same seed, in points of the Q-path's validation accuracy: lowest and"
-        " highest score, then the mean over seeds.",
-    )
-
-
-def setting_table(dataset: str = "mnist") -> Markup:
-    """Return the comparison of the settings that the paper leaves open, one change at a time."""
-    kinds, lines = _kinds(dataset), []
-    for row in settings_measured(dataset):
-        change = row["change"] if row["change"] != "chosen" else "<strong>as chosen</strong>"
-        lines.append(
-            [palette.label(row["name"]), change, *(decimal(row.get(kind), 1) for kind in (*kinds, "score"))]
         )
-    return table(
-        lines,
-        ["model", "change", *(attack_name(kind) for kind in kinds), "score"],
-        f"Validation accuracy (%) of the Q-path after {settings.EPOCHS} epochs, attacked from an independent CNN; the"
-        f" score, by which weights are selected, is half clean and half FGSM. {DASH} is not measured yet.",
-    )
+    found = {name: forces(history) for name, history in rows.items()}
+    title = f"Q-path's accuracy in % on {'clean' if kind == 'clean' else names.attack(kind)} validation images, by epoch"
+
+    def page(step: int) -> str:
+        lines = "".join(
+            f'<tr><th scope="row">{name}</th>{_at(values, "feature norm", step, "{:.2f}")}'
+            f"{_at(values, 'share of commitment', step, '{:.0f} %')}</tr>"
+            for name, values in found.items()
+        )
+        heads = "".join(
+            f'<th scope="col">{head}</th>'
+            for head in ("", "feature length", "commitment's share of the pull")
+        )
+        chart = slides.chart(title, drawn, step + 1, f"{step + 1}", x="epoch", ticks=_ticks(last))
+        return f"{chart}<table><thead><tr>{heads}</tr></thead><tbody>{lines}</tbody></table>"
+
+    return explorer([slider("epoch", [str(epoch + 1) for epoch in range(last)], last // 2)], page)
+
+
+def _at(values: Mapping[str, Sequence[float]], what: str, step: int, text: str) -> str:
+    """Return a table's cell with a value at a step, or a dash where the run was over."""
+    return f"<td>{text.format(values[what][step]) if step < len(values[what]) else '-'}</td>"
+
+
+def _ticks(last: int) -> list[int]:
+    """Return some five evenly spaced epochs from 0 that reach ``last``."""
+    width = -(-last // 5)
+    return list(range(0, last + width, width))

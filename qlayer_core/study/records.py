@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from qlayer_core import datasets, files, machine, models
 from qlayer_core.files import RESULTS, RUNS, WEIGHTS
-from qlayer_core.specs import RunSpec
+from qlayer_core.specs import LayerSpec, RunSpec
 from qlayer_core.study import experiments, fingerprint
 
 FORMAT = 2
@@ -226,30 +226,36 @@ def read_unit(one: Unit) -> dict:
         raise FileNotFoundError(
             f"There is no record of {one.spec.name} on {one.dataset}, seed {one.seed}. Make it with: {one.how()}"
         )
-    record = read_file(one.record)
+    return read_file(one.record)
+
+
+def read_file(path: Path) -> dict:
+    """Return the record in a file.
+
+    The path None of a plain network, a key in its history, is "null" in JSON.
+
+    Raises:
+        ValueError: the file is of another format version, or no JSON.
+    """
+    try:
+        record = json.loads(path.read_text(), object_pairs_hook=with_paths)
+    except json.JSONDecodeError as error:
+        raise ValueError(f"{path} is not JSON ({error}): restore it from the repository") from error
     if record.get("format") != FORMAT:
         raise ValueError(
-            f"{one.record} has format {record.get('format')}, this package reads {FORMAT}: use the package version"
-            f" that wrote it, or measure again with: {one.how()}"
+            f"{path} has format {record.get('format')}, this package reads {FORMAT}: use the package version that wrote"
+            " it, or remove it and measure again: python -m qlayer_core train, then evaluate"
         )
     return record
 
 
-def read_file(path: Path) -> dict:
-    """Return a record as it is; the path None of a plain network, a key in its history, is "null" in JSON."""
-    try:
-        return json.loads(
-            path.read_text(),
-            object_pairs_hook=lambda pairs: {None if k == "null" else k: v for k, v in pairs},
-        )
-    except json.JSONDecodeError as error:
-        raise ValueError(f"{path} is not JSON ({error}): restore it from the repository") from error
+def with_paths(pairs: list[tuple[str, object]]) -> dict:
+    """Return a JSON object whose key "null" is the path None again."""
+    return {None if key == "null" else key: value for key, value in pairs}
 
 
 def _spec(record: dict) -> RunSpec:
     """Return the run that a record is about."""
-    from qlayer_core.specs import LayerSpec
-
     fields = dict(record["spec"])
     layer = fields.pop("layer")
     return RunSpec(**fields, layer=LayerSpec(**layer) if layer else None)

@@ -3,13 +3,12 @@
 import pandas as pd
 
 from qlayer_core import intervals
-from qlayer_core.files import RESULTS
 from qlayer_core.study import paper, records
 
 KEY = ("dataset", "model", *paper.KEY)
 
 
-def cells(folder=RESULTS) -> pd.DataFrame:
+def cells() -> pd.DataFrame:
     """Return every recorded cell of the grid, one row each.
 
     Returns:
@@ -17,14 +16,14 @@ def cells(folder=RESULTS) -> pd.DataFrame:
         unreliable (a reason, or None). A path or source that does not apply is None.
     """
     rows = []
-    for path in sorted(folder.glob("*/*/seed*.json")):
+    for path in sorted(records.RESULTS.glob("*/*/seed*.json")):
         record = records.read_file(path)
-        if record.get("format") == records.FORMAT:
-            who = {name: record[name] for name in ("dataset", "model", "seed")}
-            for cell in record["cells"]:
-                rows.append(who | {"unreliable": None} | {k: v for k, v in cell.items() if k != "right"})
+        who = {name: record[name] for name in ("dataset", "model", "seed")} | {"unreliable": None}
+        for cell in record["cells"]:
+            rows.append(who | {name: value for name, value in cell.items() if name != "right"})
     columns = ["dataset", "model", "seed", *paper.KEY, "n", "correct", "accuracy", "unmoved", "unreliable"]
-    return pd.DataFrame(rows, columns=columns, dtype=object).astype({"eps": float})
+    frame = pd.DataFrame(rows, columns=columns, dtype=object)
+    return frame.astype({"eps": float}).where(frame.notna(), None)
 
 
 def table(number: str, seed: int | None = 0) -> pd.DataFrame:

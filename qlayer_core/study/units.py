@@ -216,6 +216,4 @@ def _black_box(dataset: str, attack: Attack, images: Tensor, progress: bool) -> 
 
 def _json(rows: object) -> object:
     """Return rows as reading them back from JSON would give them."""
-    return json.loads(
-        json.dumps(rows), object_pairs_hook=lambda pairs: {None if k == "null" else k: v for k, v in pairs}
-    )
+    return json.loads(json.dumps(rows), object_pairs_hook=records.with_paths)
