@@ -1,9 +1,12 @@
 """The Carlini-Wagner L-infinity attack of the paper: the algorithm of the toolbox of 2019, which took ``eps``."""
 
-import torch
-from torch import Tensor
+import copy
+from functools import partial
 
-from qlayer_core.attacks.contract import Problem, contract
+import torch
+from torch import Tensor, nn
+
+from qlayer_core.attacks.contract import Model, Problem, contract
 from qlayer_core.attacks.losses import named
 
 
@@ -33,11 +36,14 @@ def cw_linf(
         halvings: trials per round, each with half the step, until the loss falls.
         doublings: trials per round with twice the step, for images whose first trial helped.
     """
-    x, labels = problem.x, problem.labels
-    # The line search compares losses that differ by less than bfloat16 can tell: it would give up at once.
+    x = problem.x
+    # The line search compares losses that differ by less than a half precision can tell: it would give up at once.
+    if problem.dtype != x.dtype:
+        problem.model, problem.dtype = _in_full_precision(problem.model, x[:1]), x.dtype
     with torch.autocast(x.device.type, enabled=False):
-        if labels is None:
+        if problem.labels is None:
             problem.logits(x)
+        problem.followed = named("margin")
         search = _LineSearch(problem, confidence)
         rate = torch.full((len(x),), learning_rate, dtype=x.dtype, device=x.device)
         for _ in range(iterations):
@@ -46,6 +52,26 @@ def cw_linf(
             rate[active] = search.round(active, rate[active], halvings, doublings)
     fooled = (search.loss <= 0).view(-1, *[1] * (x.ndim - 1))
     return torch.where(fooled, search.decode(search.w), x)
+
+
+def _in_full_precision(model: Model, image: Tensor) -> Model:
+    """Return ``model``, which takes images in half precision, as one that takes ``image``, which is float32.
+
+    Raises:
+        ValueError: what wraps the network hides it.
+    """
+    if isinstance(model, partial):
+        return partial(_in_full_precision(model.func, image), *model.args, **model.keywords)
+    if isinstance(model, nn.Module):
+        return copy.deepcopy(model).float()
+    try:
+        model(image)
+    except RuntimeError as error:  # torch's for numbers of two formats
+        raise ValueError(
+            "the model only takes images in half precision, in which this attack's line search can't tell losses"
+            " apart: attack the network itself, or convert network and images with .float()"
+        ) from error
+    return model
 
 
 class _LineSearch:
@@ -70,7 +96,6 @@ class _LineSearch:
         """Return minus the gradient of the loss in tanh space; only called where the loss is positive."""
         w = self.w[at]
         gradient = self.problem.at(at).gradient(self.decode(w, at), "margin")
-        self.problem.followed = named("margin")
         return gradient * (self.width[at] / 2 / self.smoother * (1 - w.tanh().square()))
 
     def round(self, at: Tensor, rate: Tensor, halvings: int, doublings: int) -> Tensor:

@@ -130,7 +130,9 @@ def contract(attack: Callable[..., Tensor]) -> Callable[..., Tensor]:
                 for value in (images, labels, eps)
             )
             eps = checks.attack(model, images, labels, eps, targeted)
-            if "generator" in names and chosen.get("generator") is None:  # one for all batches: none repeats another
+            if (
+                "generator" in names and chosen.get("generator") is None
+            ):  # one for all batches: none repeats another
                 chosen["generator"] = torch.Generator().manual_seed(0)
             result, without = torch.empty_like(images), 0
             starts = range(0, len(images), batch_size)
@@ -147,9 +149,9 @@ def contract(attack: Callable[..., Tensor]) -> Callable[..., Tensor]:
                     without += _without_gradient(problem, found)
         if without:
             warnings.warn(
-                f"{without} of {len(images)} images came back unchanged: the attacked loss has no gradient there, so a"
-                " score counts them as robust though nothing was tried. Attack with loss='ce', which keeps its gradient"
-                " however sure a network is, or another path; the glossary has more under 'unmoved'.",
+                f"{without} of {len(images)} images came back unchanged: the attacked loss has no gradient there, so"
+                " a score counts them as robust though nothing was tried. Attack with loss='ce', which keeps its"
+                " gradient however sure a network is, or another path; the glossary has more under 'unmoved'.",
                 UnmovedWarning,
                 stacklevel=2,
             )
