@@ -37,7 +37,9 @@ class Settings:
     first: int = 5  # filter of the first layer
     kernel: int = 3  # and of the others
     batch_size: int = 128
-    micro_batch: int = 32  # images at a time: gradients add up to those of the batch, in a quarter of the memory
+    micro_batch: int = (
+        32  # images at a time: gradients add up to those of the batch, in a quarter of the memory
+    )
     learning_rate: float = 0.001
     decay: float = 0.3  # of the learning rate over ten epochs, as for networks with the layer
     epochs: int = 20
@@ -58,6 +60,8 @@ class Strip(nn.Conv2d):
     """
 
     def __init__(self, channels: int, features: int, size: int, *, vertical: bool, strict: bool):
+        if size % 2 == 0:
+            raise ValueError(f"the window's side is {size}; it must be odd, so that it has a middle")
         half = size // 2
         long = half if strict else half + 1
         super().__init__(channels, features, (long, size) if vertical else (1, long))
@@ -144,8 +148,12 @@ class PixelCNN(nn.Module):
         return vertical, horizontal
 
     def forward(self, inputs: Tensor) -> Tensor:
-        """Return logits ``(N, heads, values, H, W)``, of each position given what is before it in ``inputs``."""
-        return self.head(self.stacks(inputs)[1]).unflatten(1, (self.heads, self.values))
+        """Return logits ``(N, H, W, heads, values)``, of each position given what is before it in ``inputs``."""
+        return self.logits(self.stacks(inputs)[1])
+
+    def logits(self, maps: Tensor) -> Tensor:
+        """Return logits ``(N, H, W, heads, values)`` for maps ``(N, filters, H, W)`` of the horizontal stack."""
+        return self.head(maps).permute(0, 2, 3, 1).unflatten(-1, (self.heads, self.values))
 
 
 def over_pixels(settings: Settings | None = None, levels: int = LEVELS) -> PixelCNN:
@@ -173,17 +181,27 @@ def surprise(model: PixelCNN, symbols: Tensor, context: Tensor | None = None) ->
             sum is then no longer the likelihood of anything; it is how the paper's pixels were scored.
     """
     if symbols.ndim != 4 or symbols.shape[1] != model.heads:
-        raise ValueError(f"symbols have shape {tuple(symbols.shape)}; this model takes (N, {model.heads}, H, W)")
+        raise ValueError(
+            f"symbols have shape {tuple(symbols.shape)}; this model takes (N, {model.heads}, H, W)"
+        )
     if len(symbols) and int(symbols.max()) >= model.values:
-        raise ValueError(f"the largest symbol is {int(symbols.max())}; this model has 0 to {model.values - 1}")
-    logits = model(model.inputs(symbols) if context is None else context)
-    losses = F.cross_entropy(logits.transpose(1, 2).float(), symbols.long(), reduction="none")
-    return losses
+        raise ValueError(
+            f"the largest symbol is {int(symbols.max())}; this model has 0 to {model.values - 1}"
+        )
+    logits = model(model.inputs(symbols) if context is None else context).float()
+    wanted = symbols.permute(0, 2, 3, 1)  # (N, H, W, heads)
+    nats = F.cross_entropy(logits.flatten(0, 3), wanted.flatten().long(), reduction="none")
+    return nats.view(wanted.shape).permute(0, 3, 1, 2)
 
 
 @torch.no_grad()
 def log_likelihood(
-    model: PixelCNN, symbols: Tensor, context: Tensor | None = None, *, batch_size: int = 64, progress: bool = False
+    model: PixelCNN,
+    symbols: Tensor,
+    context: Tensor | None = None,
+    *,
+    batch_size: int = 64,
+    progress: bool = False,
 ) -> Tensor:
     """Return each image's log-likelihood in nats, ``(N,)`` float64; see `surprise` for the arguments.
 
@@ -191,7 +209,9 @@ def log_likelihood(
     """
     found = []
     with torch.autocast(symbols.device.type, enabled=False):
-        for start in tqdm(range(0, len(symbols), batch_size), "likelihood", disable=not progress, leave=False):
+        for start in tqdm(
+            range(0, len(symbols), batch_size), "likelihood", disable=not progress, leave=False
+        ):
             at = slice(start, start + batch_size)
             nats = surprise(model, symbols[at], None if context is None else context[at])
             found.append(-nats.double().flatten(1).sum(1))
@@ -205,12 +225,7 @@ def bits_per_dimension(log_likelihoods: Tensor, dimensions: int) -> Tensor:
 
 @torch.no_grad()
 def sample(
-    model: PixelCNN,
-    count: int,
-    side: tuple[int, int],
-    generator: torch.Generator | None = None,
-    start: Tensor | None = None,
-    rows: int = 0,
+    model: PixelCNN, count: int, side: tuple[int, int], generator: torch.Generator | None = None
 ) -> Tensor:
     """Draw images from the model, position by position: ``(count, heads, H, W)`` uint8 symbols.
 
@@ -219,21 +234,16 @@ def sample(
         count: how many images.
         side: their height and width.
         generator: of the draws; seeded with 0 if left out.
-        start: ``(count, heads, H, W)``, images whose first ``rows`` are kept and continued.
-        rows: how many of them.
     """
     generator = generator or torch.Generator().manual_seed(0)
     height, width = side
     drawn = torch.zeros(count, model.heads, height, width, dtype=torch.uint8, device=model.table.device)
-    if rows and start is None:
-        raise ValueError(f"rows is {rows}, but there is no start to take them from: give one, or rows=0")
-    drawn[:, :, :rows] = start[:, :, :rows] if rows else 0
-    for row in range(rows, height):
-        top = max(0, row - model.reach)  # rows above it change nothing
+    for row in range(height):
+        top = max(0, row - model.reach)  # the rows above it change nothing
         for column in range(width):
-            maps = model.stacks(model.inputs(drawn[:, :, top : row + 1]))[1][..., -1:, column : column + 1]
-            shares = model.head(maps).view(-1, model.values).softmax(1)
-            draws = torch.multinomial(shares.cpu(), 1, generator=generator)
+            maps = model.stacks(model.inputs(drawn[:, :, top : row + 1]))[1]
+            shares = model.logits(maps[:, :, -1:, column : column + 1]).float().softmax(-1)
+            draws = torch.multinomial(shares.view(-1, model.values).cpu(), 1, generator=generator)
             drawn[:, :, row, column] = draws.view(count, model.heads).to(drawn)
     return drawn
 
@@ -312,5 +322,7 @@ def _epoch(
 def _bits(model: PixelCNN, symbols: Tensor) -> float:
     """Return the mean bits per dimension, in the number format of training."""
     with autocast(symbols.device):
-        parts = [surprise(model, part).double().sum() for part in symbols.split(2 * model.settings.micro_batch)]
+        parts = [
+            surprise(model, part).double().sum() for part in symbols.split(2 * model.settings.micro_batch)
+        ]
     return torch.stack(parts).sum().item() / (symbols.numel() * math.log(2))
