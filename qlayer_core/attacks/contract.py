@@ -18,12 +18,14 @@ import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import wraps
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 from tqdm.auto import tqdm
 
 from qlayer_core import checks
+from qlayer_core.attacks import losses
 from qlayer_core.attacks.losses import Loss, named
 from qlayer_core.machine import autocast
 
@@ -33,6 +35,14 @@ BATCH = 128
 
 class UnmovedWarning(UserWarning):
     """Some images came back unchanged, since the attacked loss has no gradient there."""
+
+
+class Look(NamedTuple):
+    """What one pass through the model tells about a batch."""
+
+    values: Tensor  # (N,), of the loss that is to be raised
+    logits: Tensor  # (N, classes)
+    gradient: Tensor  # of the loss, in the images
 
 
 @dataclass
@@ -72,18 +82,28 @@ class Problem:
         Raises:
             ValueError: no gradient reaches the images.
         """
+        return self.look(x, loss).gradient
+
+    def look(self, x: Tensor, loss: str | Loss) -> Look:
+        """Return what one pass through the model tells about ``x``; errors as `gradient`."""
         self.followed = named(loss)
         with torch.enable_grad():
             x = x.detach().requires_grad_()
             logits = self.logits(x)
-            total = self.followed(logits, self.labels).sum()
+            values = self.followed(logits, self.labels)
+            total = values.sum()
             (found,) = torch.autograd.grad(total, x, allow_unused=True) if total.requires_grad else (None,)
         if found is None:
             raise ValueError(
                 "the model's answer has no gradient in the images, so there is nothing to follow. The quantizer of a"
                 " QNet blocks it: attack another path, for example functools.partial(net, path='e')"
             )
-        return -found if self.targeted else found
+        values = values.detach()
+        return Look(-values if self.targeted else values, logits.detach(), -found if self.targeted else found)
+
+    def margin(self, logits: Tensor) -> Tensor:
+        """Return by how much the attack has succeeded, ``(N,)``: positive where the answer is the one that it wants."""
+        return -losses.margin(logits, self.labels) if self.targeted else losses.margin(logits, self.labels)
 
     def loss(self, x: Tensor, loss: str | Loss) -> Tensor:
         """Return the loss that is to be raised, of each image ``(N,)``."""

@@ -42,6 +42,7 @@ def pgd(
     iterations: int = 40,
     restarts: int = 1,
     loss: str | Loss = "ce",
+    keep_best: bool = False,
     generator: torch.Generator | None = None,
 ) -> Tensor:
     """Projected gradient descent: BIM from random points of the ``eps`` box (Madry et al., 2018).
@@ -52,24 +53,55 @@ def pgd(
         iterations: per restart.
         restarts: random starts; an image keeps the result of the start with the highest loss.
         loss: as for `fgsm`.
+        keep_best: an image keeps the iterate of all restarts that comes furthest beyond the decision boundary, by the
+            margin of its logits, instead of the last iterate of the restart with the highest loss. Where a gradient
+            is only approximate, as straight through a quantizer, the last iterate often isn't the best.
         generator: where the starts come from; one seeded with 0 if left out.
     """
     x = problem.x
     if problem.labels is None:
         problem.logits(x)  # the predictions on the clean images become the labels
-    best, highest = x.clone(), torch.full((len(x),), -torch.inf, dtype=x.dtype, device=x.device)
+    best = Best(x)
     for _ in range(restarts):
         noise = torch.rand(x.shape, generator=generator).to(x).mul_(2).sub_(1) * problem.eps
-        found = _ascend(problem, problem.project(x + noise), step, iterations, loss)
-        value = problem.loss(found, loss).to(highest.dtype)
-        better = value > highest
-        best = torch.where(better.view(-1, *[1] * (x.ndim - 1)), found, best)
-        highest = torch.where(better, value, highest)
-    return best
+        start = problem.project(x + noise)
+        if keep_best:
+            found = _ascend(problem, start, step, iterations, loss, best)
+            best.offer(found, problem.loss(found, "margin"))
+        else:
+            found = _ascend(problem, start, step, iterations, loss)
+            best.offer(found, problem.loss(found, loss))
+    return best.images
 
 
-def _ascend(problem: Problem, x: Tensor, step: float, iterations: int, loss: str | Loss) -> Tensor:
-    """Walk ``x`` in place up the loss, projecting on the box after each step, and return it."""
+class Best:
+    """The best images so far of a batch, by a score each; the clean ones until others are offered.
+
+    Args:
+        images: the clean images.
+    """
+
+    def __init__(self, images: Tensor):
+        self.images = images.clone()
+        self.score = torch.full((len(images),), -torch.inf, dtype=images.dtype, device=images.device)
+
+    def offer(self, images: Tensor, score: Tensor) -> None:
+        """Keep those of ``images`` whose ``score`` ``(N,)`` is higher than the best so far."""
+        better = score > self.score
+        self.images = torch.where(better.view(-1, *[1] * (images.ndim - 1)), images, self.images)
+        self.score = torch.where(better, score.to(self.score.dtype), self.score)
+
+
+def _ascend(
+    problem: Problem, x: Tensor, step: float, iterations: int, loss: str | Loss, best: Best | None = None
+) -> Tensor:
+    """Walk ``x`` in place up the loss, projecting on the box after each step, and return it.
+
+    All points on the way but the last are offered to ``best``.
+    """
     for _ in range(iterations):
-        problem.project(x.add_(problem.gradient(x, loss).sign(), alpha=step))
+        here = problem.look(x, loss)
+        if best is not None:
+            best.offer(x, problem.margin(here.logits))
+        problem.project(x.add_(here.gradient.sign(), alpha=step))
     return x

@@ -1,94 +1,135 @@
 """What the chapters show of recorded results: tables of the paper beside ours, and comparisons.
 
-A cell that is not recorded is a dash; nothing here fails because a record is missing.
+Everything comes from `study.tables`. Each function takes a seed, or None for all that are recorded: then a number is
+the mean over seeds, and what stands around it their lowest and highest. Rows without any record are left out.
 """
 
-import math
-from collections.abc import Sequence
+from html import escape
 
 import numpy as np
+import pandas as pd
 
-from qlayer_core import experiments, palette, paper, results
-from qlayer_core.drawing import DASH, Markup, attack_name, axes, decimal, picture, table
-from qlayer_core.histories import TARGETS
+from qlayer_core import intervals
+from qlayer_core.show import names
+from qlayer_core.show.page import DASH, Markup, decimal, lines, listed, struck, table
+from qlayer_core.show.plot import axes, picture
+from qlayer_core.study import experiments, paper, records, tables
 
 
-def comparison(number: str, seed: int = 0) -> Markup:
-    """Return a table of the paper with ours: our accuracy, its 95 % interval, the paper's and the difference."""
-    frame = results.table(number, seed)
-    columns = list(frame.column.unique())
-    lines = []
-    for row in frame.row.unique():
-        line = [_lines(_row_name(row), "at least", "at most", "paper", "difference")]
-        for column in columns:
-            cell = frame[(frame.row == row) & (frame.column == column)].iloc[0]
-            ours, low, high, published = (f"{cell[name]:.2f}" for name in ("ours", "low", "high", "paper"))
-            if np.isnan(cell.ours):
-                line.append(_lines(DASH, DASH, DASH, published, DASH))
-            else:
-                line.append(_lines(ours, low, high, published, f"{cell.difference:+.2f}"))
-        lines.append(line)
-    return table(
-        lines,
-        ["", *(attack_name(column) for column in columns)],
-        f"Table {number}: {paper.TABLES[number].caption.lower()}, in percent. Bold: ours, with its 95 %"
-        f" Wilson interval. {DASH}: not measured yet.",
+def summary(number: str, seed: int | None = None) -> pd.DataFrame:
+    """Return a table of the paper beside ours, one row per cell, seeds taken together.
+
+    Returns:
+        Index row and column, in the paper's order. Columns paper, ours (mean over seeds), low and high (lowest and
+        highest of several seeds, else the 95 % Wilson interval), difference, seeds (how many; 0 where nothing is
+        recorded) and unreliable (a reason, or None).
+    """
+    found = {}
+    for place, part in tables.table(number, seed).groupby(["row", "column"], sort=False):
+        one, ours = part.iloc[0], part.ours.dropna()
+        low, high = (ours.min(), ours.max()) if len(ours) > 1 else (one.low, one.high)
+        reasons = part.unreliable.dropna()
+        found[place] = {
+            "paper": one.paper,
+            "ours": round(ours.mean(), 2) if len(ours) else np.nan,
+            "low": low,
+            "high": high,
+            "difference": round(ours.mean() - one.paper, 2) if len(ours) else np.nan,
+            "seeds": len(ours),
+            "unreliable": None if reasons.empty else reasons.iloc[0],
+        }
+    frame = pd.DataFrame.from_dict(found, orient="index")
+    return (
+        frame.rename_axis(["row", "column"])
+        .astype({"unreliable": object})
+        .where(frame.notna(), None)
+        .astype(dict.fromkeys(("paper", "ours", "low", "high", "difference"), float))
     )
 
 
-def _lines(first: str, *others: str) -> str:
-    """Return the lines of a table cell, the first of them bold and the others small."""
-    return f"<strong>{first}</strong><br><small>{'<br>'.join(others)}</small>"
+def measured(number: str, seed: int | None = None) -> str:
+    """Return in words what stands behind our numbers of a table: images, seeds, intervals and number format."""
+    shown = {(cell.dataset, cell.model) for cell in paper.TABLES[number].cells}
+    frame = tables.cells()
+    frame = frame[[pair in shown for pair in zip(frame.dataset, frame.model, strict=True)]]
+    if seed is not None:
+        frame = frame[frame.seed == seed]
+    if frame.empty:
+        return "None of ours is recorded."
+    seeds, images = sorted(set(frame.seed)), sorted(set(frame.n))
+    runs = sorted(set(zip(frame.dataset, frame.model, frame.seed, strict=True)))
+    formats = {where["number_format"] for run in runs for where in records.read(*run)["environments"]}
+    interval = "its 95 % Wilson interval"
+    if len(seeds) > 1:
+        interval = f"the lowest and highest of several seeds or, with one, {interval}"
+    return (
+        f"Bold: ours, {'seed' if len(seeds) == 1 else 'mean over seeds'} {listed([str(one) for one in seeds])}, on"
+        f" {listed([f'{n:,}' for n in images])} test images, with {interval}; attacks computed in"
+        f" {listed(sorted(formats))}, answers in float32."
+    )
+
+
+def comparison(number: str, seed: int | None = None) -> Markup:
+    """Return a table of the paper with ours: our accuracy, what bounds it, the paper's and the difference."""
+    frame = summary(number, seed)
+    columns, rows = _columns(frame), []
+    for row in _recorded_rows(frame):
+        line = [lines(row_name(row), "at least", "at most", "paper", "difference")]
+        for column in columns:
+            cell = frame.loc[(row, column)]
+            bounds = decimal(cell.low), decimal(cell.high)
+            ours = struck(decimal(cell.ours), cell.unreliable)
+            line.append(lines(ours, *bounds, decimal(cell.paper), decimal(cell.difference, sign=True)))
+        rows.append(line)
+    return table(
+        rows,
+        ["", *map(column_name, columns)],
+        f"{_title(number)}, in percent. {measured(number, seed)}{_struck(frame)}",
+    )
 
 
 @picture
-def comparison_picture(number: str, seed: int = 0):
-    """Draw a table of the paper and ours: open markers are the paper's, filled ones ours with their interval."""
-    frame = results.table(number, seed)
-    rows, columns = list(frame.row.unique()), list(frame.column.unique())
-    groups = [group for adv in (False, True) if (group := [r for r in rows if r.endswith("-adv") is adv])]
-    figure, grid = axes(6.4, 3.1 * len(groups), len(groups), 1, sharex=True)
-    for ax, group in zip(grid[:, 0], groups, strict=True):
+def comparison_picture(number: str, seed: int | None = None):
+    """Draw a table of the paper and ours: open markers the paper's, small ones our seeds, bars what bounds them."""
+    frame, each = summary(number, seed), tables.table(number, seed)
+    rows, columns = _recorded_rows(frame), _columns(frame)
+    about = {cell.row: cell for cell in paper.TABLES[number].cells}
+    adversarial = {row: experiments.spec(about[row].model).adversarial for row in rows}
+    groups = [group for adv in (False, True) if (group := [row for row in rows if adversarial[row] is adv])]
+    figure, grid = axes(6.4, 3.1 * max(1, len(groups)), max(1, len(groups)), 1, sharex=True)
+    for ax, group in zip(grid[:, 0], groups, strict=False):
         for offset, row in zip(np.linspace(-0.22, 0.22, len(group)), group, strict=True):
-            part = frame[frame.row == row].set_index("column").loc[columns]
-            look = palette.style(row)
+            part, look = frame.loc[row].loc[columns], names.style(about[row].model)
+            colour, marker = look["color"], look["marker"]
             at = np.arange(len(columns)) + offset
-            ax.plot(at, part.paper, look["marker"], color=look["color"], markerfacecolor="none", markersize=7)
-            ax.plot(
-                at,
-                part.ours,
-                look["marker"],
-                color=look["color"],
-                label=palette.NAMES[row.removesuffix("-adv")],
-            )
-            ax.vlines(
-                at,
-                part[["paper", "ours"]].min(axis=1),
-                part[["paper", "ours"]].max(axis=1),
-                color=look["color"],
-                lw=1,
-            )
-            ax.vlines(at, part.low, part.high, color=look["color"], lw=3)
+            ax.plot(at, part.paper, marker, color=colour, markerfacecolor="none", markersize=7)
+            for _, seen in each[each.row == row].groupby("seed"):
+                ours = seen.set_index("column").ours.reindex(columns)
+                ax.plot(at, ours, marker, color=colour, markersize=4, alpha=0.8)
+            ax.plot([], [], marker, color=colour, label=row_name(row).removesuffix(", adv. trained"))
+            ends = part[["paper", "ours"]]
+            ax.vlines(at, ends.min(axis=1), ends.max(axis=1), color=colour, lw=1)
+            ax.vlines(at, part.low, part.high, color=colour, lw=3)
         ax.set(ylim=(0, 102), ylabel="accuracy (%)")
-        ax.legend(fontsize=10, ncols=len(group), loc="lower left", bbox_to_anchor=(0, 1))
-        ax.set_title("adversarially trained" if group[0].endswith("-adv") else "raw-trained", loc="right")
+        ax.legend(fontsize=10, ncols=min(3, len(group)), loc="lower left", bbox_to_anchor=(0, 1))
+        ax.set_title("adversarially trained" if adversarial[group[0]] else "raw-trained", loc="right")
     grid[-1, 0].set_xticks(
-        range(len(columns)), [attack_name(column).replace(" ", "\n") for column in columns]
+        range(len(columns)), [names.attack(column).replace(" ", "\n") for column in columns]
     )
     return (
         figure,
-        f"Accuracy of each model under each attack, the paper's value open and ours filled. {agreement(number)}",
+        f"Accuracy of each model under each attack, the paper's open and ours filled. {agreement(number, seed)}",
     )
 
 
-def agreement(number: str, seed: int = 0) -> str:
+def agreement(number: str, seed: int | None = None) -> str:
     """Return in words how near our cells of a table are to the paper's."""
-    frame = results.table(number, seed).dropna()
-    total = len(paper.TABLES[number].cells)
+    frame = summary(number, seed)
+    total, frame = len(frame), frame[frame.seeds > 0]
     if frame.empty:
-        return f"None of the {total} cells of Table {number} is measured yet."
-    clean = frame.column == "clean"
-    text = f"{len(frame)} of {total} cells of Table {number} are measured."
+        return f"None of the {total} cells of Table {number} is recorded."
+    clean = frame.index.get_level_values("column") == "clean"
+    text = f"{len(frame)} of {total} cells of Table {number} are recorded."
     for name, part in (("Clean", frame[clean]), ("Under attack", frame[~clean])):
         if len(part):
             text += (
@@ -98,187 +139,116 @@ def agreement(number: str, seed: int = 0) -> str:
     return text
 
 
-def largest_differences(number: str, count: int = 5, seed: int = 0) -> Markup:
-    """Return a table of the measured cells that lie furthest from the paper's, furthest first."""
-    frame = results.table(number, seed).dropna()
-    order = frame.difference.abs().sort_values(ascending=False, kind="stable").index
-    lines = [
-        [
-            _row_name(cell.row),
-            attack_name(cell.column),
-            f"{cell.paper:.2f}",
-            f"{cell.ours:.2f}",
-            f"{cell.difference:+.2f}",
-        ]
-        for cell in frame.loc[order].head(count).itertuples()
-    ]
-    return table(lines, ["model", "attack", "paper", "ours", "difference"], agreement(number, seed))
+def largest_differences(number: str, count: int = 5, seed: int | None = None) -> Markup:
+    """Return a table of the recorded cells that lie furthest from the paper's, furthest first."""
+    frame = summary(number, seed)
+    frame = frame[frame.seeds > 0]
+    order = frame.difference.abs().sort_values(ascending=False, kind="stable").index[:count]
+    rows = []
+    for row, column in order:
+        cell = frame.loc[(row, column)]
+        ours = struck(decimal(cell.ours), cell.unreliable)
+        difference = decimal(cell.difference, sign=True)
+        rows.append([row_name(row), column_name(column), decimal(cell.paper), ours, difference])
+    return table(rows, ["model", "attack", "paper", "ours", "difference"], agreement(number, seed))
 
 
-def gains(number: str, seed: int = 0) -> list[dict]:
+def gains(number: str, seed: int | None = None) -> list[dict]:
     """Return by how much the models with the layer beat the plain CNN of the same training, in points.
 
-    One row a model and column: row, column, paper, ours, low, high (the 95 % interval of ours) and ``agrees``:
-    whether ours has the paper's sign. Ours and the rest are None where a cell is missing.
+    One dict per model and attack: row, column, paper, ours (mean over the seeds that both have), low and high (lowest
+    and highest of several seeds, else the 95 % interval), ``agrees``, whether ours has the paper's sign, and
+    ``unreliable``, a reason where one of the two cells has one. Ours and the rest are None where a cell is missing.
     """
-    frame = results.table(number, seed).set_index(["row", "column"])
+    frame, each = summary(number, seed), tables.table(number, seed).set_index(["row", "column"])
     rows = []
     for row, column in frame.index:
-        plain = "cnn-adv" if row.endswith("-adv") else "cnn"
+        plain = "cnn-adv" if experiments.spec(row).adversarial else "cnn"
         if row == plain or column == "clean":
             continue
-        with_layer, without = frame.loc[row, column], frame.loc[plain, column]
-        gain = {"row": row, "column": column, "paper": round(with_layer.paper - without.paper, 2)}
-        gain |= dict.fromkeys(("ours", "low", "high", "agrees"))
-        if not (np.isnan(with_layer.ours) or np.isnan(without.ours)):
-            low, high = difference_interval(with_layer, without)
-            gain |= {"ours": round(with_layer.ours - without.ours, 2), "low": low, "high": high}
+        pair = [frame.loc[(one, column)] for one in (row, plain)]
+        gain = {"row": row, "column": column, "paper": round(pair[0].paper - pair[1].paper, 2)}
+        gain |= dict.fromkeys(("ours", "low", "high", "agrees", "unreliable"))
+        with_layer, without = (
+            each.loc[[(one, column)]].dropna(subset="ours").set_index("seed") for one in (row, plain)
+        )
+        both = with_layer.add_suffix("_layer").join(without.add_suffix("_plain"), how="inner")
+        if len(both):
+            found = both.ours_layer - both.ours_plain
+            low, high = found.min(), found.max()
+            if len(both) == 1:
+                sides = (
+                    (both[f"{of}_{who}"].iloc[0] for of in ("ours", "low", "high"))
+                    for who in ("layer", "plain")
+                )
+                low, high = intervals.difference(*(tuple(side) for side in sides))
+            gain |= {"ours": round(found.mean(), 2), "low": low, "high": high}
             gain["agrees"] = (gain["ours"] > 0) == (gain["paper"] > 0)
+            gain["unreliable"] = pair[0].unreliable or pair[1].unreliable
         rows.append(gain)
     return rows
 
 
-def gain_table(number: str, seed: int = 0) -> Markup:
+def gain_table(number: str, seed: int | None = None) -> Markup:
     """Return `gains` as a table."""
-    rows = gains(number, seed)
-    columns = list(dict.fromkeys(gain["column"] for gain in rows))
-    lines = {}
-    for gain in rows:
-        line = lines.setdefault(
-            gain["row"], [_lines(_row_name(gain["row"]), "at least", "at most", "paper", "same sign")]
-        )
-        published = f"{gain['paper']:+.1f}"
-        if gain["ours"] is None:
-            line.append(_lines(DASH, DASH, DASH, published, DASH))
-        else:
-            ours, low, high = (f"{gain[which]:+.1f}" for which in ("ours", "low", "high"))
-            line.append(_lines(ours, low, high, published, "yes" if gain["agrees"] else "no"))
-    return table(
-        list(lines.values()),
-        ["", *(attack_name(column) for column in columns)],
-        f"Table {number}: gain over the plain CNN of the same training, in points. Bold: ours, with its 95 %"
-        " interval.",
-    )
-
-
-def difference_interval(one, other) -> tuple[float, float]:
-    """Return the 95 % interval of the difference of two accuracies in percent (Newcombe, 1998, method 10).
-
-    Args:
-        one: with ``ours``, ``low`` and ``high``, the Wilson interval, as a row of `results.table`.
-        other: the same; what is subtracted.
-    """
-    gap = one.ours - other.ours
-    down = math.hypot(one.ours - one.low, other.high - other.ours)
-    up = math.hypot(one.high - one.ours, other.ours - other.low)
-    return gap - down, gap + up
-
-
-def weaker_white_box(seed: int = 0) -> Markup:
-    """Return where a white-box attack leaves more images right than the same attack made on another model.
-
-    An attacker who sees the model can always do what one who doesn't can: each such case is a failure of the
-    white-box attack, not a strength of the model.
-    """
-    black, white = (results.table(number, seed).set_index(["row", "column"]) for number in ("1a", "2a"))
-    lines = []
-    for place in black.index:
-        if place[1] == "clean":
+    found = gains(number, seed)
+    columns = list(dict.fromkeys(gain["column"] for gain in found))
+    measured_rows = {gain["row"] for gain in found if gain["ours"] is not None}
+    rows: dict[str, list[str]] = {}
+    for gain in found:
+        if gain["row"] not in measured_rows:
             continue
-        line = [f"{_row_name(place[0])}, {attack_name(place[1])}"]
-        odd = False
-        for whose in ("paper", "ours"):
-            pair = black.loc[place, whose], white.loc[place, whose]
-            odd |= pair[1] > pair[0]
-            white_box = decimal(pair[1])
-            line += [decimal(pair[0]), f"<strong>{white_box}</strong>" if pair[1] > pair[0] else white_box]
-        if odd:
-            lines.append(line)
+        line = rows.setdefault(
+            gain["row"], [lines(row_name(gain["row"]), "at least", "at most", "paper", "same sign")]
+        )
+        ours, low, high, published = (
+            decimal(gain[name], 1, sign=True) for name in ("ours", "low", "high", "paper")
+        )
+        agrees = {None: DASH, True: "yes", False: "no"}[gain["agrees"]]
+        line.append(lines(struck(ours, gain["unreliable"]), low, high, published, agrees))
     return table(
-        lines,
-        ["", "paper, black box", "paper, white box", "ours, black box", "ours, white box"],
-        "Accuracy (%) where, in the paper or in ours, a white-box attack is weaker (bold) than the same attack made"
-        " blind.",
+        list(rows.values()),
+        ["", *map(column_name, columns)],
+        f"Table {number}: gain over the plain CNN of the same training and seed, in points. {measured(number, seed)}"
+        + (
+            " Struck through: one of the two attacks failed a sanity check."
+            if any(g["unreliable"] for g in found)
+            else ""
+        ),
     )
 
 
-def cw_table(
-    dataset: str = "mnist", names: Sequence[str] = (*TARGETS, *(f"{name}-adv" for name in TARGETS))
-) -> Markup:
-    """Return the paper's CW columns beside our attack on logits and on probabilities."""
-    lines = []
-    epsilons = experiments.EPSILONS[dataset]
-    for name in names:
-        layer = experiments.run(name).layer is not None
-        line = [palette.label(name)]
-        for eps in epsilons:
-            line.append(f"{paper.TABLES['2a'].cell(name, f'cw {eps}').accuracy:.2f}")
-            for attack in ("cw", "cw-softmax"):
-                paths = {"attacked_path": "e" if layer else None, "path": "q" if layer else None}
-                cell = recorded(dataset, name, setting="white-box", attack=attack, eps=eps, **paths)
-                line.append(decimal(cell and cell["accuracy"]))
-        lines.append(line)
-    heads = [f"{who} {eps}" for eps in epsilons for who in ("paper", "logits", "probabilities")]
-    return table(
-        lines,
-        ["", *heads],
-        "Accuracy (%) under the Carlini-Wagner attack: the paper's, ours on logits, and ours on probabilities.",
+def _columns(frame: pd.DataFrame) -> list[str]:
+    return list(frame.index.get_level_values("column").unique())
+
+
+def _recorded_rows(frame: pd.DataFrame) -> list[str]:
+    recorded = frame[frame.seeds > 0].index.get_level_values("row")
+    return [row for row in frame.index.get_level_values("row").unique() if row in recorded]
+
+
+def _title(number: str) -> str:
+    return f"Table {number}: {paper.TABLES[number].caption.lower()}"
+
+
+def _struck(frame: pd.DataFrame) -> str:
+    return " Struck through: the attack failed a sanity check." if frame.unreliable.notna().any() else ""
+
+
+def row_name(row: str) -> str:
+    """Return how the text calls a row of a table: a model, a model and a path, or sub-spaces."""
+    model, *words = row.replace(" via ", " ").split()
+    if model not in experiments.RUNS:
+        return row
+    return ", ".join(
+        (names.label(model), *(("via " if " via " in row else "") + names.PATHS[word] for word in words))
     )
 
 
-def nearer_cw(dataset: str = "mnist", names: Sequence[str] = TARGETS[1:]) -> str:
-    """Return in words which of our two attacks each CW number of the paper is nearer to, where both are measured."""
-    words = []
-    for name in names:
-        for eps in experiments.EPSILONS[dataset]:
-            published = paper.TABLES["2a"].cell(name, f"cw {eps}").accuracy
-            where = {"setting": "white-box", "eps": eps, "attacked_path": "e", "path": "q"}
-            cells = [recorded(dataset, name, attack=attack, **where) for attack in ("cw", "cw-softmax")]
-            if all(cells):
-                logits, probabilities = (abs(cell["accuracy"] - published) for cell in cells)
-                nearer = "logits" if logits < probabilities else "probabilities"
-                words.append(f"{palette.label(name)} at {eps}: nearer to the attack on {nearer}.")
-    return " ".join(words) or "Not measured yet."
+def _plain(column: str) -> str:
+    return names.attack(column)
 
 
-def recorded(dataset: str, name: str, **fields) -> dict | None:
-    """Return the recorded cell that has these fields, or None if it is not recorded."""
-    if not results.record_path(dataset, name).exists():
-        return None
-    for cell in results.read(dataset, name)["cells"]:
-        if all(cell[field] == value for field, value in fields.items()):
-            return cell
-    return None
-
-
-def recorded_curves(
-    setting: str, dataset: str = "mnist", names: Sequence[str] = TARGETS
-) -> dict[tuple, tuple]:
-    """Return FGSM accuracy against epsilon of each recorded model, for `widgets.accuracy_explorer`.
-
-    Args:
-        setting: ``"black-box"`` (from CNN A) or ``"white-box"`` (through the E-path).
-        dataset: ``"mnist"`` or ``"fashion-mnist"``.
-        names: of the models.
-
-    Returns:
-        Model name, or model name and path, to epsilons, accuracies in percent and the number of images.
-    """
-    curves = {}
-    for name in names:
-        layer = experiments.run(name).layer is not None
-        for path in ("q", "e") if layer else (None,):
-            where = {"setting": setting, "attack": "fgsm", "path": path}
-            where |= (
-                {"source": "cnn-a"} if setting == "black-box" else {"attacked_path": "e" if layer else None}
-            )
-            cells = [recorded(dataset, name, setting="clean", path=path)]
-            cells += [recorded(dataset, name, eps=eps, **where) for eps in experiments.CURVE]
-            if len(found := [cell for cell in cells if cell]) > 1:
-                points = [cell["eps"] for cell in found], [cell["accuracy"] for cell in found]
-                curves[(name, path) if path else name] = *points, found[0]["n"]
-    return curves
-
-
-def _row_name(row: str) -> str:
-    return palette.label(row) if row in experiments.RUNS else row
+def column_name(column: str) -> str:
+    """Return how the text calls a column of a table, as HTML."""
+    return escape(names.attack(column))

@@ -1,17 +1,17 @@
 """What the chapter on speed shows: ``benchmarks/results.json``, from `make bench`, and ``agreement.json`` beside it.
 
-The first holds one run a number format: ``"float32"`` from any machine, ``"bfloat16"`` from one that is fast at it.
+The first holds one run per number format: ``"float32"`` from any machine, ``"bfloat16"`` from one that is fast at it.
 """
 
 import json
 from collections.abc import Mapping
+from html import escape
 from pathlib import Path
 
-from qlayer_core import palette
-from qlayer_core.drawing import DASH, MUTED, SERIES, Markup, attack_name, axes, decimal, picture, table
-from qlayer_core.paths import BENCHMARKS
-
-KINDS = {"fgsm": "FGSM", "bim": "BIM", "cw": "C&amp;W", "step": "training step"}
+from qlayer_core.files import BENCHMARKS
+from qlayer_core.show import names
+from qlayer_core.show.page import DASH, Markup, decimal, table
+from qlayer_core.show.plot import MUTED, SERIES, axes, picture
 
 
 def recorded(folder: Path = BENCHMARKS) -> dict[str, dict]:
@@ -35,38 +35,37 @@ def name(case: str) -> str:
     if kind == "layer":
         heads, side = which
         return f"layer, {heads} {'head' if heads == '1' else 'heads'}, {side} x {side}"
-    return f"{KINDS[kind]}, {'CNN B' if which == ['source-b'] else palette.label(which[0])}"
+    what = "training step" if kind == "step" else names.attack(kind)
+    return f"{what}, {'CNN B' if which == ['source-b'] else names.label(which[0])}"
 
 
 def comparison(run: Mapping) -> Markup:
-    """Return a table of how many times as long the others take, with the range over rounds and the aim."""
+    """Return a table of how many times as long the others take, with the range over rounds."""
     lines = []
     for row in run["rows"]:
         for other, found in row["others"].items():
             spread = f"{found['lowest']:.1f} to {found['highest']:.1f}" if "lowest" in found else DASH
-            aim = found.get("aim")
             lines.append(
                 [
-                    name(row["case"]),
+                    escape(name(row["case"])),
                     other.replace(", ", ",<br>"),
                     f"<strong>{found['ratio']:.1f}</strong>",
-                    DASH if aim is None else f"{aim:g}, {'met' if found['ratio'] >= aim else 'missed'}",
                     spread,
                     decimal(found.get("ratio_alone"), 1),
                 ]
             )
     return table(
         lines,
-        ["", "against", "ratio", "aim", "over rounds", "alone"],
+        ["", "against", "ratio", "over rounds", "alone"],
         f"How many times as long the others take, on one core, in {run['machine']['number_format']}: the median over"
-        f" rounds, lowest and highest, and with each in a process of its own. {DASH}: not set, or not measured.",
+        f" rounds, lowest and highest, and with each in a process of its own. {DASH}: not measured.",
     )
 
 
 def memory(run: Mapping) -> Markup:
     """Return a table of the memory that each contestant took at its peak, in a process of its own."""
     lines = [
-        [name(row["case"]), other, f"{row['mebibytes']:.0f}", f"{found['mebibytes']:.0f}"]
+        [escape(name(row["case"])), other, f"{row['mebibytes']:.0f}", f"{found['mebibytes']:.0f}"]
         for row in run["rows"]
         for other, found in row["others"].items()
         if "mebibytes" in found
@@ -98,11 +97,11 @@ def agreement(folder: Path = BENCHMARKS) -> Markup:
     found = _read(folder / "agreement.json", "python benchmarks/agreement.py")
     lines = []
     for row in found["attacks"]:
-        attack = "clean" if row["attack"] == "none" else attack_name(f"{row['attack']} {row['eps']:g}")
+        attack = "clean" if row["attack"] == "none" else names.attack(f"{row['attack']} {row['eps']:g}")
         for path, full in row["float32"].items():
             fast = row["auto"][path]
-            who = palette.label(row["model"], path if len(row["auto"]) > 1 else None)
-            lines.append([who, attack, f"{fast:.1f}", f"{full:.1f}", f"{fast - full:+.1f}"])
+            who = names.label(row["model"], path if len(row["auto"]) > 1 else None)
+            lines.append([who, escape(attack), f"{fast:.1f}", f"{full:.1f}", f"{fast - full:+.1f}"])
     return table(
         lines,
         ["", "attack", found["number_format"], "float32", "difference"],
@@ -112,7 +111,7 @@ def agreement(folder: Path = BENCHMARKS) -> Markup:
 
 @picture
 def shares(runs: Mapping[str, Mapping]):
-    """Draw which share of the machine's best matrix product each case reaches, one bar a number format."""
+    """Draw which share of the machine's best matrix product each case reaches, one bar per number format."""
     cases = [row["case"] for row in next(iter(runs.values()))["rows"] if "share" in row]
     figure, grid = axes(6.4, 0.28 * len(cases) * len(runs) + 1.2)
     ax, words = grid[0, 0], []
@@ -124,15 +123,12 @@ def shares(runs: Mapping[str, Mapping]):
             first = {"label": number_format} if j == 0 else {}
             ax.barh(at, 100 * row["share"], 0.9 * height, color=SERIES[i], **first)
             words.append(f"{name(case)} in {number_format} {100 * row['share']:.0f} %")
-            if "share_aim" in row:
-                aim = 100 * row["share_aim"]
-                ax.plot([aim, aim], [at - height / 2, at + height / 2], color=MUTED, lw=2)
     ax.set_yticks(range(len(cases)), [name(case) for case in cases])
     ax.set(xlim=(0, 100), xlabel="share of the limit (%)")
     ax.invert_yaxis()
     ax.grid(False, axis="y")
     ax.legend()
-    return figure, f"Bars of the share of the limit, with a mark at each aim: {'; '.join(words)}."
+    return figure, f"Bars of the share of the limit: {'; '.join(words)}."
 
 
 AXES = {

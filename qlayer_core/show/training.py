@@ -55,7 +55,7 @@ def best(history: History) -> dict:
 
 @picture
 def draw(rows: Mapping[str, History]):
-    """Draw histories, one line of panels per model: validation accuracy and training losses; a line marks the kept epoch.
+    """Draw histories, one line of panels per model: validation accuracy, with the kept epoch marked, and losses.
 
     Args:
         rows: name of a model to the rows of its history, as `training.train` reports them.
@@ -140,8 +140,8 @@ def afterwards(rows: Mapping[str, History]) -> Markup:
     return table(
         lines,
         ["model", "kept epoch", "kept: answer", "kept: E-path", "at the end: answer", "at the end: E-path"],
-        "Clean validation accuracy (%) of the deployed answer and of the E-path: at the epoch whose weights were kept,"
-        " and after the last epoch.",
+        "Clean validation accuracy (%) of the deployed answer and of the E-path at the epoch whose weights were kept,"
+        " and at the end.",
     )
 
 
@@ -201,7 +201,7 @@ def collapse(rows: Mapping[str, History], kind: str = "clean") -> VBox:
             )
         )
     found = {name: forces(history) for name, history in rows.items()}
-    title = f"Q-path's accuracy in % on {'clean' if kind == 'clean' else names.attack(kind)} validation images, by epoch"
+    title = f"The Q-path's accuracy in % on validation images ({names.attack(kind)}), by epoch"
 
     def page(step: int) -> str:
         lines = "".join(

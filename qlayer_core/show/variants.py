@@ -11,7 +11,7 @@ from qlayer_core.study.variants import DECIDED_ON, SEEDS, SETTINGS, STUDIED, Set
 
 
 def read(unit: Unit) -> dict | None:
-    """Return the record of a variant, or of the grid's run where that is the same run; None if neither is recorded."""
+    """Return a variant's record, or the grid's where that is the same run; None if neither is there."""
     if unit.record.exists():
         return records.read_unit(unit)
     grid = records.unit(unit.dataset, unit.spec.name, unit.seed)
