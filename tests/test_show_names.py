@@ -5,7 +5,7 @@ import itertools
 import numpy as np
 import pytest
 
-from qlayer_core import palette
+from qlayer_core.show import names
 
 PAGES = ("#ffffff", "#11161c", "#1a2129", "#111111")  # white; the book's and JupyterLab's dark pages
 # How people with no red, green or blue cones see linear RGB (Machado, Oliveira and Fernandes, 2009).
@@ -42,7 +42,7 @@ def lab(rgb: np.ndarray) -> np.ndarray:
 
 
 @pytest.mark.parametrize("page", PAGES)
-@pytest.mark.parametrize("colour", [*palette.COLOURS.values(), palette.NEUTRAL])
+@pytest.mark.parametrize("colour", [*names.COLOURS.values(), names.NEUTRAL])
 def test_colours_stand_out_from_light_and_dark_pages(colour, page):
     low, high = sorted(TO_XYZ[1] @ linear(c) for c in (colour, page))
     assert (high + 0.05) / (low + 0.05) >= 3
@@ -50,23 +50,29 @@ def test_colours_stand_out_from_light_and_dark_pages(colour, page):
 
 @pytest.mark.parametrize("vision", VISION)
 def test_models_are_told_apart_with_any_colour_vision(vision):
-    seen = [lab(np.array(VISION[vision]) @ linear(colour)) for colour in palette.COLOURS.values()]
+    seen = [lab(np.array(VISION[vision]) @ linear(colour)) for colour in names.COLOURS.values()]
     # 2.3 is the smallest difference that an eye can tell (CIE 1976)
     assert min(np.linalg.norm(a - b) for a, b in itertools.combinations(seen, 2)) > 6 * 2.3
 
 
 def test_paths_and_training_show_in_more_than_colour():
     looks = [
-        palette.style(name, path)
+        names.style(name, path)
         for name, path in itertools.product(("q-base", "q-base-adv"), ("q", "e", "shortcut"))
     ]
-    assert {look["color"] for look in looks} == {palette.COLOURS["q-base"]}
+    assert {look["color"] for look in looks} == {names.COLOURS["q-base"]}
     assert len({(look["linestyle"], look["markerfacecolor"]) for look in looks}) == len(looks)
-    assert len(set(palette.MARKERS.values())) == len(palette.COLOURS)
+    assert len(set(names.MARKERS.values())) == len(names.COLOURS)
 
 
 def test_a_model_without_a_colour_of_its_own_is_grey():
-    assert palette.colour("source-a") == palette.NEUTRAL
-    assert palette.label("source-a-adv", "e") == "source-a, adv. trained, E-path"
+    assert names.colour("source-a") == names.NEUTRAL
+    assert names.label("source-a-adv", "e") == "source-a, adv. trained, E-path"
     with pytest.raises(ValueError, match="choose one of q, e, shortcut"):
-        palette.style("cnn", "both")
+        names.style("cnn", "both")
+
+
+def test_an_attack_has_one_name_everywhere():
+    assert names.attack("bim 0.2") == "BIM 0.2"
+    assert names.attack("cw 0.3") == "C&W 0.3"
+    assert names.attack("clean") == "clean"

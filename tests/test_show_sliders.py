@@ -16,9 +16,10 @@ from ipywidgets.embed import dependency_state, embed_data
 from PIL import Image
 from widget_state import STATE, WidgetState
 
-from qlayer_core import attacks, codes, models, palette, pictures, widgets
-from qlayer_core.data import CLASS_NAMES, Split
-from qlayer_core.evaluation import wilson
+from qlayer_core import attacks, datasets
+from qlayer_core.data import Split
+from qlayer_core.intervals import wilson
+from qlayer_core.show import names, sliders, slides
 
 EPSILONS = (0.0, 0.1, 0.3)
 
@@ -110,7 +111,7 @@ def fgsm_by_hand(model, image, eps):
 
 
 def test_epsilon_explorer_shows_the_attack_of_each_position(few, trained_cnn):
-    browser = Browser(widgets.epsilon_explorer(*few, {"cnn": trained_cnn}, epsilons=EPSILONS))
+    browser = Browser(sliders.epsilon_explorer(*few, {"cnn": trained_cnn}, epsilons=EPSILONS))
     for image, step in itertools.product(range(2), range(3)):
         page = browser.at(image=image, epsilon=step)
         clean = few.images[image : image + 1]
@@ -122,7 +123,7 @@ def test_epsilon_explorer_shows_the_attack_of_each_position(few, trained_cnn):
 
 
 def test_epsilon_explorer_attacks_each_network_on_its_own_in_the_white_box(few, networks, q_net):
-    browser = Browser(widgets.epsilon_explorer(*few, networks, epsilons=EPSILONS))
+    browser = Browser(sliders.epsilon_explorer(*few, networks, epsilons=EPSILONS))
     page = browser.at(image=1, epsilon=2)
     for number, model in ((1, networks["cnn"]), (2, lambda x: q_net(x, path="e"))):
         made = fgsm_by_hand(model, few.images[1:], EPSILONS[2])
@@ -135,7 +136,7 @@ def test_epsilon_explorer_shows_all_networks_the_same_image_in_the_black_box(
     few, networks, q_net, trained_cnn
 ):
     browser = Browser(
-        widgets.epsilon_explorer(*few, {"q-base": q_net}, source=trained_cnn, epsilons=EPSILONS)
+        sliders.epsilon_explorer(*few, {"q-base": q_net}, source=trained_cnn, epsilons=EPSILONS)
     )
     page = browser.at(image=0, epsilon=2)
     made = fgsm_by_hand(trained_cnn, few.images[:1], EPSILONS[2])
@@ -145,7 +146,7 @@ def test_epsilon_explorer_shows_all_networks_the_same_image_in_the_black_box(
 
 
 def test_epsilon_explorer_switches_attacks(few, trained_cnn):
-    widget = widgets.epsilon_explorer(*few, {"cnn": trained_cnn}, attack=("fgsm", "bim"), epsilons=EPSILONS)
+    widget = sliders.epsilon_explorer(*few, {"cnn": trained_cnn}, attack=("fgsm", "bim"), epsilons=EPSILONS)
     page = Browser(widget).at(image=0, attack=1, epsilon=1)
     assert (page.grey(2) == bytes_of(attacks.bim(trained_cnn, few.images[:1], eps=0.1))).all()
 
@@ -162,7 +163,7 @@ def test_epsilon_explorer_marks_where_an_answer_falls(few):
 
     images = torch.zeros(1, 1, 28, 28)
     epsilons = tuple(i / 10 for i in range(5))
-    widget = widgets.epsilon_explorer(images, torch.tensor([7]), {"cnn": Brittle().eval()}, epsilons=epsilons)
+    widget = sliders.epsilon_explorer(images, torch.tensor([7]), {"cnn": Brittle().eval()}, epsilons=epsilons)
     page = Browser(widget).at(epsilon=3)
     assert "falls at 0.20" in page.text
     assert "M0 0h2v1H0zM2 .5H5" in page.html  # right at 0 and 0.1, wrong from there
@@ -171,7 +172,7 @@ def test_epsilon_explorer_marks_where_an_answer_falls(few):
 
 
 def test_bars_of_the_e_path_are_hollow(few, networks):
-    page = Browser(widgets.epsilon_explorer(*few, networks, epsilons=EPSILONS)).at(image=0)
+    page = Browser(sliders.epsilon_explorer(*few, networks, epsilons=EPSILONS)).at(image=0)
     rows = [row.split("<td>")[1:] for row in page.html.split("<tr")]
     drawn = {
         (column, 'class="e"' in cell) for cells in rows for column, cell in enumerate(cells) if "<i" in cell
@@ -181,9 +182,9 @@ def test_bars_of_the_e_path_are_hollow(few, networks):
 
 def test_falling_is_told_from_standing_and_from_never_being_right(few, trained_cnn):
     clean = trained_cnn(few.images).argmax(1)
-    stands = widgets.epsilon_explorer(few.images, clean, {"cnn": trained_cnn}, epsilons=(0.0, 0.001))
+    stands = sliders.epsilon_explorer(few.images, clean, {"cnn": trained_cnn}, epsilons=(0.0, 0.001))
     assert "right up to 0.001" in Browser(stands).at(image=0).text
-    wrong = widgets.epsilon_explorer(
+    wrong = sliders.epsilon_explorer(
         few.images, (clean + 1) % 10, {"cnn": trained_cnn}, epsilons=(0.0, 0.001)
     )
     assert "wrong when clean" in Browser(wrong).at(image=0).text
@@ -193,7 +194,7 @@ def test_falling_is_told_from_standing_and_from_never_being_right(few, trained_c
 
 
 def test_quantizer_view_shows_codes_and_marks_those_that_changed(few, q_net):
-    browser = Browser(widgets.quantizer_view(q_net, *few, epsilons=EPSILONS))
+    browser = Browser(sliders.quantizer_view(q_net, *few, epsilons=EPSILONS))
     page = browser.at(image=1, epsilon=2)
     made = fgsm_by_hand(lambda x: q_net(x, path="e"), few.images[1:], EPSILONS[2])
     before, after = (q_net(x, path="both").layer for x in (few.images[1:], made))
@@ -220,54 +221,16 @@ def test_quantizer_view_shows_codes_and_marks_those_that_changed(few, q_net):
 
 
 def test_nothing_has_changed_at_epsilon_zero(few, q_net):
-    page = Browser(widgets.quantizer_view(q_net, *few, epsilons=EPSILONS)).at(image=0)
+    page = Browser(sliders.quantizer_view(q_net, *few, epsilons=EPSILONS)).at(image=0, epsilon=0)
     assert page.text.count("0 % changed") == 2 and page.text.count("0.0 %") == 3
 
 
 # ---- the codebook explorer ----
 
 
-PADDED_TWICE = torch.nn.Sequential(
-    torch.nn.Conv2d(1, 4, 3, stride=2, padding=1), torch.nn.Conv2d(4, 4, 3, stride=2, padding=1)
-)
-
-
-@pytest.mark.parametrize(
-    "encoder, size, stride",
-    [(models.build("q-base").encoder, 9, 2), (models.build("q-inner").encoder, 5, 1), (PADDED_TWICE, 7, 4)],
-)
-def test_a_position_sees_what_its_gradient_reaches(encoder, size, stride):
-    encoder.eval()
-    image = torch.rand(1, 1, 28, 28, requires_grad=True)
-    features = encoder(image)
-    side = features.shape[-1]
-    row, column = side // 2, side // 2 - 1
-    # the sum over channels of a ReLU's input may cancel; its parts do not
-    features[0, :, row, column].square().sum().backward()
-    reached = image.grad[0, 0].nonzero()
-    view = codes.field_of_view(encoder, 28, side)
-    assert (view.size, view.stride) == (size, stride)
-    first = [view.stride * at - view.before for at in (row, column)]
-    assert reached.amin(0).tolist() == first
-    assert reached.amax(0).tolist() == [at + view.size - 1 for at in first]
-
-
-def test_a_patch_beyond_the_border_is_black():
-    view = codes.FieldOfView(size=5, stride=2, before=2)
-    image = np.arange(1, 37, dtype=float).reshape(6, 6)
-    corner = codes.patch(image, view, 0, 1)
-    assert (corner[:2] == 0).all() and (corner[2:] == image[:3, :5]).all()
-
-
-def test_an_encoder_that_pools_is_refused():
-    encoder = torch.nn.Sequential(torch.nn.Conv2d(1, 8, 5), torch.nn.MaxPool2d(2))
-    with pytest.raises(ValueError, match="shrink the image by convolutions alone"):
-        codes.field_of_view(encoder, 28, 12)
-
-
 def test_codebook_explorer_shows_the_patches_that_choose_a_code_most_strongly(digits, q_net):
     images = digits.images[:40]
-    browser = Browser(widgets.codebook_explorer(q_net, images, patches=3))
+    browser = Browser(sliders.codebook_explorer(q_net, images, patches=3))
     layer, projected = q_net.layer, q_net.layer.project(q_net.encoder(images))
     for head, rank in ((0, 0), (1, 1)):
         page = browser.at(head=head, use_rank=rank)
@@ -291,18 +254,11 @@ def test_codebook_explorer_counts_use_and_says_which_codes_have_none(digits, q_n
     images = digits.images[:40]
     counts = q_net(images, path="both").layer.indices[0].flatten().bincount(minlength=16)
     shares = counts[counts > 0] / counts.sum()
-    browser = Browser(widgets.codebook_explorer(q_net, images))
+    browser = Browser(sliders.codebook_explorer(q_net, images))
     page = browser.at(head=0, use_rank=15)
     assert "no position of these images chooses it" in page.text and not page.images
     assert f"{(counts == 0).sum()} are inactive" in page.text
     assert f"perplexity {(-(shares * shares.log()).sum()).exp():.1f}" in page.text
-
-
-def test_perplexity_of_codes_used_alike_is_their_number():
-    assert codes.perplexity(np.array([5, 0, 5, 5, 5])) == pytest.approx(4)
-
-
-# ---- accuracy against epsilon ----
 
 
 def test_accuracy_explorer_gives_the_values_at_its_line():
@@ -310,7 +266,7 @@ def test_accuracy_explorer_gives_the_values_at_its_line():
         "cnn": ((0.0, 0.1, 0.2), (98.0, 60.0, 20.0), 1000),
         ("q-base-adv", "e"): ((0.0, 0.2), (97.0, 81.5), 200),
     }
-    browser = Browser(widgets.accuracy_explorer(curves))
+    browser = Browser(sliders.accuracy_explorer(curves))
     low, high = wilson(600, 1000)
     middle = browser.at(epsilon=1)
     assert f"60.0 % ({low:.1f} to {high:.1f})" in middle.text
@@ -319,14 +275,30 @@ def test_accuracy_explorer_gives_the_values_at_its_line():
     assert "81.5 %" in browser.at(epsilon=2).text
 
 
+def test_accuracy_explorer_shows_the_range_over_seeds():
+    curves = {"cnn": ((0.0, 0.1), (98.0, 60.0), ((97.0, 55.5), (98.5, 66.25)))}
+    assert "60.0 % (55.5 to 66.2)" in Browser(sliders.accuracy_explorer(curves)).at(epsilon=1).text
+
+
+def test_epsilon_explorer_opens_where_the_first_image_falls(few, trained_cnn):
+    widget = sliders.epsilon_explorer(*few, {"cnn": trained_cnn}, epsilons=EPSILONS)
+    (slider,) = (child for child in widget.children if isinstance(child, w.SelectionSlider))
+    wrong = [
+        trained_cnn(fgsm_by_hand(trained_cnn, few.images[:1], eps)).argmax() != few.labels[0]
+        for eps in EPSILONS
+    ]
+    assert slider.index == wrong.index(True) > 0
+    assert "✗" in Browser(widget).at().text
+
+
 def test_accuracy_explorer_draws_each_model_in_its_look():
-    page = Browser(widgets.accuracy_explorer({("q-large-adv", "e"): ((0.0, 0.4), (100.0, 50.0), 10)})).at()
-    style = palette.style("q-large-adv", "e")
+    page = Browser(sliders.accuracy_explorer({("q-large-adv", "e"): ((0.0, 0.4), (100.0, 50.0), 10)})).at()
+    style = names.style("q-large-adv", "e")
     assert (
         f'points="0,0 1000,500" fill="none" stroke="{style["color"]}" stroke-width="2.5" stroke-dasharray'
         in page.html
     )
-    assert page.html.count(pictures.SHAPES["D"]) == 3  # two points and the legend
+    assert page.html.count(slides.SHAPES["D"]) == 3  # two points and the legend
 
 
 # ---- all of them ----
@@ -335,10 +307,10 @@ def test_accuracy_explorer_draws_each_model_in_its_look():
 @pytest.fixture(scope="module")
 def all_four(few, networks, q_net) -> list[w.VBox]:
     return [
-        widgets.epsilon_explorer(*few, networks),
-        widgets.quantizer_view(q_net, *few),
-        widgets.codebook_explorer(q_net, few.images),
-        widgets.accuracy_explorer({"cnn": ((0.0, 0.4), (98.0, 20.0), 1000)}),
+        sliders.epsilon_explorer(*few, networks),
+        sliders.quantizer_view(q_net, *few),
+        sliders.codebook_explorer(q_net, few.images),
+        sliders.accuracy_explorer({"cnn": ((0.0, 0.4), (98.0, 20.0), 1000)}),
     ]
 
 
@@ -366,21 +338,21 @@ def test_no_page_asks_the_network(all_four):
 
 
 def test_names_of_classes_are_shown_as_they_are(few, trained_cnn):
-    names = tuple(f"<{name}> & co" for name in CLASS_NAMES["mnist"])
-    widget = widgets.epsilon_explorer(*few, {"cnn": trained_cnn}, epsilons=EPSILONS, class_names=names)
+    called = tuple(f"<{name}> & co" for name in datasets.find("mnist").class_names)
+    widget = sliders.epsilon_explorer(*few, {"cnn": trained_cnn}, epsilons=EPSILONS, class_names=called)
     page = Browser(widget).at(epsilon=1)
     assert "<7> & co, true" in page.text and "<7>" not in page.html
 
 
 def test_images_of_one_class_have_different_names(digits, trained_cnn):
     sevens = digits.images[digits.labels == 7][:2]
-    widget = widgets.epsilon_explorer(sevens, torch.tensor([7, 7]), {"cnn": trained_cnn}, epsilons=EPSILONS)
+    widget = sliders.epsilon_explorer(sevens, torch.tensor([7, 7]), {"cnn": trained_cnn}, epsilons=EPSILONS)
     (choice,) = (child for child in widget.children if isinstance(child, w.Dropdown))
     assert choice.options == ("7 (1)", "7 (2)")
 
 
 def test_a_control_without_a_choice_is_not_shown(few, trained_cnn):
-    widget = widgets.epsilon_explorer(few.images[:1], few.labels[:1], {"cnn": trained_cnn}, epsilons=EPSILONS)
+    widget = sliders.epsilon_explorer(few.images[:1], few.labels[:1], {"cnn": trained_cnn}, epsilons=EPSILONS)
     controls = [c.description for c in widget.children if isinstance(c, w.Dropdown | w.SelectionSlider)]
     assert controls == ["epsilon"]
 
@@ -391,34 +363,34 @@ def test_a_control_without_a_choice_is_not_shown(few, trained_cnn):
         ({"epsilons": (0.2, 0.1)}, "ascending"),
         ({"epsilons": (0.1,)}, "at least two"),
         ({"epsilons": (0.0, 20)}, r"in \[0, 1\]"),
-        ({"attack": "fgms"}, "'fgms'.*choose from fgsm, bim"),
-        ({"attack": ()}, "choose from fgsm, bim"),
+        ({"attack": "fgms"}, "'fgms'.*choose from fgsm, "),
+        ({"attack": ()}, "choose from fgsm, "),
         ({"networks": {}}, "give at least one"),
         ({"networks": {"cnn": torch.nn.Linear(1, 1)}}, r"call eval\(\) first"),
         ({"source": torch.nn.Linear(1, 1)}, r"call eval\(\) first"),
-        ({"images": torch.zeros(2, 28, 28)}, r"give \(N, 1, height, width\)"),
+        ({"images": torch.zeros(2, 28, 28)}, r"give \(N, channels, height, width\)"),
         ({"images": torch.full((2, 1, 28, 28), 255.0)}, r"must lie in \[0, 1\]"),
-        ({"labels": torch.zeros(3, dtype=torch.int64)}, "one an image"),
-        ({"labels": torch.tensor([0, 10])}, "one name a class"),
+        ({"labels": torch.zeros(3, dtype=torch.int64)}, "one label per image"),
+        ({"labels": torch.tensor([0, 10])}, "one name per class"),
     ],
 )
 def test_bad_arguments_are_explained(few, trained_cnn, change, message):
     arguments = {"images": few.images, "labels": few.labels, "networks": {"cnn": trained_cnn}} | change
     with pytest.raises(ValueError, match=message):
-        widgets.epsilon_explorer(**arguments)
+        sliders.epsilon_explorer(**arguments)
 
 
 def test_views_of_codes_want_a_network_with_codes(few, trained_cnn):
     with pytest.raises(ValueError, match="needs a QNet"):
-        widgets.quantizer_view(trained_cnn, *few)
+        sliders.quantizer_view(trained_cnn, *few)
     with pytest.raises(ValueError, match="needs a QNet"):
-        widgets.codebook_explorer(trained_cnn, few.images)
+        sliders.codebook_explorer(trained_cnn, few.images)
 
 
 def test_accuracy_explorer_explains_bad_curves():
     with pytest.raises(ValueError, match="curves is empty"):
-        widgets.accuracy_explorer({})
+        sliders.accuracy_explorer({})
     with pytest.raises(ValueError, match="cnn has 2 epsilons and 1 accuracies"):
-        widgets.accuracy_explorer({"cnn": ((0.0, 0.1), (98.0,), 100)})
+        sliders.accuracy_explorer({"cnn": ((0.0, 0.1), (98.0,), 100)})
     with pytest.raises(ValueError, match="path is 'p'"):
-        widgets.accuracy_explorer({("q-base", "p"): ((0.0, 0.1), (98.0, 9.0), 100)})
+        sliders.accuracy_explorer({("q-base", "p"): ((0.0, 0.1), (98.0, 9.0), 100)})
