@@ -17,6 +17,7 @@ STAGES = {
     "scoring": (*NETWORK, "data", "evaluation"),
     "steps": (*GRADIENT, "attacks/steps"),
     "carlini_wagner": (*GRADIENT, "attacks/carlini_wagner"),
+    "pixelcnn": (*NETWORK, "data", "loop", "pixelcnn"),
 }
 ATTACK_STAGES = {"fgsm": "steps", "bim": "steps", "cw": "carlini_wagner"}  # by the name's first word
 
