@@ -195,139 +195,6 @@ def measure(
     return record
 
 
-def released(self) -> Path:
-        """Where weights of seed 0 lie that chapters load."""
-        return WEIGHTS / self.dataset / "pixelcnn" / f"{self.name}.safetensors"
-
-    @property
-    def weights(self) -> Path:
-        """The weights: where the run left them, else released."""
-        own = self.folder / "weights.safetensors"
-        return own if own.exists() or self.seed != 0 else self.released
-
-    def how(self) -> str:
-        """Return the command that makes the unit."""
-        return f"python -m qlayer_core likelihoods {self.dataset} {self.name} --seed {self.seed}"
-
-
-def train(
-    unit: Unit,
-    *,
-    limit: int | None = None,
-    until: int | None = None,
-    report: Callable[[dict], None] = lambda row: None,
-    progress: bool = False,
-) -> dict:
-    """Train the PixelCNN of a unit, or go on where an earlier call stopped, and record it; return the record.
-
-    Args:
-        unit: what to train.
-        limit: only the first so many training and validation images.
-        until: pause after so many epochs.
-        report: called with each new row of the history.
-        progress: show the batches of an epoch as they pass.
-    """
-    device = machine.device()
-    network, network_sha256 = _network(unit, device)
-    train_set, validation_set = (
-        encode(network, data.load(unit.dataset, split, limit=limit).images.to(device))
-        for split in ("train", "validation")
-    )
-    model = _untrained(unit, network).to(device)
-    state = pixelcnn.train(
-        model,
-        train_set,
-        validation_set,
-        seed=seed_of(f"pixelcnn/{unit.name}", unit.seed),
-        checkpoint=unit.folder / "checkpoint.pt",
-        until=until,
-        report=report,
-        progress=progress,
-    )
-    weights = unit.folder / "weights.safetensors"
-    records.save_weights(model, weights)
-    record = {
-        "format": FORMAT,
-        "dataset": unit.dataset,
-        "name": unit.name,
-        "seed": unit.seed,
-        "settings": dataclasses.asdict(unit.settings),
-        "symbols": {"heads": model.heads, "values": model.values, "side": list(train_set.shape[2:])},
-        "network_sha256": network_sha256,
-        "environment": records.environment(("pixelcnn", "steps"), device),
-        "seconds": {"training": round(state.seconds, 1)},
-        "history": state.history,
-        "chosen": state.best,
-        "bits": {
-            "uniform": math.log2(model.values),
-            "independent": independent_bits(train_set, validation_set, model.values),
-            "model": state.best["bits"]["validation"],
-        },
-        "weights_sha256": files.sha256(weights),
-        "sets": {},
-        "statistics": [],
-    }
-    if unit.record.exists():
-        before = json.loads(unit.record.read_text())
-        if before["weights_sha256"] == record["weights_sha256"]:  # what was measured is of these weights
-            record |= {name: before[name] for name in ("sets", "statistics")}
-            record["seconds"] = before["seconds"] | record["seconds"]
-    _write(unit, record)
-    return record
-
-
-def measure(
-    unit: Unit,
-    *,
-    limit: int | None = None,
-    report: Callable[[dict], None] = lambda row: None,
-    progress: bool = False,
-) -> dict:
-    """Score all sets of test images that are not recorded yet, one file write each; return the record.
-
-    Args:
-        unit: what scores.
-        limit: only the first so many test images.
-        report: called with what `describe` says of each new set.
-        progress: show the batches as they pass.
-    """
-    device = machine.device()
-    model, network, record = load(unit, device)
-    clean, labels = data.load(unit.dataset, "test", limit=limit).to(device)
-    symbols = encode(network, clean)
-    for name in set_names(unit):
-        if record["sets"].get(name, {}).get("n") == len(clean):
-            continue
-        started = time.perf_counter()
-        images = clean if name == "clean" else perturbed(unit.dataset, clean, *name.split()[-2:])
-        scored, context, facts = symbols, None, {}
-        if name.startswith(
-            "published"
-        ):  # the attacked image is what the model sees, in [0, 1] where 0 to 255 is due
-            context = model.inputs(torch.zeros_like(symbols)) + 2 * images / (model.values - 1)
-        elif name.startswith("crossed"):  # the same on the scale that the model knows
-            context = model.inputs(encode(network, images))
-        else:
-            scored = encode(network, images)
-            facts["changed"] = 100 * (scored != symbols).float().mean().item()
-            if network is not None:
-                facts["accuracy"] = _accuracy(network, images, labels)
-        found = pixelcnn.log_likelihood(model, scored, context, progress=progress)
-        record["sets"][name] = {"n": len(found), "log_likelihoods": pack(found)} | facts
-        record["seconds"][name] = round(time.perf_counter() - started, 1)
-        row = describe(record, name)
-        record["statistics"] = [one for one in record["statistics"] if one["set"] != name] + [row]
-        _write(unit, record)
-        report(row)
-    return record
-
-
-def run(unit: Unit, *, report: Callable[[dict], None] = lambda row: None, progress: bool = False) -> dict:
-    """Train a unit and score its images, from wherever it stands; return the record."""
-    train(unit, report=report, progress=progress)
-    return measure(unit, report=report, progress=progress)
-
-
 def release(unit: Unit) -> None:
     """Copy the weights of seed 0 to where chapters find them."""
     if unit.seed != 0:
@@ -437,7 +304,7 @@ def describe(record: dict, name: str) -> dict:
     """Return how far a recorded set of images lies from the clean one.
 
     Returns:
-        ``set``; ``bits``, the mean per dimension; ``changed`` symbols and the Q-path's ``accuracy``, in percent, where
+        ``set``; ``bits``, the mean per dimension; ``changed`` symbols and the Q-path's ``accuracy``, in percent, if
         known; for all but the clean set ``kl histogram`` and ``kl gaussian`` of the clean likelihoods from the
         set's, in nats, and ``auc``, each with its 95 % bootstrap interval (see `divergence`), and ``kl published``.
     """
