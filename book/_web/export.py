@@ -1,6 +1,6 @@
 """Trained networks for the attack lab: ONNX graphs of answers and of input gradients, packed for a browser.
 
-``python -m qlayer_core.export FOLDER`` writes a pack a trained network, and ``manifest.json``, which lists them.
+``python book/_web/export.py FOLDER`` writes a pack per trained network, and ``manifest.json``, which lists them.
 A pack is one gzip stream of three parts: large matrices in half precision (the high bytes of all numbers, then
 the low bytes, which packs better), other large tensors in single precision, and the graphs, which share both.
 The graphs compute in single precision and take one image. A network whose weights are not released is left
@@ -28,8 +28,8 @@ from torch._decomp import get_decompositions
 from torch.fx.experimental.proxy_tensor import make_fx
 from torch.nn import functional as F
 
-from qlayer_core import data, files, models, results
-from qlayer_core.paths import WEIGHTS
+from qlayer_core import attacks, data, datasets, files, models
+from qlayer_core.study import records
 
 NETWORKS = ("cnn", "cnn-adv", "q-base", "q-base-adv", "q-large")
 ATTACKED = ("e", "shortcut", "straight-through")  # the paths that a gradient passes
@@ -62,11 +62,11 @@ def network(model: nn.Module) -> Network:
     eq. 4, ``(1, heads * dim, H, W)``.
 
     ``gradient-<path>`` takes ``image`` and ``label`` ``(1,)`` int64, where -1 stands for the network's own answer,
-    and gives ``logits`` of that path and ``gradient``, of the cross-entropy in the image.
+    and gives ``logits`` of that path and ``gradient``, of the exact `attacks.losses.cross_entropy` in the image.
     """
     if model.training:
         raise ValueError("the model is in training mode: call model.eval() before exporting it")
-    model = _with_plain_convolutions(model)
+    model = copy.deepcopy(model).requires_grad_(False)
     image, label = torch.zeros(1, 1, 28, 28), torch.full((1,), -1)
     if isinstance(model, models.QNet):
         paths = {path: partial(model, path=path) for path in ATTACKED}
@@ -107,7 +107,7 @@ def export(folder: Path) -> dict:
     The manifest also holds each data set's tray of test images and PyTorch's own logits for them, which a page can
     hold its own against.
     """
-    manifest = {"datasets": {dataset: _export_dataset(dataset, folder) for dataset in data.DATASETS}}
+    manifest = {"datasets": {dataset: _export_dataset(dataset, folder) for dataset in datasets.DATASETS}}
     text = json.dumps(manifest)
     files.write_atomically(folder / "manifest.json", lambda path: path.write_text(text))
     return manifest
@@ -117,10 +117,10 @@ def _export_dataset(dataset: str, folder: Path) -> dict:
     images, labels = tray(dataset)
     networks = []
     for name in NETWORKS:
-        if not (WEIGHTS / dataset / f"{name}.safetensors").exists():
+        if not records.unit(dataset, name).released.exists():
             print(f"attack lab: {name} on {dataset} is left out, its weights are not released")
             continue
-        model, _ = results.load(dataset, name)
+        model, _ = records.load(dataset, name)
         content, layout = pack(network(model))
         # A new name for new content: a browser may keep the old file for as long as it likes.
         file = f"{dataset}/{name}-{hashlib.sha256(content).hexdigest()[:8]}.bin"
@@ -132,7 +132,7 @@ def _export_dataset(dataset: str, folder: Path) -> dict:
         networks.append(entry)
         print(f"attack lab: {name} on {dataset}, {len(content) / 1e6:.1f} MB")
     return {
-        "classes": data.CLASS_NAMES[dataset],
+        "classes": datasets.find(dataset).class_names,
         "labels": labels.tolist(),
         "images": base64.b64encode((images * 255).round().byte().numpy()).decode(),
         "networks": networks,
@@ -141,12 +141,11 @@ def _export_dataset(dataset: str, folder: Path) -> dict:
 
 def _answers(model: models.QNet) -> Function:
     def answers(images: Tensor) -> tuple[Tensor, ...]:
-        out = model(images, path="both")
-        layer, logits = model.layer, model.layer.gate(model.encoder(images))
-        if layer.gate_norm is not None:
-            logits = layer.gate_norm(logits)
-        gate = logits.unflatten(1, (layer.heads, layer.dim)).softmax(2).flatten(1, 2)
-        return out.q, out.e, out.layer.indices.int(), gate
+        z = model.encoder(images)
+        projected, gate = model.layer.project(z), model.layer.gate(z)
+        indices = model.layer.nearest(projected)
+        q, e = model.tail_q(model.layer.lookup(indices)), model._tail("e")(projected)
+        return q, e, indices.int(), gate.flatten(3).permute(0, 3, 1, 2)
 
     return answers
 
@@ -157,31 +156,19 @@ def _gradient(model: Callable[[Tensor], Tensor]) -> Function:
             images = images.detach().requires_grad_()
             logits = model(images)
             labels = torch.where(labels < 0, logits.argmax(1), labels)
-            loss = -logits.log_softmax(1).gather(1, labels.unsqueeze(1)).sum()  # cross-entropy
-            (found,) = torch.autograd.grad(loss, images)
+            (found,) = torch.autograd.grad(attacks.losses.cross_entropy(logits, labels).sum(), images)
         return logits.detach(), found
 
     return gradient
 
 
-@torch.no_grad()
 def _logits(model: nn.Module, images: Tensor) -> dict[str, list]:
-    """Return logits ``(N, 10)`` by path, in float32."""
-    if isinstance(model, models.QNet):
-        out = model(images, path="both")
-        found = {"q": out.q, "e": out.e}
-    else:
-        found = {"logits": model(images)}
-    return {path: [[round(x, 5) for x in row] for row in logits.tolist()] for path, logits in found.items()}
-
-
-def _with_plain_convolutions(model: nn.Module) -> nn.Module:
-    """Return a frozen copy whose convolutions are all the library's: ONNX has those, and their gradient."""
-    model = copy.deepcopy(model).requires_grad_(False)
-    for module in model.modules():
-        if isinstance(module, models.PatchConv2d):
-            module.__class__ = nn.Conv2d
-    return model
+    """Return logits ``(N, 10)`` by path, in float32; those of a plain network are called "logits" in the page."""
+    found = models.answers(model, images)
+    return {
+        path or "logits": [[round(x, 5) for x in row] for row in logits.tolist()]
+        for path, logits in found.items()
+    }
 
 
 def _convolution_input_gradient(
@@ -260,6 +247,6 @@ def _refer(tensor: TensorProto, start: int, length: int) -> None:
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(prog="python -m qlayer_core.export", description=__doc__)
+    parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("folder", type=Path)
     export(parser.parse_args().folder)
