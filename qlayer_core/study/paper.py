@@ -14,6 +14,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
+from qlayer_core import datasets
+
 KEY = ("setting", "attack", "eps", "source", "attacked_path", "path")
 """Where these fields agree, two cells of the same model and data set are the same measurement."""
 
@@ -209,14 +211,13 @@ _ROWS = {
         "q-large-adv via shortcut": (98.33, 95.74, 90.31, 94.11, 73.77, 97.8, 96.47),
     },
 }
-_EPS = {"mnist": (0.2, 0.3), "fashion-mnist": (0.1, 0.2)}
 
 
 def _cells(number: str) -> Iterator[Cell]:
     """Yield the cells of a table whose rows are models and whose columns are attacks."""
     dataset, source, _ = _ABOUT[number]
     setting, attacks = ("black-box", ("fgsm", "bim")) if source else ("white-box", ("fgsm", "bim", "cw"))
-    columns = [("clean", "none", 0.0)] + [(f"{a} {eps}", a, eps) for a in attacks for eps in _EPS[dataset]]
+    columns = [("clean", "none", 0.0)] + [(f"{a} {eps}", a, eps) for a in attacks for eps in datasets.find(dataset).epsilons]
     for row, accuracies in _ROWS[number].items():
         model, *words = row.split()
         layer = not model.startswith("cnn")
