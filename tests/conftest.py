@@ -8,8 +8,8 @@ import torch
 from torch import nn
 
 from qlayer_core import data
-from qlayer_core.layer import QLayer
 from qlayer_core.fast import Dropout
+from qlayer_core.layer import QLayer
 from qlayer_core.models import QNet
 
 
@@ -28,13 +28,13 @@ def full_precision(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture(scope="session")
 def digits() -> data.Split:
     """The first 1,000 test images of MNIST."""
-    return data.Split(*(part[:1000].clone() for part in data.load("mnist", "test")))
+    return data.load("mnist", "test", limit=1000)
 
 
 @pytest.fixture(scope="session")
 def train_digits() -> data.Split:
     """The first 4,000 training images of MNIST."""
-    return data.Split(*(part[:4000].clone() for part in data.load("mnist", "train")))
+    return data.load("mnist", "train", limit=4000)
 
 
 def small_cnn() -> nn.Sequential:

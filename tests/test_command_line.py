@@ -235,7 +235,10 @@ ONE_LINE = {
         "python -m qlayer_core train mnist cnn --seed 0",
     ),
     "nothing to release": (["release", "mnist", "cnn"], "is missing: train the model first"),
-    "a seed that is not released": (["release", "mnist", "cnn", "--seed", "1"], "only seed 0 of a model of the grid is released"),
+    "a seed that is not released": (
+        ["release", "mnist", "cnn", "--seed", "1"],
+        "only seed 0 of a model of the grid",
+    ),
 }
 
 

@@ -217,7 +217,8 @@ def _cells(number: str) -> Iterator[Cell]:
     """Yield the cells of a table whose rows are models and whose columns are attacks."""
     dataset, source, _ = _ABOUT[number]
     setting, attacks = ("black-box", ("fgsm", "bim")) if source else ("white-box", ("fgsm", "bim", "cw"))
-    columns = [("clean", "none", 0.0)] + [(f"{a} {eps}", a, eps) for a in attacks for eps in datasets.find(dataset).epsilons]
+    epsilons = datasets.find(dataset).epsilons
+    columns = [("clean", "none", 0.0)] + [(f"{a} {eps}", a, eps) for a in attacks for eps in epsilons]
     for row, accuracies in _ROWS[number].items():
         model, *words = row.split()
         layer = not model.startswith("cnn")

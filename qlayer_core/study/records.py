@@ -243,8 +243,8 @@ def read_file(path: Path) -> dict:
         raise ValueError(f"{path} is not JSON ({error}): restore it from the repository") from error
     if record.get("format") != FORMAT:
         raise ValueError(
-            f"{path} has format {record.get('format')}, this package reads {FORMAT}: use the package version that wrote"
-            " it, or remove it and measure again: python -m qlayer_core train, then evaluate"
+            f"{path} has format {record.get('format')}, this package reads {FORMAT}: use the package version that"
+            " wrote it, or remove it and measure again: python -m qlayer_core train, then evaluate"
         )
     return record
 
