@@ -23,6 +23,7 @@ def train(
     unit: Unit,
     *,
     start: Unit | None = None,
+    limit: int | None = None,
     until: int | None = None,
     report: Report = lambda row: None,
     progress: bool = False,
@@ -32,6 +33,7 @@ def train(
     Args:
         unit: what to train.
         start: the raw-trained unit that adversarial training starts from; left out, that of the grid.
+        limit: only the first so many training and validation images: a trial, not a result.
         until: pause after so many epochs, to be continued later; the record is then of the epochs so far.
         report: called with each row of the history.
         progress: show the batches of an epoch as they pass.
@@ -45,8 +47,8 @@ def train(
     state = training.train(
         spec,
         model.to(device),
-        data.load(unit.dataset, "train").to(device),
-        training.validation_sets(unit.dataset, source, about.epsilons, device=device),
+        data.load(unit.dataset, "train", limit=limit).to(device),
+        training.validation_sets(unit.dataset, source, about.epsilons, limit, device),
         seed=seed_of(spec.name, unit.seed),
         adversarial_eps=about.adversarial_eps,
         checkpoint=unit.folder / "checkpoint.pt",
@@ -76,6 +78,7 @@ def evaluate(
     unit: Unit,
     tables: Sequence[str] = (),
     *,
+    limit: int | None = None,
     again: bool = False,
     report: Report = lambda cell: None,
     progress: bool = False,
@@ -85,14 +88,15 @@ def evaluate(
     Args:
         unit: what to attack.
         tables: only the cells that these tables of the paper show; all attacks if there are none.
+        limit: only the first so many test images: a trial, not a result.
         again: measure anew what other code or another machine measured.
         report: called with each new cell.
         progress: show the batches of an attack as they pass.
     """
     device = machine.device()
     model, record = records.load_unit(unit)
-    model, (images, labels) = model.to(device), data.load(unit.dataset, "test").to(device)
-    for attack in _left_to_measure(record, unit, tables, device if again else None):
+    model, (images, labels) = model.to(device), data.load(unit.dataset, "test", limit=limit).to(device)
+    for attack in left_to_measure(record, unit, tables, device if again else None):
         started = time.perf_counter()
         if attack.setting == "black-box":
             made = _black_box(unit.dataset, attack, images, progress)
@@ -166,8 +170,8 @@ def _untrained(unit: Unit, start: Unit | None) -> nn.Module:
     return model
 
 
-def _left_to_measure(
-    record: dict, unit: Unit, tables: Sequence[str], device: torch.device | None
+def left_to_measure(
+    record: dict, unit: Unit, tables: Sequence[str] = (), device: torch.device | None = None
 ) -> list[Attack]:
     """Return the attacks without a recorded cell, or without one of today's code and machine where one is given.
 
@@ -206,7 +210,7 @@ def _black_box(dataset: str, attack: Attack, images: Tensor, progress: bool) -> 
     source, record = records.load(dataset, experiments.SOURCES[attack.source])
     here = _environment(attack, images.device)
     code = here["code"][fingerprint.stage_of(attack.attack)]
-    made_with = f"{record['weights_sha256'][:12]} {code} {here['number_format']}"
+    made_with = f"{record['weights_sha256'][:12]} {code} {here['number_format']} {len(images)} images"
     path = RUNS / dataset / "black-box" / f"{attack} {made_with}.safetensors"
     if not path.exists():
         made = evaluation.adversarial(source.to(images.device), images, attack, progress=progress)
