@@ -114,6 +114,13 @@ def strongest(found: Choices, head: int, code: int, count: int) -> list[tuple[in
     return [(i, *divmod(where[i].item(), width)) for i in order.tolist() if best[i] >= 0]
 
 
+def some(found: Choices, head: int, code: int, count: int, seed: int = 0) -> list[tuple[int, int, int]]:
+    """Return up to ``count`` (image, row, column) drawn at random among those that choose a code."""
+    where = (found.codes[head] == code).nonzero()
+    order = torch.randperm(len(where), generator=torch.Generator().manual_seed(seed))
+    return [tuple(place) for place in where[order[:count]].tolist()]
+
+
 def patch(image: np.ndarray, view: FieldOfView, row: int, column: int) -> np.ndarray:
     """Return the ``(size, size)`` pixels of ``image`` ``(H, W)`` that a position sees, 0 beyond the border."""
     padded = np.pad(image, view.size)

@@ -71,6 +71,14 @@ def test_a_position_sees_what_its_gradient_reaches(encoder, size, stride):
     assert reached.amax(0).tolist() == [at + view.size - 1 for at in first]
 
 
+def test_a_random_sample_holds_only_places_that_choose_the_code():
+    chosen = torch.tensor([[[[0, 1], [1, 1]], [[1, 0], [0, 0]]]])  # one head, two images, 2 x 2
+    found = codes.Choices(chosen, torch.zeros(chosen.shape))
+    assert sorted(codes.some(found, 0, 1, 10)) == [(0, 0, 1), (0, 1, 0), (0, 1, 1), (1, 0, 0)]
+    assert len(set(codes.some(found, 0, 1, 3))) == 3
+    assert codes.some(found, 0, 2, 3) == []
+
+
 def test_a_patch_beyond_the_border_is_black():
     view = codes.FieldOfView(size=5, stride=2, before=2)
     image = np.arange(1, 37, dtype=float).reshape(6, 6)

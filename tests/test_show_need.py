@@ -5,7 +5,7 @@ from IPython.core.interactiveshell import InteractiveShell
 
 from qlayer_core import files
 from qlayer_core.show import need
-from qlayer_core.study import records
+from qlayer_core.study import records, variants
 
 
 @pytest.fixture
@@ -68,6 +68,14 @@ def test_outside_a_notebook_a_missing_network_is_an_error(trained, monkeypatch):
     monkeypatch.setattr(need, "get_ipython", lambda: None)
     with pytest.raises(FileNotFoundError, match="train mnist cnn"):
         need.need("cnn")
+
+
+def test_of_a_variant_the_record_is_enough(notebook):
+    assert notebook("need('q-large/losses-x-10')", "ran.append(1)") == []
+    assert "vary mnist q-large" in notebook.shown[0].html
+    unit = variants.unit("mnist", "q-large", "losses-x-10")
+    records.write(records.new_record(unit))
+    assert notebook("need('q-large/losses-x-10')", "ran.append(1)") == [1]
 
 
 def test_weights_that_were_not_measured_are_refused(trained):

@@ -156,6 +156,14 @@ def test_both_carlini_wagner_attacks_stand_beside_the_paper_and_beside_bim(write
     assert html.count('<th scope="row">') == 1
 
 
+def test_the_clipped_gradient_stands_beside_the_exact_one_with_what_it_left_unmoved(write):
+    cell = dict(zip(paper.KEY, key("2a", "q-base", "bim 0.3"), strict=True))
+    write("q-base", [((*(cell | {"attack": "bim-clipped"}).values(),), 45)], unmoved=437, unreliable=REASON)
+    html = sanity.clipped_table().html
+    assert '<th scope="row">Q-base, BIM 0.3</th><td>55.33</td><td>-</td><td><s title=' in html
+    assert "<td>43.7</td>" in html and html.count('<th scope="row">') == 1
+
+
 CLEAN = ("clean", "none", 0.0, None, None, "q")
 BLACK = ("black-box", "fgsm", 0.2, "cnn-a", None, "q")
 WHITE = ("white-box", "fgsm", 0.2, None, "e", "q")

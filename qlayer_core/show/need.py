@@ -7,15 +7,16 @@ from IPython.display import display
 
 from qlayer_core import files
 from qlayer_core.show.page import note
-from qlayer_core.study import records
+from qlayer_core.study import records, variants
 
 
 def need(*names: str, dataset: str = "mnist") -> None:
     """Check that these models' weights and records are there, for the cells that follow.
 
-    Where one is missing, say so and how to get it, and skip the following cells up to the next call of this
-    function: a chapter then shows what it can, and no empty figure. Nothing is loaded: the files must be there, and
-    the weights must be those that were measured.
+    A name such as ``"q-large/losses-x-10"`` asks for the record of a variant, which has no released weights. Where
+    one is missing, say so and how to get it, and skip the following cells up to the next call of this function: a
+    chapter then shows what it can, and no empty figure. Nothing is loaded: the files must be there, and the weights
+    must be those that were measured.
 
     Raises:
         ValueError: weights are not those of the record.
@@ -37,6 +38,10 @@ def need(*names: str, dataset: str = "mnist") -> None:
 
 def _missing(dataset: str, name: str) -> str | None:
     """Return what is missing of a model, with the command that makes it; None if nothing is."""
+    model, _, variant = name.partition("/")
+    if variant:
+        unit = variants.unit(dataset, model, variant)
+        return None if unit.record.exists() else f"There is no record of {name}. Make it with: {unit.how()}"
     unit = records.unit(dataset, name)
     if not unit.record.exists() or not unit.weights.exists():
         return f"There are no weights and results of {name} on {dataset}. Make them with: {unit.how()}"

@@ -177,15 +177,16 @@ def quantizer_view(
 def codebook_explorer(network: QNet, images: Tensor, *, name: str = "", patches: int = 12) -> w.VBox:
     """Return a slider over the codes of each head, the most used first, to see what each stands for.
 
-    Shows the patches of the images, as large as one position's field of view, that choose the code most strongly: by
-    the largest margin in squared distance to the second nearest code, at most one patch per image. With it the
-    histogram of the codes' use, the number of inactive codes, and the perplexity of the use.
+    Shows the patches of the images, as large as one position's field of view, that choose the code most decidedly: by
+    the largest margin in squared distance to the second nearest code, at most one patch per image. Below them others
+    that choose it, drawn at random. With it the histogram of the codes' use, the number of inactive codes, and the
+    perplexity of the use.
 
     Args:
         network: in evaluation mode; its encoder shrinks the image by convolutions alone.
         images: ``(N, 1, H, W)`` in [0, 1], some hundreds.
         name: the model's name, for its colour.
-        patches: how many to show.
+        patches: how many to show of each kind.
 
     Raises:
         ValueError: an argument that doesn't fit, with what to do.
@@ -201,12 +202,17 @@ def codebook_explorer(network: QNet, images: Tensor, *, name: str = "", patches:
 
     def page(head: int, rank: int) -> str:
         counts, code = usage[head], int(order[head, rank])
-        places = codes.strongest(found, head, code, patches)
-        if places:
-            text = f"{len(places)} patches that choose code {code} of head {head + 1} most strongly."
-            cut = [codes.patch(pixels[image], view, row, column) for image, row, column in places]
-            shown = f"<p>Patches that choose it most strongly:</p>{slides.montage(cut, text)}"
-        else:
+        samples = {
+            "that choose it most decidedly": codes.strongest(found, head, code, patches),
+            "drawn at random among those that choose it": codes.some(found, head, code, patches),
+        }
+        shown = ""
+        for how, places in samples.items():
+            if places:
+                text = f"{len(places)} patches {how}: code {code} of head {head + 1}."
+                cut = [codes.patch(pixels[image], view, row, column) for image, row, column in places]
+                shown += f"<p>Patches {how}:</p>{slides.montage(cut, text)}"
+        if not shown:
             shown = "<p>Inactive: no position of these images chooses it.</p>"
         drawn = slides.histogram(counts[order[head]], rank, names.colour(name))
         return (
