@@ -16,16 +16,3 @@ window.addEventListener("load", () => {
     },
   };
 });
-
-// Names for those who do not see the page: a slider's handle and a drop-down list are named by their label, the player's
-// buttons by what they do.
-function nameWidgets() {
-  for (const control of document.querySelectorAll(".widget-inline-hbox .noUi-handle, .widget-inline-hbox select")) {
-    const label = control.closest(".widget-inline-hbox").querySelector(".widget-label");
-    if (label?.textContent && !control.ariaLabel) control.ariaLabel = label.textContent;
-  }
-  for (const player of document.querySelectorAll(".widget-play")) {
-    player.querySelectorAll("button").forEach((button, i) => (button.ariaLabel = ["Play", "Stop", "Repeat"][i]));
-  }
-}
-new MutationObserver(nameWidgets).observe(document.documentElement, { childList: true, subtree: true });
