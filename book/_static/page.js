@@ -66,7 +66,7 @@ function wrap(element, className) {
 
 document.addEventListener("DOMContentLoaded", () => {
   for (const table of document.querySelectorAll(".bd-article table")) {
-    if (table.closest(".jupyter-widgets, .highlighttable")) continue; // laid out to fit
+    if (table.closest(".jupyter-widgets, .highlighttable, .lab")) continue; // laid out to fit
     const ready = table.closest(".pst-scrollable-table-container");
     const frame = ready ?? wrap(table, "");
     frame.classList.add("table-scroll");
