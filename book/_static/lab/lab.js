@@ -4,8 +4,8 @@ import { ATTACKS, film, smallestEpsilon, successOver } from "./attacks.js";
 import { argmax, inTurn, isRunning, loadManifest, Network, runtimeBytes, SIDE, startRuntime } from "./networks.js";
 import { makePad } from "./pad.js";
 import {
-  $, announce, attacked, cleanImage, copy, current, element, lab, link, loaded, notify, now, query, read, rememberAddress,
-  state, TITLES, trayImage, wait,
+  $, announce, attacked, cleanImage, copy, current, element, lab, link, loaded, notify, now, opening, query, read,
+  rememberAddress, state, TITLES, trayImage, wait,
 } from "./state.js";
 import { megabytes, offerCards, paint, paintImages, showAnswers, verdicts } from "./view.js";
 
@@ -291,7 +291,7 @@ async function open() {
   if (lacking) throw new Error(`The networks can't run here: this browser has no ${lacking}. Allow it, or use a newer browser.`);
   now.manifest = await loadManifest();
   pad = makeOwnPad();
-  await restore(location.search);
+  await restore(opening());
   $("start-progress").max = await runtimeBytes();
   const bytes = firstNetworks().reduce((sum, network) => sum + network.bytes, $("start-progress").max);
   Object.assign($("start"), { disabled: false, textContent: `Start the lab, ${megabytes(bytes)}` });

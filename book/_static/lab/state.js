@@ -68,14 +68,30 @@ export function rememberAddress() {
 }
 
 function writeAddress() {
-  if (writing === null) return;
   clearTimeout(writing);
   writing = null;
   try {
     history.replaceState(history.state, "", link());
   } catch {} // too often, or not allowed here
 }
-addEventListener("pagehide", writeAddress);
+
+// Who loads the page again within the pause gets back what was there, too.
+const MEMORY = "lab";
+addEventListener("pagehide", () => {
+  try {
+    if (writing === null) sessionStorage.removeItem(MEMORY);
+    else sessionStorage.setItem(MEMORY, query());
+  } catch {} // nothing is kept
+});
+
+/** What the lab is opened with: the address, or what a page that is loaded again could no longer write there. */
+export function opening() {
+  try {
+    const [visit] = performance.getEntriesByType("navigation");
+    if (visit?.type === "reload") return sessionStorage.getItem(MEMORY) ?? location.search;
+  } catch {} // nothing is kept
+  return location.search;
+}
 
 // ---- Words
 
