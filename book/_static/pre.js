@@ -1,8 +1,5 @@
 // Loaded before the widget manager on every page with widgets, so that the page serves all of it itself.
 
-// Modules and icon fonts are looked for below this script's own folder, not below the page's.
-window.requirejs = { baseUrl: new URL("widgets/", document.currentScript.src).href };
-
 // The theme's icon script replaces <i> elements by <svg>; ipywidgets' buttons expect theirs to stay. Nest instead.
 window.FontAwesomeConfig = Object.assign(window.FontAwesomeConfig || {}, { autoReplaceSvg: "nest" });
 

@@ -54,7 +54,11 @@ function announce({ target }) {
   const explorer = control?.closest(".widget-subarea");
   if (!explorer) return;
   clearTimeout(waiting);
-  waiting = setTimeout(() => (spoken.textContent = resultOf(explorer)), PAUSE);
+  waiting = setTimeout(() => {
+    const box = control.closest(".widget-inline-hbox"), at = box?.querySelector("select option:checked, .widget-readout");
+    const where = at ? `${text(box.querySelector(".widget-label"))} ${at.textContent}. ` : "";
+    spoken.textContent = where + resultOf(explorer);
+  }, PAUSE);
 }
 
 for (const kind of ["keydown", "pointerup", "change"]) document.addEventListener(kind, announce, { capture: true });

@@ -25,11 +25,8 @@ STATED = re.compile(r"\babout \d+ seconds\b")
 # package, files in it, folder below vendor/ (which the build copies into _static/)
 WIDGETS = "@jupyter-widgets/html-manager"
 SCRIPTS = [
-    ("requirejs", "require.js", "widgets"),
-    (WIDGETS, "dist/embed-amd.js", "widgets"),
-    # its icon font, in both places where it looks for it
-    (WIDGETS, "dist/*.woff2", f"widgets/{WIDGETS}/dist"),
-    (WIDGETS, "dist/*.woff2", "widgets/@jupyter-widgets"),
+    (WIDGETS, "dist/embed.js", "widgets"),
+    (WIDGETS, "dist/*.woff2", "widgets"),  # its icon fonts, which it looks for beside it
     ("mathjax", "es5/startup.js", "mathjax"),
     ("mathjax", "es5/core.js", "mathjax"),
     ("mathjax", "es5/input/tex.js", "mathjax/input"),
