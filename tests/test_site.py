@@ -3,110 +3,25 @@
 Needs the site (`make book`) and Chromium. Every request to another host fails, as it would without a network.
 """
 
-import functools
-import http.server
-import os
-import shutil
-import threading
-from dataclasses import dataclass, field
-
 import pytest
+import web
 import website
-from playwright.sync_api import sync_playwright
 from widget_state import WidgetState
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-SCREENSHOTS = website.ROOT / "artifacts"
-AXE = website.WEB / "node_modules" / "axe-core" / "axe.min.js"
+address, browser = web.address, web.browser  # fixtures
+
 PAGE_LIMIT = 4e6  # bytes of HTML
-PHONE, DESKTOP = {"width": 390, "height": 844}, {"width": 1280, "height": 900}
-
-
-@pytest.fixture(scope="module")
-def address():
-    """The site, served from this machine as a static host would."""
-
-    class Quiet(http.server.SimpleHTTPRequestHandler):
-        def log_message(self, *_):
-            pass
-
-    if not (website.SITE / "index.html").is_file():
-        pytest.fail("There is no site to test: run `make book` first.")
-    server = http.server.ThreadingHTTPServer(
-        ("127.0.0.1", 0), functools.partial(Quiet, directory=str(website.SITE))
-    )
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    yield f"http://127.0.0.1:{server.server_port}"
-    server.shutdown()
-
-
-@pytest.fixture(scope="module")
-def browser(tmp_path_factory):
-    if CHROMIUM is None:
-        message = "No Chromium was found: install the package chromium (or google-chrome)."
-        pytest.fail(message) if os.environ.get("CI") else pytest.skip(message)
-    with sync_playwright() as playwright:
-        context = playwright.chromium.launch_persistent_context(
-            tmp_path_factory.mktemp("profile"),
-            executable_path=CHROMIUM,
-            headless=True,
-            viewport=DESKTOP,
-            args=[
-                "--no-sandbox",
-                "--disable-gpu",
-                "--disable-quic",
-                "--no-first-run",
-                "--disable-background-networking",
-                "--disable-component-update",
-                "--disable-sync",
-                "--host-resolver-rules=MAP * ~NOTFOUND , EXCLUDE 127.0.0.1",
-            ],
-        )
-        yield context
-        context.close()
-
-
-@dataclass
-class Visit:
-    """One page, open in the browser, and what went wrong on it so far."""
-
-    name: str
-    page: object
-    external: list = field(default_factory=list)
-    missing: list = field(default_factory=list)
-    errors: list = field(default_factory=list)
+LOAD_LIMIT = 1.5e6  # bytes that a page loads before the reader asks for more
 
 
 @pytest.fixture(scope="module", params=website.pages())
 def visit(request, browser, address):
     page = browser.new_page()
-    seen = Visit(request.param, page)
-    own = (address, "data:", "blob:")
-    page.on("request", lambda r: None if r.url.startswith(own) else seen.external.append(r.url))
-    page.on("response", lambda r: seen.missing.append(r.url) if r.status >= 400 else None)
-    # A page that is loaded again gives up what it was still asking for: that is not missing.
-    gone = "net::ERR_ABORTED"
-    page.on("requestfailed", lambda r: None if r.failure == gone else seen.missing.append(r.url))
-    page.on("pageerror", lambda error: seen.errors.append(str(error)))
-    page.on("console", lambda m: seen.errors.append(m.text) if m.type == "error" else None)
+    seen = web.watch(request.param, page, address)
     page.goto(f"{address}/{request.param}.html", wait_until="networkidle")
-    settle(page)
+    web.settle(page)
     yield seen
     page.close()
-
-
-def settle(page):
-    """Wait until formulas are set and every widget is drawn."""
-    page.wait_for_function("window.MathJax === undefined || window.MathJax.startup.promise.then(() => true)")
-    page.wait_for_function(
-        """() => document.querySelectorAll('script[type="application/vnd.jupyter.widget-view+json"]').length
-                 === document.querySelectorAll('.widget-subarea > *').length"""
-    )
-
-
-def in_mode(page, mode):
-    page.emulate_media(color_scheme=mode)
-    page.evaluate("mode => { document.documentElement.dataset.theme = mode }", mode)
 
 
 def test_every_page_of_the_contents_was_built():
@@ -115,6 +30,13 @@ def test_every_page_of_the_contents_was_built():
 
 def test_page_is_light(visit):
     assert (website.SITE / f"{visit.name}.html").stat().st_size < PAGE_LIMIT
+
+
+def test_first_load_is_light(visit):
+    sizes = web.loaded_bytes(visit.asked)
+    largest = sorted(((size, file) for file, size in sizes.items()), reverse=True)[:8]
+    print(f"{visit.name}: {sum(sizes.values()) / 1e6:.2f} MB")
+    assert sum(sizes.values()) < LOAD_LIMIT, f"{sum(sizes.values())} bytes, most of them {largest}"
 
 
 def test_every_image_says_what_it_shows(visit):
@@ -126,20 +48,28 @@ def test_every_image_says_what_it_shows(visit):
     assert not [source for text, source in images if not text.strip() or text.endswith(file)]
 
 
+def test_what_is_pointed_at_is_there_once(visit):
+    """A link, a label or a name that a screen reader follows leads to one place, not to the first of two."""
+    wrong = visit.page.evaluate(
+        """() => {
+            const named = [...document.querySelectorAll('.bd-main a[href^="#"]')].map(a => a.hash.slice(1));
+            named.push(...[...document.querySelectorAll('label[for]')].map(label => label.htmlFor));
+            for (const kind of ['aria-labelledby', 'aria-describedby', 'aria-controls'])
+                for (const found of document.querySelectorAll(`.bd-main :not(svg)[${kind}]`))
+                    named.push(...found.getAttribute(kind).split(' '));
+            const count = name => document.querySelectorAll(`[id="${CSS.escape(name)}"]`).length;
+            return [...new Set(named)].filter(name => name && count(decodeURIComponent(name)) !== 1);
+        }"""
+    )
+    assert not wrong
+
+
 @pytest.mark.parametrize("mode", ["light", "dark"])
 def test_no_serious_accessibility_violation(visit, mode):
-    in_mode(visit.page, mode)
-    if not visit.page.evaluate("() => 'axe' in window"):
-        visit.page.add_script_tag(path=AXE)
-    # the page's own content; the list of references is Sphinx's markup
-    found = visit.page.evaluate("() => axe.run({include: '.bd-article', exclude: '.citation-list'})")
-    serious = [
-        f"{violation['id']}: {node['html'][:120]} {node['failureSummary']}"
-        for violation in found["violations"]
-        if violation["impact"] in ("serious", "critical")
-        for node in violation["nodes"]
-    ]
-    assert not serious, "\n".join(serious)
+    web.in_mode(visit.page, mode)
+    # in dark mode only colours are others
+    found = web.violations(visit.page, *(["color-contrast"] if mode == "dark" else []))
+    assert not found, found
 
 
 @pytest.mark.parametrize("size", ["desktop", "phone"])
@@ -147,29 +77,137 @@ def test_no_serious_accessibility_violation(visit, mode):
 def test_fits_the_screen(visit, mode, size):
     """No scrolling sideways; and a picture of the page for people to look at."""
     page = visit.page
-    in_mode(page, mode)
-    page.set_viewport_size(PHONE if size == "phone" else DESKTOP)
-    SCREENSHOTS.mkdir(exist_ok=True)
-    file = SCREENSHOTS / f"{visit.name.replace('/', '-')}-{mode}-{size}.png"
+    web.in_mode(page, mode)
+    page.set_viewport_size(web.PHONE if size == "phone" else web.DESKTOP)
+    web.SCREENSHOTS.mkdir(exist_ok=True)
+    file = web.SCREENSHOTS / f"{visit.name.replace('/', '-')}-{mode}-{size}.png"
     page.screenshot(path=file, full_page=True, animations="disabled")
     width, visible = page.evaluate(
         "() => [document.documentElement.scrollWidth, document.documentElement.clientWidth]"
     )
-    page.set_viewport_size(DESKTOP)
+    sizes = page.evaluate(
+        """() => ['h1', 'h2', 'h3', 'h4'].map(tag => document.querySelector(`.bd-article ${tag}`)).filter(Boolean)
+                 .map(heading => parseFloat(getComputedStyle(heading).fontSize))"""
+    )
+    page.set_viewport_size(web.DESKTOP)
     assert width <= visible
+    assert sizes == sorted(sizes, reverse=True), "a heading is larger than the one above it"
 
 
-def test_tab_reaches_every_slider(visit):
+def test_wide_tables_keep_their_names_in_sight(visit):
+    """On a phone: an edge with more behind it has a shadow, a table's first column stays, a keyboard can scroll."""
     page = visit.page
-    sliders = page.locator(".noUi-handle:visible").count()
-    page.evaluate("() => { const a = document.querySelector('.bd-article'); a.tabIndex = -1; a.focus() }")
-    stops = page.locator(".bd-article :is(a, button, input, select, [tabindex])").count()
-    where = "() => [...document.querySelectorAll('.noUi-handle')].indexOf(document.activeElement)"
-    reached = set()
-    for _ in range(stops if sliders else 0):
+    page.set_viewport_size(web.PHONE)
+    page.wait_for_timeout(50)  # the page has taken note of its new width
+    wrong = page.evaluate(
+        """async () => {
+            const wrong = [], frames = [...document.querySelectorAll('.bd-article .scrolls')];
+            const wait = () => new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)));
+            for (const frame of frames.filter(f => f.checkVisibility() && f.scrollWidth > f.clientWidth + 1)) {
+                const edges = frame.parentElement, name = frame.textContent.trim().slice(0, 30);
+                const shadow = getComputedStyle(edges, '::after');
+                if (!edges.matches('.more-right') || parseFloat(shadow.width) < 10 || shadow.backgroundImage === 'none')
+                    wrong.push(`${name}: nothing says that there is more at the right`);
+                if (frame.tabIndex !== 0) wrong.push(`${name}: no key scrolls it`);
+                const first = frame.querySelector('tbody tr > :first-child');
+                frame.scrollLeft = 1e4;
+                await wait();
+                if (edges.matches('.more-right')) wrong.push(`${name}: a shadow at its end`);
+                if (!edges.matches('.more-left')) wrong.push(`${name}: nothing says that there is more at the left`);
+                if (first && first.getBoundingClientRect().left < frame.getBoundingClientRect().left - 1)
+                    wrong.push(`${name}: its first column has gone`);
+                frame.scrollLeft = 0;
+            }
+            const bare = [...document.querySelectorAll('.bd-article table')].filter(t => t.checkVisibility()
+                && !t.closest('.scrolls') && t.getBoundingClientRect().right > innerWidth);
+            return wrong.concat(bare.map(table => `${table.textContent.trim().slice(0, 30)}: cut off`));
+        }"""
+    )
+    page.set_viewport_size(web.DESKTOP)
+    assert not wrong, "\n".join(wrong)
+
+
+def test_diagram_stands_where_there_is_no_room(visit):
+    diagram = visit.page.locator('img[src$="two-paths.svg"]')
+    if not diagram.count():
+        return
+    diagram.scroll_into_view_if_needed()
+    lying = diagram.bounding_box()
+    visit.page.set_viewport_size(web.PHONE)
+    visit.page.wait_for_timeout(300)  # the other picture has come
+    standing = diagram.bounding_box()
+    visit.page.set_viewport_size(web.DESKTOP)
+    assert lying["width"] > lying["height"]
+    assert standing["height"] > 1.5 * standing["width"] > 400
+
+
+def test_paper_is_light(visit):
+    """Printed from dark mode, too: text, code and the figures' labels are dark on white; then the screen is dark again."""
+    page = visit.page
+    web.in_mode(page, "dark")
+    page.emulate_media(media="print", color_scheme="dark")
+    page.wait_for_function("() => document.documentElement.dataset.theme === 'light'")
+    pale = page.evaluate(
+        """() => {
+            const light = colour => {
+                const [r, g, b] = colour.match(/[\\d.]+/g).map(Number)
+                    .map(v => (v /= 255) <= 0.04045 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4);
+                return 0.2126 * r + 0.7152 * g + 0.0722 * b;
+            };
+            const labels = [...document.querySelectorAll('.bd-article svg text, .bd-article svg g[id^="text_"] use')];
+            return labels.filter(label => label.checkVisibility() && !/none/.test(getComputedStyle(label).fill))
+                .filter(label => 1.05 / (light(getComputedStyle(label).fill) + 0.05) < 3)
+                .map(label => (label.textContent || label.parentElement.parentElement.id).slice(0, 40));
+        }"""
+    )
+    ground = page.evaluate("() => getComputedStyle(document.body).backgroundColor")
+    found = web.violations(page, "color-contrast")
+    page.emulate_media(media="screen", color_scheme="dark")
+    page.wait_for_function("() => document.documentElement.dataset.theme === 'dark'")
+    assert ground in ("rgb(255, 255, 255)", "rgba(0, 0, 0, 0)")
+    assert not pale, "labels that vanish on paper"
+    assert not found, found
+
+
+def test_state_shows_in_forced_colours(visit):
+    """Where the system replaces all backgrounds, a bar is still a bar, and what is pressed looks pressed."""
+    page = visit.page
+    web.in_mode(page, "light")
+    page.emulate_media(forced_colors="active")
+    like_page = page.evaluate(
+        """() => {
+            const seen = selector => [...document.querySelectorAll(selector)].filter(e => e.checkVisibility());
+            const ground = document.body.appendChild(Object.assign(document.createElement('i'), {style: 'background: Canvas'}));
+            const page = getComputedStyle(ground).backgroundColor;
+            ground.remove();
+            const filled = '.ql-bars td i:not(.e), .noUi-connect, .jupyter-button.mod-active';
+            return seen(filled).filter(e => getComputedStyle(e).backgroundColor === page).map(e => e.className);
+        }"""
+    )
+    page.emulate_media(forced_colors="none")
+    assert not like_page
+
+
+def test_tab_reaches_everything_that_works(visit):
+    page = visit.page
+    page.evaluate(
+        """() => {
+            const article = document.querySelector('.bd-article');
+            const kinds = 'a[href], button, input, select, summary, textarea, [tabindex="0"]';
+            const works = e => e.tabIndex >= 0 && !e.disabled && e.checkVisibility({visibilityProperty: true})
+                && !(e.type === 'radio' && !e.checked) && !e.closest('[inert], .toggle-hidden .admonition-content');
+            window.stops = [...article.querySelectorAll(kinds)].filter(works);
+            window.reached = new Set();
+            document.addEventListener('focusin', ({target}) => window.reached.add(target));
+            article.tabIndex = -1;
+            article.focus();
+        }"""
+    )
+    for _ in range(2 * page.evaluate("() => stops.length")):  # a browser may have stops of its own
         page.keyboard.press("Tab")
-        reached.add(page.evaluate(where))
-    assert len(reached - {-1}) == sliders
+    assert not page.evaluate(
+        "() => stops.filter(stop => !reached.has(stop)).map(stop => stop.outerHTML.slice(0, 120))"
+    )
 
 
 def test_every_slider_shows_the_right_picture(visit):
@@ -201,12 +239,35 @@ def test_every_slider_shows_the_right_picture(visit):
             state.expect_on(page)
 
 
+def test_every_slider_says_its_value_and_what_came_of_it(visit):
+    page = visit.page
+    handles, readouts = page.locator(".noUi-handle:visible"), page.locator(".widget-readout:visible")
+    for number in range(handles.count()):
+        page.evaluate("() => document.getElementById('slider-result').textContent = ''")
+        handles.nth(number).focus()
+        page.keyboard.press("ArrowLeft")
+        page.wait_for_function(
+            """number => {
+                const seen = selector => [...document.querySelectorAll(selector)].filter(e => e.checkVisibility())[number];
+                const text = seen('.noUi-handle').getAttribute('aria-valuetext');
+                return text === seen('.widget-readout').textContent && seen('.noUi-handle').ariaLabel;
+            }""",
+            arg=number,
+        )
+        page.wait_for_function("() => document.getElementById('slider-result').textContent.length > 20")
+        said = page.locator("#slider-result").text_content()
+        assert said.split(". ")[0].endswith(readouts.nth(number).inner_text())
+        assert "undefined" not in said, said
+    assert readouts.count() == handles.count()
+
+
 def test_every_list_shows_the_right_picture(visit):
     page, state = visit.page, WidgetState.of(visit.page)
-    page.reload(wait_until="networkidle")
-    settle(page)
     lists = page.locator(".widget-dropdown select:visible")
     assert lists.count() == len(state.lists())
+    if lists.count():
+        page.reload(wait_until="load")
+        web.settle(page)
     for number, choice in enumerate(state.lists()):
         for position in (state.positions(choice) - 1, 0):
             lists.nth(number).select_option(index=position)

@@ -1,8 +1,5 @@
 // Loaded before the widget manager on every page with widgets, so that the page serves all of it itself.
 
-// Modules and icon fonts are looked for below this script's own folder, not below the page's.
-window.requirejs = { baseUrl: new URL("widgets/", document.currentScript.src).href };
-
 // The theme's icon script replaces <i> elements by <svg>; ipywidgets' buttons expect theirs to stay. Nest instead.
 window.FontAwesomeConfig = Object.assign(window.FontAwesomeConfig || {}, { autoReplaceSvg: "nest" });
 
@@ -16,16 +13,3 @@ window.addEventListener("load", () => {
     },
   };
 });
-
-// Names for those who do not see the page: a slider's handle and a drop-down list are named by their label, the player's
-// buttons by what they do.
-function nameWidgets() {
-  for (const control of document.querySelectorAll(".widget-inline-hbox .noUi-handle, .widget-inline-hbox select")) {
-    const label = control.closest(".widget-inline-hbox").querySelector(".widget-label");
-    if (label?.textContent && !control.ariaLabel) control.ariaLabel = label.textContent;
-  }
-  for (const player of document.querySelectorAll(".widget-play")) {
-    player.querySelectorAll("button").forEach((button, i) => (button.ariaLabel = ["Play", "Stop", "Repeat"][i]));
-  }
-}
-new MutationObserver(nameWidgets).observe(document.documentElement, { childList: true, subtree: true });

@@ -25,12 +25,14 @@ STATED = re.compile(r"\babout \d+ seconds\b")
 # package, files in it, folder below vendor/ (which the build copies into _static/)
 WIDGETS = "@jupyter-widgets/html-manager"
 SCRIPTS = [
-    ("requirejs", "require.js", "widgets"),
-    (WIDGETS, "dist/embed-amd.js", "widgets"),
-    # its icon font, in both places where it looks for it
-    (WIDGETS, "dist/*.woff2", f"widgets/{WIDGETS}/dist"),
-    (WIDGETS, "dist/*.woff2", "widgets/@jupyter-widgets"),
-    ("mathjax", "es5/tex-mml-chtml.js", "mathjax"),
+    (WIDGETS, "dist/embed.js", "widgets"),
+    (WIDGETS, "dist/*.woff2", "widgets"),  # its icon fonts, which it looks for beside it
+    ("mathjax", "es5/startup.js", "mathjax"),
+    ("mathjax", "es5/core.js", "mathjax"),
+    ("mathjax", "es5/input/tex.js", "mathjax/input"),
+    ("mathjax", "es5/output/chtml.js", "mathjax/output"),
+    ("mathjax", "es5/output/chtml/fonts/tex.js", "mathjax/output/chtml/fonts"),
+    ("mathjax", "es5/a11y/assistive-mml.js", "mathjax/a11y"),
     ("mathjax", "es5/input/tex/extensions/*.js", "mathjax/input/tex/extensions"),
     ("mathjax", "es5/output/chtml/fonts/woff-v2/*.woff", "mathjax/output/chtml/fonts/woff-v2"),
     ("onnxruntime-web", "dist/ort.wasm.bundle.min.mjs", "onnxruntime"),
@@ -74,7 +76,10 @@ def copy_scripts() -> None:
         target.mkdir(parents=True, exist_ok=True)
         for file in found:
             if file.suffix == ".wasm":  # packed here, since few hosts pack it on its way
-                (target / f"{file.name}.bin").write_bytes(gzip.compress(file.read_bytes(), mtime=0))
+                packed = gzip.compress(file.read_bytes(), mtime=0)
+                (target / f"{file.name}.bin").write_bytes(packed)
+                # The page says how much it will load; not every server tells sizes beforehand.
+                (target / "files.json").write_text(json.dumps({f"{file.name}.bin": len(packed)}))
             else:
                 shutil.copy(file, target)
 

@@ -1,0 +1,120 @@
+// What the lab is about at this moment, and its two ways out: the address that brings it back, and words for the reader.
+
+import { toBytes, toImage, toText } from "./images.js";
+import { PIXELS } from "./networks.js";
+
+export const lab = document.getElementById("lab");
+export const $ = (name) => document.getElementById(`lab-${name}`);
+
+/** What the reader has chosen: all of it stands in the address. Without an epsilon, the lab finds one that fools. */
+export const state = { data: "mnist", image: "14", net: "cnn", path: "e", attack: "fgsm", eps: "", steps: "20", step: "" };
+
+/** What belongs to it. */
+export const now = {
+  manifest: null,
+  networks: [], // of the current data set
+  drawn: null, // the reader's own image
+  clean: { key: "" }, // { key, image, answers: by network, first: gradients by network and path }
+  frames: [], // the film
+  cell: null, // the position that is looked at: { network, head, at }
+};
+
+export const TITLES = {
+  ...{ logits: "", q: "Q-path", e: "E-path", shortcut: "shortcut", "straight-through": "straight through" },
+  ...{ mnist: "MNIST", "fashion-mnist": "Fashion-MNIST", drawn: "yours" },
+};
+
+export const current = () => now.manifest.datasets[state.data];
+export const loaded = () => now.networks.filter((network) => network.ready);
+export const attacked = () => now.networks.find((network) => network.name === state.net);
+export const trayImage = (i) => toImage(toBytes(current().images).subarray(i * PIXELS, (i + 1) * PIXELS));
+export const cleanImage = () => (state.image === "drawn" ? now.drawn : trayImage(+state.image));
+
+export const wait = (milliseconds) => new Promise((resolve) => setTimeout(resolve, milliseconds));
+export const range = (length, make) => Array.from({ length }, (_, i) => make(i));
+
+export function element(tag, properties, ...children) {
+  const made = Object.assign(document.createElement(tag), properties);
+  made.append(...children);
+  return made;
+}
+
+// ---- The address
+
+/** The state as a query; a drawing is in it, level by level. */
+export function query() {
+  const image = state.image === "drawn" ? `ink.${toText(now.drawn)}` : state.image;
+  return `?${new URLSearchParams({ ...state, image })}`;
+}
+
+export const link = () => new URL(query() + location.hash, location.href).href;
+
+export function read(search) {
+  for (const [key, value] of new URLSearchParams(search)) if (key in state) state[key] = value;
+  const [ink] = state.image.match(/(?<=^ink\.)[\w-]{1046}$/) ?? [];
+  if (ink) [now.drawn, state.image] = [toImage(toBytes(ink)), "drawn"];
+}
+
+const PAUSE = 250; // milliseconds
+let writing = null;
+
+/**
+ * Write the address once the reader pauses. A stroke or a film changes the state many times a second, and browsers allow
+ * few writes: WebKit throws past a hundred in ten seconds. An address that is a little old is no reason to stop.
+ */
+export function rememberAddress() {
+  clearTimeout(writing);
+  writing = setTimeout(writeAddress, PAUSE);
+}
+
+function writeAddress() {
+  clearTimeout(writing);
+  writing = null;
+  try {
+    history.replaceState(history.state, "", link());
+  } catch {} // too often, or not allowed here
+}
+
+// Who loads the page again within the pause gets back what was there, too.
+const MEMORY = "lab";
+addEventListener("pagehide", () => {
+  try {
+    if (writing === null) sessionStorage.removeItem(MEMORY);
+    else sessionStorage.setItem(MEMORY, query());
+  } catch {} // nothing is kept
+});
+
+/** What the lab is opened with: the address, or what a page that is loaded again could no longer write there. */
+export function opening() {
+  try {
+    const [visit] = performance.getEntriesByType("navigation");
+    if (visit?.type === "reload") return sessionStorage.getItem(MEMORY) ?? location.search;
+  } catch {} // nothing is kept
+  return location.search;
+}
+
+// ---- Words
+
+export const notify = (message) => Object.assign($("notice"), { textContent: message, hidden: !message });
+
+let speaking = null;
+
+/** Read a text out to those who listen, once nothing newer comes. */
+export function announce(text) {
+  clearTimeout(speaking);
+  speaking = setTimeout(() => ($("spoken").textContent = text), 700);
+}
+
+/** Copy a text; where a page may not, as one over plain http, show it marked, to be copied by hand. Says whether it did. */
+export async function copy(text) {
+  const box = $("link");
+  try {
+    await navigator.clipboard.writeText(text);
+    box.hidden = true;
+    return true;
+  } catch {} // no clipboard here, or no permission
+  Object.assign(box, { hidden: false, value: text });
+  box.focus();
+  box.select();
+  return document.execCommand?.("copy") ?? false;
+}

@@ -1,0 +1,162 @@
+// What is shown of the state: images, answers, codes.
+
+import { stepSize } from "./attacks.js";
+import { argmax, CELLS, MAP, SIDE, softmax } from "./networks.js";
+import { $, attacked, current, element, lab, loaded, now, range, state, TITLES } from "./state.js";
+
+const FULL = 0.4; // the perturbation that is drawn in full colour
+
+const colourOf = (name) => getComputedStyle(lab).getPropertyValue(name).trim();
+export const percent = (p) => `${(100 * p).toFixed(p > 0.99 && p < 1 ? 1 : 0)} %`;
+
+// ---- Images
+
+export function paint(canvas, image, before = null) {
+  const pixels = new ImageData(SIDE, SIDE);
+  image.forEach((value, i) => {
+    const change = before ? (value - before[i]) / FULL : 0, grey = 255 * value;
+    const colour = change > 0 ? [226, 100, 30] : [30, 125, 205];
+    pixels.data.set(before ? [...colour, 255 * Math.sqrt(Math.abs(change))] : [grey, grey, grey, 255], 4 * i);
+  });
+  canvas.getContext("2d").putImageData(pixels, 0, 0);
+}
+
+export function paintImages(image) {
+  const { clean } = now;
+  paint($("clean"), clean.image);
+  paint($("change"), image, clean.image);
+  paint($("adversarial"), image);
+  const moves = image.map((value, i) => Math.abs(value - clean.image[i])), moved = moves.filter((move) => move > 0).length;
+  $("change-text").textContent = `${moved} pixels, up to ${Math.max(...moves).toFixed(2)}`;
+  $("eps-text").textContent = state.eps ? (+state.eps).toFixed(2) : "?";
+  $("eps").setAttribute("aria-valuetext", state.eps ? (+state.eps).toFixed(2) : "not chosen yet");
+  const size = stepSize(state.attack, +state.eps, +state.steps);
+  const short = size * +state.steps < +state.eps - 1e-9; // it can't reach the edge of the box
+  $("steps-text").textContent = `of ${size.toFixed(4)} each${short ? `: ${(size * +state.steps).toFixed(2)} in all` : ""}`;
+}
+
+// ---- Answers
+
+/** A card for each network and path that can answer, or with the button that loads the network. */
+export function offerCards(ready, onLoad) {
+  const card = (network, path, ...children) => {
+    const title = element("h3", {}, network.title, " ", element("small", { textContent: TITLES[path] }));
+    const className = `lab-card ${network.name.replace("-adv", "")}`;
+    return element("article", { className, tabIndex: -1 }, title, ...children); // where focus goes once it is loaded
+  };
+  const bars = () => element("div", { role: "img" }, ...range(10, (i) => element("i", { textContent: i })));
+  const cards = now.networks.map((network) => {
+    if (network.ready) return (network.cards = network.paths.map((path) => card(network, path, element("p"), bars())));
+    network.bar = element("progress", { max: network.bytes, value: 0, hidden: true, ariaLabel: `loading ${network.title}` });
+    const button = element("button", { type: "button", disabled: !ready, textContent: `Load ${megabytes(network.bytes)}` });
+    button.onclick = () => onLoad(network);
+    return [card(network, "logits", button, network.bar)];
+  });
+  $("cards").replaceChildren(...cards.flat());
+  const mapped = loaded().filter((network) => network.heads);
+  for (const network of mapped) network.maps = range(network.heads, (head) => mapOf(network, head));
+  $("maps").replaceChildren(...mapped.flatMap((network) => network.maps));
+  $("codes").hidden = !mapped.length;
+}
+
+export const megabytes = (bytes) => `${(bytes / 1e6).toFixed(1)} MB`;
+
+function showAnswer(network, path, card) {
+  const [before, after] = [network.shown.was, network.shown.now].map((answer) => softmax(answer[path]));
+  const [was, is] = [argmax(before), argmax(after)], { classes, labels } = current();
+  const aimed = network === attacked() && (network.paths.length === 1 || path === state.path || (path === "q" && state.path !== "e"));
+  card.dataset.role = network !== attacked() ? "transfer" : aimed ? "attacked" : "same network";
+  card.dataset.verdict = was === is ? "holds" : "fooled";
+  const answer = was === is ? classes[is] : `${classes[was]} → ${classes[is]}`;
+  const role = state.image === "drawn" || was === labels[state.image] ? card.dataset.role : "wrong unattacked";
+  const [verdict, chart] = [card.querySelector("p"), card.querySelector("div")];
+  verdict.replaceChildren(element("b", { textContent: answer }), ` ${percent(after[is])} · ${card.dataset.verdict} · ${role}`);
+  chart.ariaLabel = `${card.dataset.verdict}: ${classes.map((name, i) => `${name} ${percent(after[i])}`).join(", ")}`;
+  [...chart.children].forEach((bar, i) => {
+    bar.style.cssText = `--was: ${before[i]}; --now: ${after[i]}`;
+    bar.className = i === is ? "top" : "";
+  });
+}
+
+/** What every card says, in words: "CNN fooled: 7 becomes 2. Q-base, Q-path holds: 7." */
+export function verdicts() {
+  return [...lab.querySelectorAll(".lab-card[data-verdict]")].map((card) => {
+    const name = card.querySelector("h3").textContent.trim().replace(/ (?=[QE]-path)/, ", ");
+    return `${name} ${card.dataset.verdict}: ${card.querySelector("b").textContent.replace("→", "becomes")}.`;
+  }).join(" ");
+}
+
+/** Show all that the networks say; also anew, when the page's colours have changed. */
+export function showAnswers() {
+  for (const network of loaded().filter(({ shown }) => shown)) {
+    network.paths.forEach((path, i) => showAnswer(network, path, network.cards[i]));
+    network.maps?.forEach((map, head) => showCodes(network, head, map));
+  }
+  inspect();
+}
+
+// ---- Codes: of each position before and after, and the gate behind them
+
+function mapOf(network, head) {
+  const canvas = element("canvas", { width: 240, height: 240, tabIndex: 0, role: "img" });
+  const look = (at) => ((now.cell = { network, head, at }), inspect());
+  canvas.onpointermove = canvas.onpointerdown = ({ offsetX, offsetY }) => {
+    const place = (offset) => Math.min(MAP - 1, Math.max(0, Math.floor((offset / canvas.clientWidth) * MAP)));
+    look(place(offsetY) * MAP + place(offsetX));
+  };
+  canvas.onkeydown = (event) => {
+    const by = { ArrowLeft: -1, ArrowRight: 1, ArrowUp: -MAP, ArrowDown: MAP }[event.key];
+    if (!by) return;
+    event.preventDefault();
+    const next = now.cell?.network === network && now.cell.head === head ? now.cell.at + by : (CELLS + MAP) / 2;
+    if (next >= 0 && next < CELLS) look(next);
+  };
+  return element("figure", {}, canvas, element("figcaption"));
+}
+
+function showCodes(network, head, map) {
+  const [canvas, caption] = map.children, context = canvas.getContext("2d"), size = canvas.width / MAP;
+  const codes = (answer) => answer.codes.subarray(head * CELLS, (head + 1) * CELLS);
+  const [was, is] = [codes(network.shown.was), codes(network.shown.now)];
+  const hue = (code) => `hsl(${(code * 137.508) % 360} 55% 58%)`; // neighbouring numbers, distant colours
+  context.clearRect(0, 0, canvas.width, canvas.height);
+  context.strokeStyle = colourOf("--lab-line");
+  context.lineWidth = 1.5;
+  was.forEach((code, at) => {
+    const [left, top] = [at % MAP, Math.floor(at / MAP)].map((place) => place * size + 1), side = size - 2;
+    context.globalAlpha = code === is[at] ? 0.3 : 1;
+    context.fillStyle = hue(code);
+    context.fillRect(left, top, side, side);
+    if (code === is[at]) return;
+    context.fillStyle = hue(is[at]); // in the lower right half
+    context.fill(new Path2D(`M${left + side},${top} v${side} h${-side} z`));
+    context.strokeRect(left, top, side, side);
+  });
+  canvas.dataset.flipped = was.filter((code, at) => code !== is[at]).length;
+  const name = network.heads > 1 ? `${network.title}, head ${head + 1}` : network.title;
+  caption.textContent = `${name}: ${canvas.dataset.flipped} of ${CELLS} flipped`;
+  canvas.ariaLabel = `Codes of ${caption.textContent}. Arrow keys look at one position.`;
+}
+
+/** Show what one position sees, its codes, and its gate before and after. */
+function inspect() {
+  const boxes = lab.querySelectorAll(".lab-field"), known = Boolean(now.cell?.network.shown);
+  for (const box of [$("gate"), ...boxes]) box.hidden = !known;
+  if (!known) return;
+  const { network, head, at } = now.cell, { was, now: is } = network.shown, [row, column] = [Math.floor(at / MAP), at % MAP];
+  for (const box of boxes) { // 5 x 5 pixels, then 5 x 5 of those with stride 2: 9 x 9
+    box.style.cssText = `left: ${((2 * column - 2) / SIDE) * 100}%; top: ${((2 * row - 2) / SIDE) * 100}%`;
+  }
+  const [a, b] = [was, is].map(({ codes }) => codes[head * CELLS + at]);
+  const place = `${network.title}, head ${head + 1}, row ${row + 1}, column ${column + 1}`;
+  $("inspector-text").textContent = `${place}: code ${a === b ? `${a}, kept` : `${a} → ${b}`}`;
+  const canvas = $("gate"), context = canvas.getContext("2d"), dim = was.gate.length / network.heads / CELLS;
+  const channels = ({ gate }) => range(dim, (i) => gate[(head * dim + i) * CELLS + at]);
+  const [before, after] = [channels(was), channels(is)], top = Math.max(...before, ...after), width = canvas.width / dim;
+  context.clearRect(0, 0, canvas.width, canvas.height);
+  for (const [values, colour, inset] of [[before, "--lab-ghost", 0], [after, "--lab-calm", width / 4]]) {
+    context.fillStyle = colourOf(colour);
+    const bar = (value, i) => context.fillRect(i * width + inset, canvas.height, width - 1 - 2 * inset, (-value / top) * canvas.height);
+    values.forEach(bar);
+  }
+}

@@ -1,0 +1,79 @@
+// Loaded in the head of every page: settings that can't break it, light paper, and what scrolls sideways shows it.
+
+const root = document.documentElement;
+
+// ---- Settings that the browser has kept. The theme takes them as they are; one that it doesn't know leaves a page
+// without colours, and a browser that keeps nothing stops the theme's own script before it has chosen any.
+
+const prefersDark = matchMedia("(prefers-color-scheme: dark)");
+try {
+  if (!["auto", "light", "dark"].includes(localStorage.getItem("mode") ?? "auto")) localStorage.removeItem("mode");
+  if (!["light", "dark"].includes(localStorage.getItem("theme") ?? "light")) localStorage.removeItem("theme");
+} catch {} // storage is switched off: nothing is kept
+if (!["auto", "light", "dark"].includes(root.dataset.mode)) root.dataset.mode = "auto";
+if (!["light", "dark"].includes(root.dataset.theme)) root.dataset.theme = prefersDark.matches ? "dark" : "light";
+
+// ---- Paper is light. The whole theme changes, not some of its colours: what is drawn for dark pages has many places.
+
+const paper = matchMedia("print");
+let onScreen = null; // the theme to go back to after printing
+
+function turnLight() {
+  if (root.dataset.theme !== "dark") return;
+  onScreen = root.dataset.theme;
+  root.dataset.theme = "light";
+}
+
+function turnBack() {
+  if (onScreen) root.dataset.theme = onScreen;
+  onScreen = null;
+}
+
+addEventListener("beforeprint", turnLight);
+addEventListener("afterprint", turnBack);
+paper.addEventListener("change", () => (paper.matches ? turnLight() : turnBack()));
+new MutationObserver(() => paper.matches && turnLight()).observe(root, { attributeFilter: ["data-theme"] });
+
+// ---- What is wider than the page scrolls by itself: a shadow on its edge says so, and a keyboard reaches it.
+
+const resized = new ResizeObserver((entries) => {
+  for (const { target } of entries) showMore(target.matches(".scrolls") ? target : target.parentElement);
+});
+
+function showMore(frame) {
+  const hidden = frame.scrollWidth - frame.clientWidth, seen = Math.abs(frame.scrollLeft);
+  // The shadows lie on a box around the frame, since they must not move with what scrolls.
+  frame.parentElement.classList.toggle("more-left", hidden > 1 && seen > 1);
+  frame.parentElement.classList.toggle("more-right", hidden > 1 && hidden - seen > 1);
+  if (hidden > 1) frame.tabIndex = 0; // only what scrolls is a stop for the Tab key
+  else frame.removeAttribute("tabindex");
+}
+
+function watch(frame, content) {
+  frame.classList.add("scrolls");
+  frame.parentElement.classList.add("scroll-edges");
+  frame.addEventListener("scroll", () => showMore(frame), { passive: true });
+  for (const part of content ? [frame, content] : [frame]) resized.observe(part);
+}
+
+/** Put an element into a new box, and return the box. */
+function wrap(element, className) {
+  const box = Object.assign(document.createElement("div"), { className });
+  element.replaceWith(box);
+  box.append(element);
+  return box;
+}
+
+document.addEventListener("DOMContentLoaded", () => {
+  for (const table of document.querySelectorAll(".bd-article table")) {
+    if (table.closest(".jupyter-widgets, .highlighttable, .lab")) continue; // laid out to fit
+    const ready = table.closest(".pst-scrollable-table-container");
+    const frame = ready ?? wrap(table, "");
+    frame.classList.add("table-scroll");
+    wrap(frame, "table-edges");
+    frame.setAttribute("role", "group");
+    frame.setAttribute("aria-label", table.getAttribute("aria-label") || table.caption?.textContent.trim() || "table");
+    watch(frame, table);
+  }
+  for (const code of document.querySelectorAll(".bd-article .highlight > pre")) watch(code);
+});

@@ -1,0 +1,150 @@
+"""What the tests of the built site share: a static host, a browser that reaches nothing else, and ways to look at a page."""
+
+import contextlib
+import functools
+import gzip
+import http.server
+import os
+import shutil
+import threading
+import urllib.parse
+from dataclasses import dataclass, field
+
+import pytest
+import website
+from playwright.sync_api import sync_playwright
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+SCREENSHOTS = website.ROOT / "artifacts"
+AXE = website.WEB / "node_modules" / "axe-core" / "axe.min.js"
+PHONE, DESKTOP = {"width": 390, "height": 844}, {"width": 1280, "height": 900}
+
+
+class Host(http.server.SimpleHTTPRequestHandler):
+    """A plain static host, one of those that answer nothing but GET."""
+
+    def do_HEAD(self):  # noqa: N802, the library's name
+        self.send_error(405)
+
+    def log_message(self, *_):
+        pass
+
+
+@contextlib.contextmanager
+def serve(handler: type = Host):
+    """Serve the site from this machine; yield its address."""
+    if not (website.SITE / "index.html").is_file():
+        pytest.fail("There is no site to test: run `make book` first.")
+    server = http.server.ThreadingHTTPServer(
+        ("127.0.0.1", 0), functools.partial(handler, directory=str(website.SITE))
+    )
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_port}"
+    server.shutdown()
+
+
+def missing(message: str) -> None:
+    """Skip a test for want of a program; where everything must be there, fail."""
+    pytest.fail(message) if os.environ.get("CI") else pytest.skip(message)
+
+
+@pytest.fixture(scope="module")
+def address():
+    with serve() as found:
+        yield found
+
+
+@pytest.fixture(scope="module")
+def browser():
+    """A browser for which every other host does not exist, as it would be without a network."""
+    if CHROMIUM is None:
+        missing("No Chromium was found: install the package chromium (or google-chrome).")
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(
+            executable_path=CHROMIUM,
+            args=[
+                "--no-sandbox",
+                "--disable-gpu",
+                "--disable-quic",
+                "--no-first-run",
+                "--disable-background-networking",
+                "--disable-component-update",
+                "--disable-sync",
+                "--host-resolver-rules=MAP * ~NOTFOUND , EXCLUDE 127.0.0.1",
+            ],
+        )
+        yield browser.new_context(viewport=DESKTOP)
+        browser.close()
+
+
+@dataclass
+class Visit:
+    """One page, open in the browser, what it asked for, and what went wrong on it so far."""
+
+    name: str
+    page: object
+    asked: list = field(default_factory=list)
+    external: list = field(default_factory=list)
+    missing: list = field(default_factory=list)
+    errors: list = field(default_factory=list)
+
+
+def watch(name: str, page, address: str) -> Visit:
+    """Keep a record of what a page does from now on."""
+    seen = Visit(name, page)
+    own = (address, "data:", "blob:")
+    page.on("request", lambda r: (seen.asked if r.url.startswith(own) else seen.external).append(r.url))
+    page.on("response", lambda r: seen.missing.append(r.url) if r.status >= 400 else None)
+    # A page that is loaded again gives up what it was still asking for: that is not missing.
+    gone = "net::ERR_ABORTED"
+    page.on("requestfailed", lambda r: None if r.failure == gone else seen.missing.append(r.url))
+    page.on("pageerror", lambda error: seen.errors.append(str(error)))
+    page.on("console", lambda m: seen.errors.append(m.text) if m.type == "error" else None)
+    return seen
+
+
+def settle(page) -> None:
+    """Wait until formulas are set and every widget is drawn."""
+    page.wait_for_function("window.MathJax === undefined || window.MathJax.startup.promise.then(() => true)")
+    page.wait_for_function(
+        """() => document.querySelectorAll('script[type="application/vnd.jupyter.widget-view+json"]').length
+                 === document.querySelectorAll('.widget-subarea > *').length"""
+    )
+
+
+def in_mode(page, mode: str) -> None:
+    """Put a page into light or dark mode."""
+    page.emulate_media(color_scheme=mode)
+    page.evaluate("mode => { document.documentElement.dataset.theme = mode }", mode)
+
+
+def violations(page, *rules: str, inside: str = ".bd-article", but: str = ".citation-list") -> str:
+    """Return what axe finds serious, one finding a line; with rules, by these alone.
+
+    The list of references is Sphinx's markup, and left out.
+    """
+    if not page.evaluate("() => 'axe' in window"):
+        page.add_script_tag(path=AXE)
+    options = {"runOnly": list(rules)} if rules else {}
+    found = page.evaluate(
+        "([where, options]) => axe.run(where, {...options, resultTypes: ['violations']})",
+        [{"include": inside, "exclude": but}, options],
+    )
+    return "\n".join(
+        f"{violation['id']}: {node['html'][:120]} {node['failureSummary']}"
+        for violation in found["violations"]
+        if violation["impact"] in ("serious", "critical")
+        for node in violation["nodes"]
+    )
+
+
+def loaded_bytes(urls: list[str]) -> dict[str, int]:
+    """Return how much a page has loaded of the site, by file, as web hosts send it: text packed, the rest as it is."""
+    sizes = {}
+    for url in urls:
+        file = website.SITE / urllib.parse.unquote(urllib.parse.urlsplit(url).path).lstrip("/")
+        if url.startswith("http") and file.is_file():
+            content = file.read_bytes()
+            packed = file.suffix in (".html", ".js", ".mjs", ".css", ".svg", ".json")
+            sizes[str(file)] = len(gzip.compress(content, 6)) if packed else len(content)
+    return sizes
