@@ -16,6 +16,9 @@ from torch import Tensor
 
 from qlayer_core.datasets import Dataset, find
 from qlayer_core.files import DATA
+from qlayer_core.prepare import prepare
+
+__all__ = ["Split", "load", "prepare"]
 
 SPLIT_SEED = 0  # of the one fixed draw of validation images
 VALIDATION_IMAGES = 10_000
