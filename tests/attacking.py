@@ -15,9 +15,10 @@ ALONG_A_GRADIENT = {
     "bim": partial(attacks.bim, step=0.05, iterations=5),
     "pgd": partial(attacks.pgd, step=0.05, iterations=5, restarts=2),
     "pgd on the margin": partial(attacks.pgd, step=0.05, iterations=5, loss="margin"),
+    "apgd": partial(attacks.apgd, iterations=8),
     "cw": partial(attacks.cw_linf, learning_rate=0.5, iterations=3),
 }
-ATTACKS = dict(ALONG_A_GRADIENT)
+ATTACKS = ALONG_A_GRADIENT | {"square": partial(attacks.square, queries=60)}
 EACH = pytest.mark.parametrize("attack", ATTACKS.values(), ids=ATTACKS)
 EACH_ALONG_A_GRADIENT = pytest.mark.parametrize("attack", ALONG_A_GRADIENT.values(), ids=ALONG_A_GRADIENT)
 

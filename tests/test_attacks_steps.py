@@ -6,7 +6,7 @@ from functools import partial
 import numpy as np
 import pytest
 import torch
-from attacking import accuracy, best_corner, make_linear, make_pixels, toolbox
+from attacking import accuracy, best_corner, make_linear, make_pixels, margin_of, toolbox
 from conftest import small_q_net
 from torch import Tensor, nn
 
@@ -101,6 +101,28 @@ def test_more_restarts_never_lower_the_loss_of_an_image(loss, precise_cnn, few):
         n: losses.named(loss)(precise_cnn(run(restarts=n)), y).detach() for n in (1, 4)
     }  # the first start is the same: both draw from a generator with seed 0
     assert (value[4] >= value[1]).all() and (value[4] > value[1]).any()
+
+
+@pytest.mark.parametrize("restarts", [1, 3])
+def test_the_best_iterate_is_never_behind_the_last_one(restarts, precise_cnn, few):
+    x, y = few
+    run = partial(attacks.pgd, precise_cnn, x, y, eps=0.1, step=0.15, iterations=6, restarts=restarts)
+    last, best = (margin_of(precise_cnn, run(keep_best=choice), y) for choice in (False, True))
+    assert (best >= last).all() and (best > last).any()
+
+
+def test_the_best_iterate_may_be_the_first():
+    """Steps of 0.3 back and forth across a peak at 0.5: an odd number of them ends further away than the start."""
+
+    def model(images: Tensor) -> Tensor:
+        return torch.stack([torch.ones(len(images), dtype=images.dtype), -(images[:, 0] - 0.5).abs()], 1)
+
+    x, y = torch.full((1, 1), 0.4, dtype=torch.float64), torch.zeros(1, dtype=torch.int64)
+    run = partial(attacks.pgd, model, x, y, eps=0.35, step=0.3)
+    start = run(iterations=0).item()
+    assert 0.35 < start < 0.65
+    assert run(iterations=7).item() == pytest.approx(start + (0.3 if start < 0.5 else -0.3))
+    assert run(iterations=7, keep_best=True).item() == start
 
 
 def test_pgd_starts_uniformly_in_the_box_from_its_generator():

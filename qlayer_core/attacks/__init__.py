@@ -10,8 +10,10 @@ from typing import NamedTuple
 from torch import Tensor
 
 from qlayer_core.attacks import losses, surrogates
+from qlayer_core.attacks.apgd import apgd
 from qlayer_core.attacks.carlini_wagner import cw_linf
 from qlayer_core.attacks.contract import Model, Problem, UnmovedWarning
+from qlayer_core.attacks.square import square
 from qlayer_core.attacks.steps import bim, fgsm, pgd
 from qlayer_core.attacks.surrogates import surrogate
 
@@ -21,11 +23,13 @@ __all__ = [
     "Problem",
     "Recorded",
     "UnmovedWarning",
+    "apgd",
     "bim",
     "cw_linf",
     "fgsm",
     "losses",
     "pgd",
+    "square",
     "surrogate",
     "surrogates",
 ]

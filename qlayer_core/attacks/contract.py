@@ -102,7 +102,7 @@ class Problem:
         return Look(-values if self.targeted else values, logits.detach(), -found if self.targeted else found)
 
     def margin(self, logits: Tensor) -> Tensor:
-        """Return by how much the attack has succeeded, ``(N,)``: positive where the answer is the one that it wants."""
+        """Return by how much the attack has succeeded, ``(N,)``: positive where the answer is what it wants."""
         return -losses.margin(logits, self.labels) if self.targeted else losses.margin(logits, self.labels)
 
     def loss(self, x: Tensor, loss: str | Loss) -> Tensor:
@@ -116,6 +116,25 @@ class Problem:
         labels = None if self.labels is None else self.labels[index]
         eps = self.eps[index] if isinstance(self.eps, Tensor) else self.eps
         return Problem(self.model, self.x[index], labels, eps, self.targeted, self.dtype)
+
+
+class Best:
+    """The best images so far of a batch, by a score each; the clean ones until others are offered.
+
+    Args:
+        images: the clean images.
+    """
+
+    def __init__(self, images: Tensor):
+        self.images = images.clone()
+        self.score = torch.full((len(images),), -torch.inf, dtype=images.dtype, device=images.device)
+
+    def offer(self, images: Tensor, score: Tensor, at: Tensor | slice = slice(None)) -> None:
+        """Keep those ``images`` whose ``score`` ``(N,)`` is higher than the best so far of the images ``at``."""
+        better = score > self.score[at]
+        column = better.view(-1, *[1] * (images.ndim - 1))
+        self.images[at] = torch.where(column, images, self.images[at])
+        self.score[at] = torch.where(better, score.to(self.score.dtype), self.score[at])
 
 
 def contract(attack: Callable[..., Tensor]) -> Callable[..., Tensor]:

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from qlayer_core.attacks.contract import Problem, contract
+from qlayer_core.attacks.contract import Best, Problem, contract
 from qlayer_core.attacks.losses import Loss
 
 
@@ -72,24 +72,6 @@ def pgd(
             found = _ascend(problem, start, step, iterations, loss)
             best.offer(found, problem.loss(found, loss))
     return best.images
-
-
-class Best:
-    """The best images so far of a batch, by a score each; the clean ones until others are offered.
-
-    Args:
-        images: the clean images.
-    """
-
-    def __init__(self, images: Tensor):
-        self.images = images.clone()
-        self.score = torch.full((len(images),), -torch.inf, dtype=images.dtype, device=images.device)
-
-    def offer(self, images: Tensor, score: Tensor) -> None:
-        """Keep those of ``images`` whose ``score`` ``(N,)`` is higher than the best so far."""
-        better = score > self.score
-        self.images = torch.where(better.view(-1, *[1] * (images.ndim - 1)), images, self.images)
-        self.score = torch.where(better, score.to(self.score.dtype), self.score)
 
 
 def _ascend(
