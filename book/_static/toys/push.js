@@ -46,7 +46,7 @@ export async function fill(place) {
   };
   const goal = shape("path", { class: "toy-goal" }), goalName = shape("text", { y: 4 }), net = shape("path", { class: "toy-net" }), bound = shape("path", { class: "toy-bound" });
   const boundName = shape("text", { y: 31.5 });
-  const bar = shape("svg", { viewBox: "0 0 200 34", role: "img", class: "toy-bar" },
+  const bar = shape("svg", { viewBox: "0 -2 200 36", role: "img", class: "toy-bar" },
     shape("rect", { class: "toy-track", x: 4, y: 7, width: 192, height: 17 }), ...bars.hurt, ...bars.help, bound, boundName, goal, goalName, net);
   const sums = table("What the pushes add up to", ["", "score"]);
   const everyone = table(`All ${file.count.toLocaleString("en")} test images of the two digits, all ${PIXELS} pixels`, ["push", "answered right"]);
@@ -68,7 +68,8 @@ export async function fill(place) {
   );
   const body = element("div", {},
     element("div", { className: "toy-picture" },
-      element("div", { className: "toy-images" }, figure(clean, captions[0]), figure(change, captions[1]), figure(pushed, captions[2])), bar),
+      element("div", { className: "toy-images" }, figure(clean, captions[0]), figure(change, captions[1]), figure(pushed, captions[2])),
+      element("figure", {}, bar, element("figcaption", {}, "Each stripe is what one pixel takes off the margin (below, in blue: what it adds). Past the thick line the answer changes."))),
     controls, element("div", { className: "toy-results" }, sums.node, everyone.node));
   const [a, b] = file.pair;
   told = frame(place, {
