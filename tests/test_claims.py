@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from qlayer_core import intervals
-from qlayer_core.study import adaptive, claims, evidence, ladder, paper, records, statements, variants
+from qlayer_core.study import claims, evidence, ladder, paper, records, statements, variants
 from qlayer_core.study.evidence import Comparison, Number, Value, worst_case
 
 A, B = Value("mnist", "q-base", "clean", "none", path="q"), Value("mnist", "cnn", "clean", "none")
@@ -245,9 +245,7 @@ def test_white_box_cells_are_those_of_the_papers_own_gradient():
 @pytest.fixture
 def recorded_ladder(tmp_path, monkeypatch) -> dict:
     """A made-up evaluation of q-base on 100 images, complete, in a folder of its own."""
-    monkeypatch.setattr(adaptive, "RESULTS", tmp_path)
     monkeypatch.setattr(records, "RESULTS", tmp_path)
-    monkeypatch.setattr(evidence.tables.records, "RESULTS", tmp_path)
     right = {
         name: records.pack(torch.arange(100) % 10 < k)
         for name, k in (("most", 9), ("half", 5), ("others", 4))

@@ -227,7 +227,7 @@ def _cells() -> Iterator[dict]:
 
 
 def _ladders() -> Iterator[dict]:
-    for path in sorted(adaptive.RESULTS.glob("*/*/adaptive/seed*.json")):
+    for path in sorted(records.RESULTS.glob("*/*/adaptive/seed*.json")):
         record = records.read_file(path)
         dataset, model, seed = (record[name] for name in ("dataset", "model", "seed"))
         for cell in record["cells"]:
