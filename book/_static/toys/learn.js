@@ -53,13 +53,15 @@ export const inactive = ({ chosen, network }) => chosen.flatMap((at, i) => (netw
 /** What has become of the features since the classes were learned, in words. */
 export function verdict(run) {
   const { learned, network } = run, now = measures(run);
-  if (!learned) return `After ${network.steps} steps the E-path's loss is ${now.losses.e.toFixed(3)}: there is still something to learn.`;
+  if (!learned) return `After ${count(network.steps)} the E-path's loss is ${now.losses.e.toFixed(3)}: there is still something to learn.`;
   if (network.steps - learned.at < 200) return `The E-path's loss fell below ${LEARNED} at step ${learned.at}. Let it run on.`;
   const [spreadBy, gapBy] = [now.spread / learned.spread, now.gap / learned.gap];
   const change = spreadBy < 0.97 ? "shrunk together" : spreadBy > 1.03 ? "moved apart" : "kept their spread";
   return `Since step ${learned.at}, when nothing was left to learn, the features have ${change}: their spread is ${spreadBy.toFixed(2)} times what it was, `
     + `the distance to their codes ${gapBy.toFixed(2)} times.`;
 }
+
+const count = (steps) => (steps === 1 ? "1 step" : `${steps.toLocaleString("en")} steps`);
 
 // ---- The picture
 
@@ -73,9 +75,9 @@ export function fill(place) {
   const cells = shape("g"), dots = shape("g"), marks = shape("g"), axis = shape("text", { class: "toy-scale", x: 98, y: 97, "text-anchor": "end" });
   const picture = shape("svg", { viewBox: "0 0 100 100", role: "img", class: "toy-plane" }, cells, dots, marks, axis);
   const curves = Object.fromEntries(Object.keys(LOSSES).map((name) => [name, shape("path", { class: `toy-curve is-${name}` })]));
-  const labels = Object.fromEntries(Object.keys(LOSSES).map((name) => [name, shape("text", { x: 79, class: `toy-curve-name is-${name}` }, LOSSES[name][0])]));
-  const ticks = [1, 0.1, 0.01, 0.001].map((value) => shape("g", {}, shape("path", { class: "toy-grid", d: `M13,${height(value)}H78` }), shape("text", { x: 12, y: height(value) + 1.2, "text-anchor": "end" }, value)));
-  const ends = shape("text", { x: 78, y: 49, "text-anchor": "end" });
+  const labels = Object.fromEntries(Object.keys(LOSSES).map((name) => [name, shape("text", { x: 75, class: `toy-curve-name is-${name}` }, LOSSES[name][0])]));
+  const ticks = [1, 0.1, 0.01, 0.001].map((value) => shape("g", {}, shape("path", { class: "toy-grid", d: `M13,${height(value)}H74` }), shape("text", { x: 12, y: height(value) + 1.2, "text-anchor": "end" }, value)));
+  const ends = shape("text", { x: 74, y: 49, "text-anchor": "end" });
   const chart = shape("svg", { viewBox: "0 0 100 50", role: "img", class: "toy-chart" }, ...ticks, ...Object.values(curves), ...Object.values(labels), ends);
   const numbers = table("Where it stands, measured without dropout", ["", "E-path", "Q-path"]);
   const features = table("Features and codes", ["", "now", `when the E-path's loss fell below ${LEARNED}`]);
@@ -152,10 +154,10 @@ export function fill(place) {
     marks.replaceChildren(...codes.map((code, i) => shape("g", { class: `toy-code${idle.has(i) ? " is-inactive" : ""}`, transform: `translate(${at(code)})` },
       shape("path", { d: MARKS[3], transform: "scale(2)" }), ...(idle.has(i) ? [shape("path", { class: "toy-cross", d: "M-2.6-2.6L2.6,2.6M-2.6,2.6L2.6-2.6" })] : []))));
     axis.textContent = `from −${half} to ${half}`;
-    picture.setAttribute("aria-label", `${run.data.length} features of ${CLASSES} classes and ${codes.length} codes after ${run.network.steps} steps; `
+    picture.setAttribute("aria-label", `${run.data.length} features of ${CLASSES} classes and ${codes.length} codes after ${count(run.network.steps)}; `
       + `spread of the features ${now.spread.toFixed(2)}, ${idle.size} codes inactive`);
 
-    const last = run.network.steps, across = (step) => 13 + (65 * step) / Math.max(last, 2);
+    const last = run.network.steps, across = (step) => 13 + (61 * step) / Math.max(last, 2);
     const heights = {};
     for (const name of Object.keys(LOSSES)) {
       const row = run.history;

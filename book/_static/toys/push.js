@@ -112,7 +112,7 @@ export async function fill(place) {
       ["margin: how clearly it is a " + pair[0], found.margin.toFixed(1)],
       [`ε · ‖w‖₁: the most that any push can do${k}`, `${state.eps.toFixed(2)} · ${(state.eps ? found.bound / state.eps : 0).toFixed(1)} = ${found.bound.toFixed(1)}`],
       [state.inside ? "this push, between black and white" : "this push", found.total.toFixed(1)],
-      [falls ? "past the margin by" : "left of the margin", Math.abs(found.left).toFixed(1)],
+      [falls ? "past the margin by" : "what is left of the margin", Math.abs(found.left).toFixed(1)],
     ]);
     const column = file.epsilons.findIndex((eps) => Math.abs(eps - 0.02 * Math.round(state.eps / 0.02)) < 1e-6);
     everyone.show([
