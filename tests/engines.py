@@ -1,7 +1,7 @@
 """Three browser engines behind one small interface: open a page, run a script in it, press a key.
 
-Chromium is driven by Playwright. Firefox speaks WebDriver BiDi by itself, over a web socket. WebKit is GTK's, with the
-driver that it brings, which speaks WebDriver over http. Each runs without a screen, with a fresh profile.
+Chromium is driven by Playwright. Firefox speaks WebDriver BiDi by itself, over a web socket. WebKit is GTK's, with
+the driver that it brings, which speaks WebDriver over http. Each runs without a screen, with a fresh profile.
 """
 
 import contextlib

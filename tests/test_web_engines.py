@@ -1,4 +1,4 @@
-"""The site in Chromium, Firefox and WebKit: each page loads in silence, sliders move, formulas are set, the lab answers.
+"""The site in Chromium, Firefox and WebKit: pages load in silence, sliders move, formulas are set, the lab answers.
 
 Needs the site (`make book`) and the three engines (see .ci/run). At a desk, one that is not installed is skipped.
 """
