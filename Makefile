@@ -33,12 +33,12 @@ vendor/.installed: .venv/.installed $(WEB)/package-lock.json $(WEB)/website.py
 	touch $@
 
 # The attack lab's networks, packed for the page anew when the released weights change.
-vendor/lab/manifest.json: vendor/.installed $(addprefix qlayer_core/,export.py models.py layer.py) $(wildcard data/weights/*/*)
+vendor/lab/manifest.json: vendor/.installed $(WEB)/export.py $(addprefix qlayer_core/,models.py layer.py fast.py attacks/losses.py) $(wildcard data/weights/*/*)
 	rm -rf vendor/lab
-	$(BIN)/python -m qlayer_core.export vendor/lab
+	$(BIN)/python $(WEB)/export.py vendor/lab
 
 # Executed chapters are cached by their own code alone: forget them when what they import or read has changed.
-_build/.fresh: .venv/.installed $(wildcard qlayer_core/*.py benchmarks/*.json) $(shell find data -type f)
+_build/.fresh: .venv/.installed $(wildcard qlayer_core/*.py qlayer_core/*/* benchmarks/*.json) $(shell find data -type f)
 	rm -rf _build
 	mkdir _build
 	touch $@

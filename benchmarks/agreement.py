@@ -15,8 +15,9 @@ from pathlib import Path
 
 import torch
 
-from qlayer_core import data, evaluation, experiments, machine, models, results, training
-from qlayer_core.experiments import Attack
+from qlayer_core import data, evaluation, fast, machine, models, training
+from qlayer_core.specs import Attack
+from qlayer_core.study import experiments, records
 
 FORMATS = ("auto", "float32")
 NETWORKS = ("cnn", "q-base", "q-large")
@@ -26,26 +27,26 @@ IMAGES = 1000
 
 def white_box(name: str, attack: str, eps: float) -> dict:
     """Return the accuracy of each path under a white-box attack, by number format."""
-    model, _ = results.load("mnist", name)
-    images, labels = (part[:IMAGES] for part in data.load("mnist", "test"))
+    model, _ = records.load("mnist", name)
+    images, labels = data.load("mnist", "test", limit=IMAGES)
     made, row = Attack("white-box", attack, eps), {"model": name, "attack": attack, "eps": eps}
     for number_format in FORMATS:
         os.environ["QLAYER_PRECISION"] = number_format
         cells = evaluation.cells(model, evaluation.adversarial(model, images, made), labels, made)
-        row[number_format] = {cell["path"] or "e": cell["accuracy"] for cell in cells}
+        row[number_format] = {cell["path"] or "": cell["accuracy"] for cell in cells}
     return row
 
 
 def trained(name: str) -> dict:
     """Return the validation accuracy that short trainings reach, one a seed, by number format."""
-    spec = replace(experiments.run(name), epochs=1, selection="clean")
+    spec = replace(experiments.spec(name), epochs=1, selection="clean")
     train_set = data.load("mnist", "train")
     validation = {"clean": data.load("mnist", "validation")}
     row: dict = {"model": name}
     for number_format in FORMATS:
         os.environ["QLAYER_PRECISION"] = number_format
         row[number_format] = [
-            training.train(spec, models.build(name, seed), train_set, validation, seed=seed).best["score"]
+            training.train(spec, models.build(spec, seed), train_set, validation, seed=seed).best["score"]
             for seed in range(3)
         ]
     return row
@@ -57,6 +58,7 @@ def main() -> None:
         raise SystemExit(
             "This machine computes in float32 by its own choice: there is no fast format to compare."
         )
+    fast.keep_memory()
     torch.set_num_threads(1)
     found = {
         "number_format": machine.number_format(),

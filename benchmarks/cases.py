@@ -1,7 +1,7 @@
 """What is timed: each case as the same work done by several contestants, of which the first is this project.
 
 A contestant is a function that prepares everything and returns the work as a function without arguments. Only
-"ours" imports `qlayer_core`, whose import sets the memory allocator of the whole process.
+"ours" imports `qlayer_core`, and sets the memory allocator of the whole process as the project's programs do.
 """
 
 from collections.abc import Callable
@@ -60,9 +60,10 @@ QUICK = Sizes(
 
 def attack_ours(net: nn.Module, images: Tensor, kind: str, iterations: int) -> Work:
     """Attack the E-path, or a plain CNN, with the project's own attacks."""
-    from qlayer_core import attacks, evaluation
+    from qlayer_core import attacks, fast
 
-    target = evaluation.attacked(net.eval())
+    fast.keep_memory()
+    target = attacks.surrogate(net.eval())
     if kind == "fgsm":
         return lambda: attacks.fgsm(target, images, eps=EPS)
     return lambda: attacks.bim(target, images, eps=EPS, iterations=iterations)
@@ -121,9 +122,11 @@ def art_classifier(net: nn.Module):
 
 def layer_ours(heads: int, side: int, batch: int, codes: int = 64) -> Work:
     """Projection, search, lookup and both losses."""
+    from qlayer_core import fast
     from qlayer_core.layer import QLayer
     from qlayer_core.machine import autocast
 
+    fast.keep_memory()
     layer, z = QLayer(64, codes, heads).train(), torch.rand(batch, 64, side, side, requires_grad=True)
     with autocast():
         out = layer(z)
@@ -159,18 +162,20 @@ def layer_vq(heads: int, side: int, batch: int, **options) -> Work:
 
 def step_ours(name: str, batch: int) -> Work:
     """One step as training takes it."""
-    from qlayer_core import experiments, models, training
-    from qlayer_core.optimizer import RAdam
+    from qlayer_core import fast, models, training
+    from qlayer_core.study import experiments
 
-    net, (images, labels) = models.build(name).train(), random_batch(batch)
-    optimizer = RAdam(net.parameters())
-    return lambda: training.step(experiments.run(name), net, optimizer, images, labels)
+    fast.keep_memory()
+    spec = experiments.spec(name)
+    net, (images, labels) = models.build(spec).train(), random_batch(batch)
+    optimizer = training.optimizer_of(spec, net)
+    return lambda: training.step(spec, net, optimizer, images, labels)
 
 
 def step_plain(name: str, batch: int) -> Work:
     """One step of the plain version."""
     net, (images, labels) = plain.build(name), random_batch(batch)
-    optimizer = torch.optim.RAdam(net.parameters())
+    optimizer = (torch.optim.RAdam if isinstance(net, plain.QNet) else torch.optim.Adam)(net.parameters())
     return lambda: plain.step(net, optimizer, images, labels)
 
 
@@ -205,8 +210,9 @@ def alone(case: str, contestant: str) -> Work:
         return STEPS[contestant](which[0], 128)
     if contestant == "ours":
         from qlayer_core import models
+        from qlayer_core.study import experiments
 
-        net = models.build(which[0])
+        net = models.build(experiments.spec(which[0]))
     else:
         net = plain.build(which[0])
     images, iterations = (

@@ -17,17 +17,13 @@ class QLayer(nn.Module):
     def __init__(self, dim: int, codebook_size: int, heads: int):
         super().__init__()
         self.gates = nn.ModuleList(nn.Linear(dim, dim) for _ in range(heads))
-        self.norms = nn.ModuleList(nn.BatchNorm1d(dim) for _ in range(heads))
         codes = [nn.init.xavier_uniform_(torch.empty(codebook_size, dim)) for _ in range(heads)]
         self.codebooks = nn.ParameterList(nn.Parameter(c) for c in codes)
 
     def project(self, z: Tensor) -> list[Tensor]:
         """Return the panels ``(N * H * W, dim)`` of each head for a map ``(N, dim, H, W)``, eq. 4."""
         panels = z.permute(0, 2, 3, 1).reshape(-1, z.shape[1])
-        return [
-            panels * F.softmax(norm(gate(panels)), dim=1)
-            for gate, norm in zip(self.gates, self.norms, strict=True)
-        ]
+        return [panels * F.softmax(gate(panels), dim=1) for gate in self.gates]
 
     def forward(self, z: Tensor) -> tuple[Tensor, Tensor]:
         """Return the quantized and the projected map of ``z``."""
@@ -79,8 +75,8 @@ def convolution(*args, **options) -> nn.Sequential:
     return nn.Sequential(nn.Conv2d(*args, **options), nn.ReLU())
 
 
-def head(features: int) -> nn.Sequential:
-    layers = (nn.Linear(features, 128), nn.ReLU(), nn.Dropout(0.5), nn.Linear(128, 10))
+def head(features: int, *dropout: nn.Dropout) -> nn.Sequential:
+    layers = (nn.Linear(features, 128), nn.ReLU(), *dropout, nn.Linear(128, 10))
     return nn.Sequential(nn.Flatten(), *layers)
 
 
@@ -88,30 +84,31 @@ def build(name: str) -> nn.Module:
     """Return the plain version of one of the paper's networks, untrained."""
     if name == "source-b":
         first, second = convolution(1, 128, 3, padding=1), convolution(128, 64, 3, stride=2)
-        return nn.Sequential(first, second, nn.Dropout(0.25), head(64 * 13 * 13))
+        return nn.Sequential(first, second, nn.Dropout(0.25), head(64 * 13 * 13, nn.Dropout(0.5)))
     first, second = convolution(1, 64, 5, padding=2), convolution(64, 64, 5, stride=2)
     if name == "cnn":
-        return nn.Sequential(first, second, nn.Dropout(0.25), head(64 * 12 * 12))
+        return nn.Sequential(first, second, nn.Dropout(0.25), head(64 * 12 * 12, nn.Dropout(0.5)))
     if name in ("q-base", "q-large"):
         heads = {"q-base": 1, "q-large": 4}[name]
         tails = [head(heads * 64 * 12 * 12) for _ in range(2)]
-        return QNet(nn.Sequential(first, second, nn.Dropout(0.25)), QLayer(64, 64, heads), *tails)
+        return QNet(nn.Sequential(first, second), QLayer(64, 64, heads), *tails)
     if name == "q-inner":
         seconds = [convolution(256, 64, 5, stride=2) for _ in range(2)]
-        tails = [nn.Sequential(second, nn.Dropout(0.25), head(64 * 12 * 12)) for second in seconds]
+        tails = [nn.Sequential(second, head(64 * 12 * 12)) for second in seconds]
         return QNet(first, QLayer(64, 64, 4), *tails)
     raise ValueError(f"there is no plain version of {name!r}")
 
 
 def step(model: nn.Module, optimizer: torch.optim.Optimizer, images: Tensor, labels: Tensor) -> None:
-    """Take one optimizer step with the loss of eq. 7, alpha and beta 0.001."""
+    """Take one optimizer step with the loss of eq. 7, alpha and beta 0.001; a plain network has L2 on one matrix."""
     if isinstance(model, QNet):
         q, e, quantized, projected = model(images, path="both")
         loss = F.cross_entropy(q, labels) + F.cross_entropy(e, labels)
         loss = loss + 0.001 * (quantized - projected.detach()).square().sum(1).mean()
         loss = loss + 0.001 * (quantized.detach() - projected).square().sum(1).mean()
     else:
-        loss = F.cross_entropy(model(images), labels)
+        first = next(module for module in model.modules() if isinstance(module, nn.Linear))
+        loss = F.cross_entropy(model(images), labels) + 5e-4 * first.weight.square().sum()
     optimizer.zero_grad()
     loss.backward()
     optimizer.step()
@@ -141,12 +138,9 @@ def fill(plain: nn.Module, ours: nn.Module) -> nn.Module:
 
 @torch.no_grad()
 def fill_layer(plain: QLayer, ours: nn.Module) -> QLayer:
-    """Copy the weights of a `qlayer_core.layer.QLayer` with a normalised gate, and return the plain layer."""
-    for head, (gate, norm) in enumerate(zip(plain.gates, plain.norms, strict=True)):
-        rows = slice(head * ours.dim, (head + 1) * ours.dim)
-        gate.weight.copy_(ours.gate.weight[rows].flatten(1))
-        gate.bias.copy_(ours.gate.bias[rows])
-        for name in ("weight", "bias", "running_mean", "running_var"):
-            getattr(norm, name).copy_(getattr(ours.gate_norm, name)[rows])
+    """Copy the weights of a `qlayer_core.layer.QLayer`, and return the plain layer."""
+    for head, gate in enumerate(plain.gates):
+        gate.weight.copy_(ours.gate_weight[head].T)
+        gate.bias.copy_(ours.gate_bias[head])
         plain.codebooks[head].copy_(ours.codebook[head])
     return plain.train(ours.training)

@@ -1,9 +1,9 @@
 """How fast: attacks, layer and training beside what one would pick instead, in one run.
 
-python benchmarks/run.py            everything, in under ten minutes: results.json and results.md beside this file
+python benchmarks/run.py            everything, in under ten minutes: results.json beside this file
 python benchmarks/run.py --quick    a token amount of everything, in less than a minute
 
-All contestants take turns (A, B, A, B, ...) on one thread, since `make reproduce` runs one process a core, and are
+All contestants take turns (A, B, A, B, ...) on one thread, since `make reproduce` runs one process per core, and are
 timed in processor time. That they share the process with this project's memory settings helps the others; the
 column "alone" times each in a process of its own.
 """
@@ -25,29 +25,21 @@ from measure import in_own_process, in_turn, ratios, seconds
 from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
-from qlayer_core import attacks, data, evaluation, experiments, machine, models, results, training
+from qlayer_core import attacks, data, machine, models, training
+from qlayer_core.specs import RunSpec
+from qlayer_core.study import records
 
 HERE = Path(__file__).parent
-AIMS = {  # how many times as fast as each contestant ours should be
-    "fgsm": {"ART": 6, "foolbox": 2},
-    "bim": {"ART": 5, "foolbox": 2.5},
-    "layer": {"vector-quantize-pytorch": 2.5},
-    "step": {"plain": 3},
-}
 ALONE = ("fgsm cnn", "bim q-large", "layer 4 12", "layer 4 28", *(f"step {name}" for name in Sizes.models))
-SHARES = {"bim": 0.5, "step": 0.4}  # of the matrix-product limit
 
 
 def row(case: str, work: str, times: dict[str, list[float]], operations: float | None = None) -> dict:
-    """Return the measured row of one case: seconds and ratio a contestant, and the share of the limit."""
-    kind = case.split()[0]
+    """Return the measured row of one case: seconds and ratio per contestant, and the share of the limit."""
     others = {
         name: ratios(times["ours"], theirs) | {"seconds": statistics.median(theirs)}
         for name, theirs in times.items()
         if name != "ours"
     }
-    for name, aim in AIMS[kind].items():
-        others[name]["aim"] = aim
     return {
         "case": case,
         "work": work,
@@ -60,10 +52,9 @@ def row(case: str, work: str, times: dict[str, list[float]], operations: float |
 def attack_row(kind: str, name: str, sizes: Sizes) -> dict:
     """Attack the released network, and its plain version with the same weights, with every contestant."""
     n = sizes.fgsm_images if kind == "fgsm" else sizes.bim_images
-    net, _ = results.load("mnist", name)
+    net, _ = records.load("mnist", name)
     peer = plain.fill(plain.build(name), net)
-    test = data.load("mnist", "test")
-    images, labels = test.images[:n], test.labels[:n]
+    images, labels = data.load("mnist", "test", limit=n)
     works = {
         contestant: attack(net if contestant == "ours" else peer, images, kind, sizes.bim_iterations)
         for contestant, attack in cases.ATTACKS.items()
@@ -90,7 +81,7 @@ def peer_logits(peer: torch.nn.Module, images: torch.Tensor) -> torch.Tensor:
 def attack_operations(net: torch.nn.Module, images: torch.Tensor) -> float:
     """Return the operations of one gradient: each product of the forward pass once more for its input gradient."""
     with FlopCounterMode(display=False) as counter, torch.no_grad():
-        evaluation.attacked(net.eval())(images)
+        attacks.surrogate(net.eval())(images)
     return 2 * counter.get_total_flops()
 
 
@@ -121,7 +112,7 @@ def carlini_wagner(sizes: Sizes) -> dict:
     """Compare the paper's C&W attack with the toolbox's current one, on as many images as that does in time."""
     from art.attacks.evasion import CarliniLInfMethod
 
-    net, _ = results.load("mnist", "cnn")
+    net, _ = records.load("mnist", "cnn")
     peer = plain.fill(plain.build("cnn"), net)
     test = data.load("mnist", "test")
     attack = CarliniLInfMethod(cases.art_classifier(peer), verbose=False)
@@ -149,7 +140,6 @@ def carlini_wagner(sizes: Sizes) -> dict:
             "ART": {
                 "seconds": slow,
                 "ratio": slow / quick,
-                "aim": 50,
                 "accuracy": left(theirs),
                 "largest_change": (theirs - images).abs().max().item(),
             }
@@ -160,13 +150,13 @@ def carlini_wagner(sizes: Sizes) -> dict:
 
 def growth(sizes: Sizes) -> dict[str, list[dict]]:
     """Return seconds and operations as heads, codes, images and epochs grow."""
-    net, _ = results.load("mnist", "cnn")
+    net, _ = records.load("mnist", "cnn")
     pixels = data.load("mnist", "test").images
-    train_set = data.Split(*(part[: sizes.images[-1]] for part in data.load("mnist", "test")))
+    train_set = data.load("mnist", "test", limit=sizes.images[-1])
 
     def epochs(n: int) -> cases.Work:
-        spec = experiments.RunSpec("cnn", epochs=n, patience=n + 1, selection="clean")
-        validation = {"clean": data.Split(*(part[:64] for part in train_set))}
+        spec = RunSpec("cnn", epochs=n, patience=n + 1, selection="clean")
+        validation = {"clean": train_set.first(64)}
         return lambda: training.train(spec, models.cnn(), train_set, validation, seed=0)
 
     layers = {
@@ -188,7 +178,7 @@ def growth(sizes: Sizes) -> dict[str, list[dict]]:
 
 
 def limit(n: int, number_format: str) -> float:
-    """Return operations a second of a large matrix product, by the faster of the libraries behind PyTorch.
+    """Return operations per second of a large matrix product, by the faster of the libraries behind PyTorch.
 
     On some processors the library of ``a @ a`` uses narrower instructions than that of convolutions.
     """
@@ -225,8 +215,6 @@ def run(sizes: Sizes) -> dict:
     peak.append(limit(sizes.limit_size, chosen))
     for found in rows:
         found["share"] = found["operations"] / found["seconds"] / max(peak)
-        if (kind := found["case"].split()[0]) in SHARES:
-            found["share_aim"] = SHARES[kind]
     if sizes.alone:
         measure_alone([found for found in rows if found["case"] in ALONE])
     return {
@@ -249,50 +237,14 @@ def run(sizes: Sizes) -> dict:
     }
 
 
-def tables(recorded: dict[str, dict]) -> str:
-    """Return the recorded runs as Markdown, one a number format."""
-    return "\n".join(f"## {number_format}\n\n{table(found)}" for number_format, found in recorded.items())
-
-
-def table(found: dict) -> str:
-    """Return the rows of one run as a Markdown table."""
-    here = found["machine"]
-    lines = [
-        f"One thread of {here['cores']} cores, limit"
-        f" {here['operations_per_second'] / 1e9:.0f} GFLOP/s, {found['seconds'] / 60:.0f} minutes."
-        " Ratios: how many times as long the other takes (lowest to highest round).",
-        "",
-        "| case | work | ours, s | share of limit | against | ratio | alone | aim | MiB ours / theirs |",
-        "|---|---|---|---|---|---|---|---|---|",
-    ]
-    for entry in found["rows"]:
-        share = f"{entry['share']:.0%}" if "share" in entry else ""
-        share += f" (aim {entry['share_aim']:.0%})" if "share_aim" in entry else ""
-        for name, other in entry["others"].items():
-            span = f" ({other['lowest']:.1f} to {other['highest']:.1f})" if "lowest" in other else ""
-            cells = [
-                entry["case"],
-                entry["work"],
-                f"{entry['seconds']:.3f}",
-                share,
-                name,
-                f"{other['ratio']:.1f}{span}",
-                f"{other['ratio_alone']:.1f}" if "ratio_alone" in other else "",
-                f"{other['aim']:g}" if "aim" in other else "",
-                f"{entry['mebibytes']:.0f} / {other['mebibytes']:.0f}" if "mebibytes" in other else "",
-            ]
-            lines.append("| " + " | ".join(cells) + " |")
-    return "\n".join(lines) + "\n"
-
-
 def main() -> None:
-    """Measure, write ``results.json`` and ``results.md``, and print the table.
+    """Measure, write ``results.json``, and print the ratios.
 
     A run replaces the recorded one of its number format and leaves those of others, from other machines, alone.
     """
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="a token amount of everything")
-    parser.add_argument("--output", type=Path, default=HERE, help="folder for results.json and results.md")
+    parser.add_argument("--output", type=Path, default=HERE, help="folder for results.json")
     options = parser.parse_args()
     torch.set_num_threads(1)
     torch.manual_seed(0)
@@ -302,8 +254,9 @@ def main() -> None:
     recorded = json.loads(file.read_text()) if file.exists() else {}
     recorded[found["machine"]["number_format"]] = found
     file.write_text(json.dumps(recorded, indent=1) + "\n")
-    (options.output / "results.md").write_text(tables(recorded))
-    print(table(found))
+    for entry in found["rows"]:
+        for name, other in entry["others"].items():
+            print(f"{entry['case']}: {name} takes {other['ratio']:.2f} times as long", flush=True)
 
 
 if __name__ == "__main__":

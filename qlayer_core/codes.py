@@ -1,11 +1,12 @@
-"""Which codes a network chooses, how decidedly, and what part of the image one choice can see."""
+"""What codes do: which are chosen, how decidedly, what a choice can see, what an attack and each loss change."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from qlayer_core.layer import QLayer, QLayerOutput
 from qlayer_core.machine import autocast
@@ -70,7 +71,7 @@ def along_main_direction(layer: QLayer, outputs: Sequence[Tensor]) -> list[np.nd
         outputs: chosen codes, ``(heads, N, H, W)`` each; codes that none of them holds get 0.
 
     Returns:
-        ``(codebook_size,)`` a head: the order of the codes along their first principal component.
+        ``(codebook_size,)`` per head: the order of the codes along their first principal component.
     """
     levels = []
     for head, codebook in enumerate(layer.codebook.detach()):
@@ -105,7 +106,7 @@ def field_of_view(encoder: nn.Module, image_side: int, map_side: int) -> FieldOf
 
 
 def strongest(found: Choices, head: int, code: int, count: int) -> list[tuple[int, int, int]]:
-    """Return up to ``count`` (image, row, column) that choose a code by the largest margin, one an image at most."""
+    """Return up to ``count`` (image, row, column) that choose a code by the largest margin, at most one per image."""
     margins = torch.where(found.codes[head] == code, found.margins[head], -1.0)  # (N, H, W)
     best, where = margins.flatten(1).max(1)
     order = best.argsort(descending=True, stable=True)[:count]
@@ -113,8 +114,82 @@ def strongest(found: Choices, head: int, code: int, count: int) -> list[tuple[in
     return [(i, *divmod(where[i].item(), width)) for i in order.tolist() if best[i] >= 0]
 
 
+def some(found: Choices, head: int, code: int, count: int, seed: int = 0) -> list[tuple[int, int, int]]:
+    """Return up to ``count`` (image, row, column) drawn at random among those that choose a code."""
+    where = (found.codes[head] == code).nonzero()
+    order = torch.randperm(len(where), generator=torch.Generator().manual_seed(seed))
+    return [tuple(place) for place in where[order[:count]].tolist()]
+
+
 def patch(image: np.ndarray, view: FieldOfView, row: int, column: int) -> np.ndarray:
     """Return the ``(size, size)`` pixels of ``image`` ``(H, W)`` that a position sees, 0 beyond the border."""
     padded = np.pad(image, view.size)
     top, left = (view.size - view.before + view.stride * at for at in (row, column))
     return padded[top : top + view.size, left : left + view.size]
+
+
+def relative_change(before: Tensor, after: Tensor) -> Tensor:
+    """Return how far each image's map ``(N, C, H, W)`` has moved in L2, in percent of its norm: ``(N,)``."""
+    return 100 * (after - before).flatten(1).norm(dim=1) / before.flatten(1).norm(dim=1)
+
+
+def drift(
+    network: QNet, images: Tensor, change: Callable[[float], Tensor], epsilons: Sequence[float]
+) -> dict[str, list[float]]:
+    """Return, for each epsilon, how far a change of the images moves what the tails see, in percent.
+
+    Args:
+        network: in evaluation mode.
+        images: ``(N, 1, H, W)``, the clean ones.
+        change: epsilon to the changed images, by an attack or by noise.
+        epsilons: the budgets.
+
+    Returns:
+        ``"codes"`` the share of positions whose code changed; ``"projected"`` and ``"quantized"`` the length of
+        the change divided by the length of the clean representation, mean over images.
+    """
+    clean = layer_output(network, images)
+    found: dict[str, list[float]] = {"codes": [], "projected": [], "quantized": []}
+    for eps in epsilons:
+        moved = layer_output(network, change(eps))
+        found["codes"].append(100 * (moved.indices != clean.indices).float().mean().item())
+        for name in ("projected", "quantized"):
+            found[name].append(relative_change(getattr(clean, name), getattr(moved, name)).mean().item())
+    return found
+
+
+def losses_reach(network: QNet, images: Tensor, labels: Tensor) -> dict[str, dict[str, float]]:
+    """Return the L2 norm of each loss's gradient in each part of the network, by loss and part.
+
+    The losses are those of eq. 7 in their printed form: ``"q"``, ``"e"``, ``"codebook"`` and ``"commitment"``. The
+    network may be in evaluation mode: what reaches what does not depend on it.
+
+    Args:
+        network: with tails of its own for both paths.
+        images: ``(N, 1, H, W)`` in [0, 1].
+        labels: ``(N,)`` int64.
+    """
+    layer, out = network.layer, network(images, path="both")
+    codebook_loss, commitment_loss = layer.losses(out.layer)
+    losses = {
+        "q": F.cross_entropy(out.q, labels),
+        "e": F.cross_entropy(out.e, labels),
+        "codebook": codebook_loss,
+        "commitment": commitment_loss,
+    }
+    parts = {
+        "encoder": list(network.encoder.parameters()),
+        "gate": [weight for weight in (layer.gate_weight, layer.gate_bias) if weight is not None],
+        "codebook": [layer.codebook],
+        "tail Q": list(network.tail_q.parameters()),
+        "tail E": list(network.tail_e.parameters()),
+    }
+
+    def norm(loss: Tensor, weights: list[nn.Parameter]) -> float:
+        gradients = torch.autograd.grad(loss, weights, retain_graph=True, allow_unused=True)
+        return sum(g.square().sum().item() for g in gradients if g is not None) ** 0.5
+
+    return {
+        name: {part: norm(loss, weights) if weights else 0.0 for part, weights in parts.items()}
+        for name, loss in losses.items()
+    }

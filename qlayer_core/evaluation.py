@@ -1,57 +1,42 @@
-"""How often a model answers rightly: clean, under black-box and under white-box attacks."""
+"""How often a model answers correctly: clean, under black-box and under white-box attacks."""
 
-import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
-from functools import partial
 
 import torch
 from torch import Tensor, nn
 
 from qlayer_core import attacks, checks, models
-from qlayer_core.experiments import Attack
 from qlayer_core.machine import autocast
+from qlayer_core.specs import Attack
 
 
-def adversarial(model: nn.Module, images: Tensor, attack: Attack) -> Tensor:
+def adversarial(model: nn.Module, images: Tensor, attack: Attack, **options) -> Tensor:
     """Return ``images`` as ``attack`` makes them on ``model``, with the settings of appendix B.
 
     Args:
         model: the attacked model itself (white box) or the attacker's own (black box).
         images: ``(N, 1, 28, 28)`` in [0, 1].
-        attack: one of `experiments.attacks_on`.
+        attack: one of `study.experiments.attacks_on`.
+        options: passed to the attack, such as ``progress`` and ``batch_size``.
     """
     if attack.attack == "none":
         return images
-    logits = attacked(model, attack.attacked_path)
-    return ATTACKS[attack.attack](logits, images, eps=attack.eps)
-
-
-def attacked(model: nn.Module, path: str | None = None) -> attacks.Model:
-    """Return what attacks differentiate: one path of a QNet, the E-path if none is named, or a plain CNN."""
-    return partial(model, path=path or "e") if isinstance(model, models.QNet) else model
-
-
-def _cw_softmax(logits: attacks.Model, images: Tensor, *, eps: float) -> Tensor:
-    return attacks.cw_linf(lambda x: logits(x).float().softmax(1), images, eps=eps)
-
-
-ATTACKS: dict[str, Callable[..., Tensor]] = {
-    "fgsm": attacks.fgsm,
-    "bim": attacks.bim,
-    "cw": attacks.cw_linf,
-    "cw-softmax": _cw_softmax,
-}
+    check_names([attack.attack])
+    attacked = attacks.surrogate(model, attack.attacked_path)
+    return attacks.REGISTRY[attack.attack].attack(attacked, images, eps=attack.eps, **options)
 
 
 def check_names(names: Sequence[str]) -> None:
-    """Raise a `ValueError` unless these are names of `ATTACKS`, at least one."""
-    if not names or any(name not in ATTACKS for name in names):
-        raise ValueError(f"attack is {names!r}; choose from {', '.join(ATTACKS)}")
+    """Raise a `ValueError` unless these are names of `attacks.REGISTRY`, at least one."""
+    if not names or any(name not in attacks.REGISTRY for name in names):
+        raise ValueError(f"attack is {names!r}; choose from {', '.join(attacks.REGISTRY)}")
 
 
-def cells(model: nn.Module, images: Tensor, labels: Tensor, attack: Attack) -> list[dict]:
-    """Return the recorded cells of one attack, one a path that answers, scored in float32.
+def cells(
+    model: nn.Module, images: Tensor, labels: Tensor, attack: Attack, clean: Tensor | None = None
+) -> list[dict]:
+    """Return the recorded cells of one attack, one per path that answers, scored in float32.
 
     An attack that stops where the answer just flips, as Carlini and Wagner's does, would be undone by rounding.
 
@@ -60,14 +45,27 @@ def cells(model: nn.Module, images: Tensor, labels: Tensor, attack: Attack) -> l
         images: ``(N, 1, 28, 28)``, as the attack made them.
         labels: ``(N,)``, the true classes.
         attack: how the images were made.
+        clean: the images before the attack, for the count of those that it left as they were.
+
+    Returns:
+        Cells with ``"right"``, ``(N,)`` bool on the CPU: which images were classified correctly.
     """
+    unmoved = 0
+    if clean is not None and attack.attack != "none":
+        if clean.shape != images.shape:
+            raise ValueError(
+                f"images have shape {tuple(images.shape)}, clean {tuple(clean.shape)}; give the same"
+            )
+        unmoved = int((images == clean).flatten(1).all(1).sum())
     return [
         asdict(attack)
         | {
             "path": path,
             "n": len(labels),
-            "correct": (n := int(right.sum())),
-            "accuracy": round(100 * n / len(labels), 2),
+            "correct": (count := int(right.sum())),
+            "accuracy": round(100 * count / len(labels), 2),
+            "unmoved": unmoved,
+            "right": right.cpu(),
         }
         for path, right in correct_by_path(model, images, labels, full_precision=True).items()
     ]
@@ -77,7 +75,7 @@ def cells(model: nn.Module, images: Tensor, labels: Tensor, attack: Attack) -> l
 def correct_by_path(
     model: nn.Module, images: Tensor, labels: Tensor, batch_size: int = 256, *, full_precision: bool = False
 ) -> dict[str | None, Tensor]:
-    """Return which images each path of ``model`` classifies rightly.
+    """Return which images each path of ``model`` classifies correctly.
 
     Args:
         model: in evaluation mode.
@@ -90,27 +88,28 @@ def correct_by_path(
         ``(N,)`` bool for path ``"q"`` and ``"e"`` of a QNet, or for path None of a plain CNN.
 
     Raises:
-        ValueError: the model is in training mode.
+        ValueError: the model is in training mode, or images and labels don't fit.
     """
     checks.mode(model)
+    checks.pairs(images, labels)
+    checks.option("batch_size", batch_size)
     found: dict[str | None, list[Tensor]] = {}
     for x, y in zip(images.split(batch_size), labels.split(batch_size), strict=True):
         with torch.autocast(x.device.type, enabled=False) if full_precision else autocast(x.device):
-            if isinstance(model, models.QNet):
-                out = model(x, path="both")
-                logits = {"q": out.q, "e": out.e}
-            else:
-                logits = {None: model(x)}
-        for path, values in logits.items():
-            found.setdefault(path, []).append(values.argmax(1) == y)
+            for path, logits in models.answers(model, x).items():
+                found.setdefault(path, []).append(logits.argmax(1) == y)
     return {path: torch.cat(parts) for path, parts in found.items()}
 
 
-def wilson(correct: int, n: int, z: float = 1.96) -> tuple[float, float]:
-    """Return the Wilson interval of an accuracy in percent, 95 % for ``z`` = 1.96 (Wilson, 1927)."""
-    if not 0 <= correct <= n or n == 0:
-        raise ValueError(f"{correct} correct of {n}: give 0 <= correct <= n and n > 0")
-    share = correct / n
-    centre = (share + z * z / (2 * n)) / (1 + z * z / n)
-    half = z / (1 + z * z / n) * math.sqrt(share * (1 - share) / n + z * z / (4 * n * n))
-    return 100 * max(0.0, centre - half), 100 * min(1.0, centre + half)
+def accuracy(model: attacks.Model, images: Tensor, labels: Tensor) -> float:
+    """Return the percentage of ``images`` that any callable from images to logits classifies as ``labels``."""
+    checks.pairs(images, labels)
+    with torch.no_grad():
+        return 100 * (model(images).argmax(1) == labels).float().mean().item()
+
+
+def worst_case(rights: Sequence[Tensor]) -> Tensor:
+    """Return which images stay right under every one of several attacks, ``(N,)`` bool each and in all."""
+    if not rights:
+        raise ValueError("no attack is given: the worst case needs at least one")
+    return torch.stack(list(rights)).all(0)

@@ -1,10 +1,18 @@
-"""Writing files so that a reader never sees half of one."""
+"""Where things lie on disk, relative to the package and never to the working folder; and writing them whole."""
 
+import hashlib
 import os
 from collections.abc import Callable
 from pathlib import Path
 
 from safetensors import SafetensorError
+
+ROOT = Path(__file__).resolve().parent.parent
+DATA = ROOT / "data"
+RESULTS = DATA / "results"  # committed: one JSON file per trained model
+WEIGHTS = DATA / "weights"  # committed: weights of the models that chapters load
+BENCHMARKS = ROOT / "benchmarks"  # its results are committed
+RUNS = ROOT / "runs"  # ignored: checkpoints of runs under way, all weights, cached adversarial images
 
 
 def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
@@ -19,7 +27,7 @@ def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
     temporary = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
         write(temporary)
-        with temporary.open("rb") as file:
+        with temporary.open("r+b") as file:  # Windows flushes writable descriptors only
             os.fsync(file.fileno())  # the rename must not reach the disk before the content
         temporary.replace(path)
     except (OSError, RuntimeError, SafetensorError) as error:  # torch reports a full disk as RuntimeError
@@ -29,3 +37,8 @@ def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
         ) from error
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def sha256(path: Path) -> str:
+    """Return the hexadecimal sha256 of a file."""
+    return hashlib.sha256(path.read_bytes()).hexdigest()

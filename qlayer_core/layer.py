@@ -8,12 +8,13 @@ its own codebook in L2 (eq. 2). The heads' answers are concatenated along the ch
 from typing import NamedTuple
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor, distributed, nn
 from torch.nn import functional as F
 
+from qlayer_core import fast
+from qlayer_core.specs import COMMITMENTS, UPDATES
+
 STARTS = ("random", "k-means")
-UPDATES = ("pull", "reinitialize")
-CHUNK = 512  # panels a head whose distances to all codes are held at once: they fit a core's cache
 
 
 class QLayerOutput(NamedTuple):
@@ -33,15 +34,15 @@ class QLayer(nn.Module):
 
     Args:
         dim: channels of the input, d in the paper.
-        codebook_size: codes a head, n_c in the paper.
+        codebook_size: codes per head, n_c in the paper.
         heads: sub-spaces, K in the paper.
         gate: multiply by the softmax gate of eq. 4; without it a head sees the panel as it is.
-        gate_norm: batch normalisation of the gate's logits, which eq. 4 does not show but the authors'
-            code has.
         start: ``"random"`` (Glorot-uniform) or ``"k-means"`` on the panels of the first training batch.
 
     Attributes:
         codebook: parameter ``(heads, codebook_size, dim)``, Q in the paper.
+        gate_weight: parameter ``(heads, dim, dim)``, the W_i of eq. 4, each Glorot-uniform; None without a gate.
+        gate_bias: parameter ``(heads, dim)``, the b_i of eq. 4.
         usage: ``(heads, codebook_size)`` int64, how often each code was chosen in training mode since the
             last `update_inactive`.
     """
@@ -53,7 +54,6 @@ class QLayer(nn.Module):
         heads: int = 1,
         *,
         gate: bool = True,
-        gate_norm: bool = True,
         start: str = "random",
     ):
         super().__init__()
@@ -63,13 +63,13 @@ class QLayer(nn.Module):
         if start not in STARTS:
             raise ValueError(f"start is {start!r}; choose one of {', '.join(STARTS)}")
         self.dim, self.codebook_size, self.heads, self.start = dim, codebook_size, heads, start
-        # One 1x1 convolution holds the W_i, b_i of all heads.
-        self.gate = nn.Conv2d(dim, heads * dim, 1) if gate else None
-        self.gate_norm = nn.BatchNorm2d(heads * dim) if gate and gate_norm else None
+        self.gate_weight = nn.Parameter(torch.empty(heads, dim, dim)) if gate else None
+        self.gate_bias = nn.Parameter(torch.zeros(heads, dim)) if gate else None
         self.codebook = nn.Parameter(torch.empty(heads, codebook_size, dim))
-        for codes in self.codebook.data:
-            nn.init.xavier_uniform_(codes)
-        self.register_buffer("started", torch.tensor(start == "random"))
+        for matrix in (*(self.gate_weight.data if gate else ()), *self.codebook.data):
+            nn.init.xavier_uniform_(matrix)
+        # Counts, as batch normalisation keeps one: weight averaging and other tools know what to do with those.
+        self.register_buffer("started", torch.tensor(int(start == "random")))
         self.register_buffer("usage", torch.zeros(heads, codebook_size, dtype=torch.int64), persistent=False)
         self.last_panels: Tensor | None = None  # (heads, N * H * W, dim), of the last training batch
 
@@ -77,8 +77,25 @@ class QLayer(nn.Module):
         """Return what `print(layer)` shows."""
         return f"dim={self.dim}, codebook_size={self.codebook_size}, heads={self.heads}, start={self.start!r}"
 
+    def gate(self, z: Tensor) -> Tensor:
+        """Return ``softmax(z W_i + b_i)`` of each panel and head, the second factor of eq. 4.
+
+        Args:
+            z: feature map ``(N, dim, H, W)``.
+
+        Returns:
+            ``(N, H, W, heads, dim)``, positive, each head's ``dim`` weights summing to 1.
+        """
+        if self.gate_weight is None:
+            raise ValueError("this layer was built with gate=False: it has no gate to show")
+        weight = self.gate_weight.transpose(1, 2).flatten(0, 1)  # (heads * dim, dim)
+        logits = F.linear(_panels_last(z), weight, self.gate_bias.flatten())  # (N, H, W, heads * dim)
+        # Autocast would take softmax, and all that follows, to float32.
+        with torch.autocast(z.device.type, enabled=False):
+            return logits.unflatten(-1, (self.heads, self.dim)).softmax(-1)
+
     def project(self, z: Tensor) -> Tensor:
-        """Re-weight channels for each head: ``z * softmax(norm(z W_i + b_i))``, eq. 4.
+        """Re-weight channels for each head: ``z * softmax(z W_i + b_i)``, eq. 4.
 
         Args:
             z: feature map ``(N, dim, H, W)``.
@@ -88,14 +105,10 @@ class QLayer(nn.Module):
         """
         if z.ndim != 4 or z.shape[1] != self.dim:
             raise ValueError(f"the input has shape {tuple(z.shape)}; this layer takes (N, {self.dim}, H, W)")
-        if self.gate is None:
+        if self.gate_weight is None:
             return z.repeat(1, self.heads, 1, 1)
-        z = z.contiguous(memory_format=torch.channels_last)  # a panel's channels side by side
-        logits = self._gate_logits(z)
-        per_head = logits.permute(0, 2, 3, 1).unflatten(-1, (self.heads, self.dim))  # (N, H, W, heads, dim)
-        # Autocast would take softmax, and all that follows, to float32.
-        with torch.autocast(z.device.type, enabled=False):
-            projected = z.to(logits.dtype).permute(0, 2, 3, 1).unsqueeze(-2) * per_head.softmax(-1)
+        gate = self.gate(z)
+        projected = _panels_last(z).to(gate.dtype).unsqueeze(-2) * gate  # (N, H, W, heads, dim)
         return projected.flatten(-2).permute(0, 3, 1, 2)
 
     def nearest(self, projected: Tensor) -> Tensor:
@@ -107,17 +120,8 @@ class QLayer(nn.Module):
         Returns:
             ``(heads, N, H, W)`` int64; the lowest index where two codes are equally near.
         """
-        # |p - q|^2 = |p|^2 - 2 p.q + |q|^2; the first term is the same for all codes.
-        half_norms = self.codebook.detach().square().sum(-1).div(2).unsqueeze(1)  # (heads, 1, codes)
-        codes = self.codebook.detach().transpose(1, 2)
-        found = []
-        with torch.autocast(projected.device.type, enabled=False):
-            panels_at_once = CHUNK if projected.device.type == "cpu" else projected.numel()
-            for panels in self._panels(projected).split(panels_at_once, dim=1):
-                panels = panels.to(codes.dtype, memory_format=torch.contiguous_format)
-                found.append(torch.baddbmm(half_norms, panels, codes, alpha=-1).min(-1).indices)
         n, _, h, w = projected.shape
-        return torch.cat(found, dim=1).view(self.heads, n, h, w)
+        return fast.nearest(self._panels(projected), self.codebook.detach()).view(self.heads, n, h, w)
 
     def lookup(self, indices: Tensor) -> Tensor:
         """Return the codes of ``indices`` ``(heads, N, H, W)`` side by side: ``(N, heads * dim, H, W)``, eq. 5."""
@@ -130,30 +134,47 @@ class QLayer(nn.Module):
         projected = self.project(z)
         if self.training:
             self.last_panels = self._panels(projected)
-            if not self.started:
+            if self.start == "k-means" and not self.started:
                 self._start_from(self.last_panels)
         indices = self.nearest(projected)
         if self.training:
             rows = indices.flatten(1) + self._first_rows().view(-1, 1)
-            self.usage += torch.bincount(rows.flatten(), minlength=self.usage.numel()).view_as(self.usage)
+            self.usage.view(-1).index_add_(0, rows.flatten(), torch.ones_like(rows.flatten()))
         return QLayerOutput(self.lookup(indices).to(projected.dtype), projected, indices)
 
-    def losses(self, out: QLayerOutput) -> tuple[Tensor, Tensor]:
+    def losses(self, out: QLayerOutput, commitment: str = "squared") -> tuple[Tensor, Tensor]:
         """Return the codebook loss L_{Q->E} and the commitment loss L_{E->Q} of eq. 8.
 
-        Both are squared L2 distances over all ``heads * dim`` channels, averaged over images and positions.
-        They have the same value; the first moves codes only, the second input and projection only.
+        Both are sums over all ``heads * dim`` channels, averaged over images and positions. The first moves codes
+        only, the second input and projection only.
+
+        Args:
+            out: what the layer gave.
+            commitment: ``"squared"``, the squared L2 distance of eq. 8; ``"linear"``, ``z_e - sg(z_q)^2``, an earlier
+                line of the authors' code, whose gradient is the same everywhere: it pulls all features towards 0
+                and commits to nothing; ``"none"``, zero.
         """
-        panels = out.quantized.numel() / (self.heads * self.dim)
-        difference = out.quantized.detach() - out.projected.detach()
-        value = torch.linalg.vector_norm(difference, dtype=self.codebook.dtype).square() / panels
-        codebook_loss = _WithSlope.apply(value, out.quantized, difference, 2 / panels)
-        commitment_loss = _WithSlope.apply(value, out.projected, difference, -2 / panels)
-        return codebook_loss, commitment_loss
+        if commitment not in COMMITMENTS:
+            raise ValueError(f"commitment is {commitment!r}; choose one of {', '.join(COMMITMENTS)}")
+        panels, exact = out.quantized.numel() // (self.heads * self.dim), self.codebook.dtype
+        codes, features = out.quantized, out.projected
+
+        def squared_distance(a: Tensor, b: Tensor) -> Tensor:
+            return torch.linalg.vector_norm(a - b, dtype=exact).square() / panels
+
+        codebook_loss = squared_distance(codes, features.detach())
+        if commitment == "squared":
+            return codebook_loss, squared_distance(codes.detach(), features)
+        if commitment == "linear":
+            return codebook_loss, (features - codes.detach().square()).sum(dtype=exact) / panels
+        return codebook_loss, torch.zeros_like(codebook_loss)
 
     @torch.no_grad()
     def update_inactive(self, strategy: str = "pull", *, learning_rate: float = 0.001) -> list[int]:
         """Move the codes that no panel chose since the last call towards the last batch (section 3.5).
+
+        Where several processes train one network (`torch.distributed`), a code is inactive if none of them chose it,
+        and all take the codes of the first process.
 
         Args:
             strategy: ``"pull"`` takes one Adam step on the squared distance from each inactive code to its
@@ -167,6 +188,8 @@ class QLayer(nn.Module):
             raise ValueError(f"strategy is {strategy!r}; choose one of {', '.join(UPDATES)}")
         if self.last_panels is None:
             raise RuntimeError("no batch has passed in training mode: call the layer in train() mode first")
+        if several := distributed.is_available() and distributed.is_initialized():
+            distributed.all_reduce(self.usage)
         inactive = self.usage == 0  # (heads, codes)
         # The nearest panel of a code maximises p.q - |p|^2 / 2.
         panels = self.last_panels.to(self.codebook.dtype)
@@ -176,19 +199,10 @@ class QLayer(nn.Module):
         if strategy == "pull":
             targets = _adam_step(self.codebook[inactive], targets, learning_rate)
         self.codebook[inactive] = targets
+        if several:
+            distributed.broadcast(self.codebook.data, 0)
         self.usage.zero_()
         return inactive.sum(-1).tolist()
-
-    def _gate_logits(self, z: Tensor) -> Tensor:
-        """Return ``norm(z W_i + b_i)`` of all heads; in evaluation the norm is folded into the weights."""
-        if self.gate_norm is None:
-            return self.gate(z)
-        if self.gate_norm.training:
-            return self.gate_norm(self.gate(z))
-        norm = self.gate_norm
-        scale = norm.weight * (norm.running_var + norm.eps).rsqrt()
-        weight = self.gate.weight * scale.view(-1, 1, 1, 1)
-        return F.conv2d(z, weight, (self.gate.bias - norm.running_mean) * scale + norm.bias)
 
     def _panels(self, projected: Tensor) -> Tensor:
         """View ``(N, heads * dim, H, W)`` as detached panels ``(heads, N * H * W, dim)``."""
@@ -214,22 +228,14 @@ class QLayer(nn.Module):
                 sums = torch.zeros_like(codes).index_add_(0, nearest, points)
                 counts = torch.bincount(nearest, minlength=self.codebook_size).unsqueeze(1)
                 codes.copy_(torch.where(counts > 0, sums / counts.clamp(min=1), codes))
-        self.started.fill_(True)
+        if distributed.is_available() and distributed.is_initialized():
+            distributed.broadcast(self.codebook.data, 0)
+        self.started.fill_(1)
 
 
-class _WithSlope(torch.autograd.Function):
-    """Return ``value`` with the gradient ``factor * slope`` in ``x``: two losses then share one pass over memory."""
-
-    @staticmethod
-    def forward(ctx, value: Tensor, x: Tensor, slope: Tensor, factor: float) -> Tensor:
-        ctx.save_for_backward(slope)
-        ctx.factor = factor
-        return value.clone()
-
-    @staticmethod
-    def backward(ctx, gradient: Tensor) -> tuple[Tensor | None, ...]:
-        (slope,) = ctx.saved_tensors
-        return None, slope * (gradient * ctx.factor), None, None
+def _panels_last(z: Tensor) -> Tensor:
+    """View ``(N, C, H, W)`` as ``(N, H, W, C)``, a panel's channels side by side in memory."""
+    return z.contiguous(memory_format=torch.channels_last).permute(0, 2, 3, 1)
 
 
 def _adam_step(codes: Tensor, targets: Tensor, learning_rate: float) -> Tensor:

@@ -1,12 +1,10 @@
-"""What this machine is fast at: its device, its number format, and memory that is kept instead of returned.
+"""What this machine is fast at: its device and its number format.
 
 Autocast keeps weights and optimizer state in float32 and runs convolutions and matrix products in bfloat16.
 ``QLAYER_PRECISION=float32`` forces full precision, ``bfloat16`` the other.
 """
 
-import ctypes
 import os
-import platform
 from contextlib import AbstractContextManager
 
 import torch
@@ -50,18 +48,3 @@ def autocast(device: torch.device | str = "cpu") -> AbstractContextManager:
     """Return the context in which training, attacks and evaluation run on ``device``."""
     kind = torch.device(device).type
     return torch.autocast(kind, torch.bfloat16, enabled=number_format(device) == "bfloat16")
-
-
-def keep_memory() -> None:
-    """Let the C library keep freed memory for the next tensor; a no-op where it isn't glibc.
-
-    By default it maps every large tensor anew, and the kernel clears each page at its first touch: in a loop
-    over batches that takes as long as the arithmetic.
-    """
-    os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")  # torch asks for huge pages: far fewer first touches
-    if platform.libc_ver()[0] == "glibc":
-        mmap_max, trim_threshold, arena_max = -4, -1, -8  # names of mallopt's parameters in malloc.h
-        libc = ctypes.CDLL(None)
-        libc.mallopt(mmap_max, 0)
-        libc.mallopt(arena_max, 1)  # the backward pass has its own thread, whose arena would be unmapped
-        libc.mallopt(trim_threshold, 2**31 - 1)

@@ -1,16 +1,16 @@
 """The paper's networks: CNN A and B (Table 4), and `QNet`, any network with a Q-Layer somewhere inside."""
 
-from dataclasses import asdict
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
-from qlayer_core import experiments
+from qlayer_core.fast import Dropout
 from qlayer_core.layer import QLayer, QLayerOutput
+from qlayer_core.specs import DROPOUTS, INITIALISATIONS, LayerSpec, RunSpec, seed_of
 
 CLASSES = 10
+SHAPE = (1, 28, 28)  # of an image
 PATHS = ("q", "e", "shortcut", "straight-through", "both")
 
 
@@ -23,7 +23,7 @@ class BothPaths(NamedTuple):
 
 
 class QNet(nn.Module):
-    """A network split by a Q-Layer: encoder, layer, and one tail a path (Figure 1, eq. 6).
+    """A network split by a Q-Layer: encoder, layer, and one tail per path (Figure 1, eq. 6).
 
     Args:
         encoder: images to a feature map ``(N, dim, H, W)``, N_F in the paper.
@@ -58,52 +58,47 @@ class QNet(nn.Module):
         if path == "q":
             return self.tail_q(out.quantized)
         if path == "straight-through":
-            return self.tail_q(out.projected + (out.quantized - out.projected).detach())
+            return self.tail_q(straight_through(out.projected, out.quantized))
         return BothPaths(self.tail_q(out.quantized), self._tail("e")(out.projected), out)
 
     def _tail(self, path: str) -> nn.Module:
         return self.tail_e if path == "e" and self.tail_e is not None else self.tail_q
 
 
-class PatchConv2d(nn.Conv2d):
-    """A stride-1 convolution of images of very few channels, whose input gradient is fast.
+def straight_through(before: Tensor, after: Tensor) -> Tensor:
+    """Return the value of ``after`` with the gradient of ``before`` (Bengio et al., 2013), same shapes."""
+    return before + (after - before).detach()
 
-    Same numbers and parameters as `torch.nn.Conv2d`. With one input channel the library's kernel for the input
-    gradient, which every attack needs, takes several times as long as the matrix product that it is.
+
+@torch.no_grad()
+def answers(model: nn.Module, images: Tensor) -> dict[str | None, Tensor]:
+    """Return logits ``(N, classes)`` by path: ``"q"`` and ``"e"`` of a `QNet`, None of any other network."""
+    if isinstance(model, QNet):
+        out = model(images, path="both")
+        return {"q": out.q, "e": out.e}
+    return {None: model(images)}
+
+
+class Images(nn.Module):
+    """The entrance of a network: let images ``(N, channels, height, width)`` pass, and say what is wrong otherwise.
+
+    Args:
+        channels: of an image.
     """
 
-    def __init__(self, in_channels: int, out_channels: int, kernel_size: int, *, padding: int = 0):
-        super().__init__(in_channels, out_channels, kernel_size, padding=padding)
+    def __init__(self, channels: int):
+        super().__init__()
+        self.channels = channels
 
     def forward(self, images: Tensor) -> Tensor:
-        """Convolve ``(N, C, H, W)``; the output is laid out channels-last, which suits bfloat16 kernels."""
-        if images.ndim != 4 or images.shape[1] != self.in_channels:
+        """Return ``images`` as they are."""
+        if images.ndim != 4 or images.shape[1] != self.channels:
             raise ValueError(
-                f"images have shape {tuple(images.shape)}; this network takes (N, {self.in_channels}, height, width)"
+                f"images have shape {tuple(images.shape)}; this network takes (N, {self.channels}, height, width)"
             )
         if not images.is_floating_point():
             raise TypeError(f"images have dtype {images.dtype}; convert them to floats in [0, 1]")
-        x = images.detach().to(memory_format=torch.channels_last)
-        out = F.conv2d(x, self.weight, self.bias, padding=self.padding)
-        return _InputGradient.apply(out, images, self.weight, self.padding) if images.requires_grad else out
-
-
-class _InputGradient(torch.autograd.Function):
-    """Give ``out``, a convolution of ``images``, its gradient in ``images``; the other one passes through."""
-
-    @staticmethod
-    def forward(ctx, out: Tensor, images: Tensor, weight: Tensor, padding: tuple[int, int]) -> Tensor:
-        ctx.save_for_backward(images, weight)
-        ctx.padding = padding
-        return out.view_as(out)
-
-    @staticmethod
-    def backward(ctx, gradient: Tensor) -> tuple[Tensor | None, ...]:
-        images, weight = ctx.saved_tensors
-        patches = weight.flatten(1).t().to(gradient.dtype) @ gradient.flatten(2)  # (N, C * k * k, H * W)
-        size, kernel = images.shape[2:], weight.shape[2:]
-        by_images = F.fold(patches.to(images.dtype), size, kernel, padding=ctx.padding)
-        return gradient, by_images, None, None
+        return images
 
 
 class Flatten(nn.Module):
@@ -120,7 +115,7 @@ class Flatten(nn.Module):
         self.features = features
 
     def forward(self, maps: Tensor) -> Tensor:
-        """Return ``maps`` as one row an image."""
+        """Return ``maps`` as one row per image."""
         rows = maps.permute(0, 2, 3, 1).flatten(1)
         if rows.shape[1] != self.features:
             raise ValueError(
@@ -130,48 +125,32 @@ class Flatten(nn.Module):
         return rows
 
 
-class Dropout(nn.Dropout):
-    """Dropout whose mask costs one random byte a number: the library's draws one 64-bit number each.
-
-    Same distribution as `torch.nn.Dropout`; the probability is a multiple of 1/256.
-    """
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Zero each number with probability ``p`` and scale the others, in training mode."""
-        if not self.training:
-            return x
-        draws = torch.empty(-(-x.numel() // 8), dtype=torch.int64, device=x.device)
-        draws.random_(torch.iinfo(torch.int64).min, None)  # every one of the 64 bits is random
-        # In the layout and number format of x, which holds a byte exactly: all passes below are then quick.
-        laid_out = draws.view(torch.uint8).as_strided(x.shape, torch.empty_like(x, device="meta").stride())
-        keep = laid_out.to(x.dtype).ge_(round(256 * self.p))
-        return x * keep.mul_(1 / (1 - self.p))
-
-
-def blocks(architecture: str) -> tuple[nn.Sequential, nn.Sequential, int]:
+def blocks(
+    architecture: str, shape: tuple[int, int, int] = SHAPE
+) -> tuple[nn.Sequential, nn.Sequential, int]:
     """Return the two convolution blocks of CNN ``"a"`` or ``"b"`` and the side of the final feature map.
 
     Table 4: the first convolution keeps the size ("same"), the second has stride 2 without padding.
+
+    Args:
+        architecture: ``"a"`` or ``"b"``.
+        shape: channels, height and width of an image.
     """
-    if architecture == "a":
-        return (
-            nn.Sequential(PatchConv2d(1, 64, 5, padding=2), nn.ReLU()),
-            nn.Sequential(nn.Conv2d(64, 64, 5, stride=2), nn.ReLU()),
-            12,
-        )
-    if architecture == "b":
-        return (
-            nn.Sequential(PatchConv2d(1, 128, 3, padding=1), nn.ReLU()),
-            nn.Sequential(nn.Conv2d(128, 64, 3, stride=2), nn.ReLU()),
-            13,
-        )
-    raise ValueError(f"architecture is {architecture!r}; the paper has 'a' and 'b' (Table 4)")
+    if architecture not in ("a", "b"):
+        raise ValueError(f"architecture is {architecture!r}; the paper has 'a' and 'b' (Table 4)")
+    width, kernel = {"a": (64, 5), "b": (128, 3)}[architecture]
+    first = nn.Sequential(
+        Images(shape[0]), nn.Conv2d(shape[0], width, kernel, padding=kernel // 2), nn.ReLU()
+    )
+    second = nn.Sequential(nn.Conv2d(width, 64, kernel, stride=2), nn.ReLU())
+    return first, second, (shape[1] - kernel) // 2 + 1
 
 
-def head(features: int) -> nn.Sequential:
+def head(features: int, dropout: bool = True) -> nn.Sequential:
     """Return the classifier of Table 4 for a flattened map of ``features`` numbers, ending in logits."""
+    drop = [Dropout(0.5)] if dropout else []
     return nn.Sequential(
-        Flatten(features), nn.Linear(features, 128), nn.ReLU(), Dropout(0.5), nn.Linear(128, CLASSES)
+        Flatten(features), nn.Linear(features, 128), nn.ReLU(), *drop, nn.Linear(128, CLASSES)
     )
 
 
@@ -181,58 +160,61 @@ def cnn(architecture: str = "a") -> nn.Sequential:
     return nn.Sequential(first, second, Dropout(0.25), head(64 * side * side))
 
 
-def q_net(
-    *,
-    heads: int = 1,
-    codebook_size: int = 64,
-    position: str = "after",
-    shared_tail: bool = False,
-    dropout: str = "before",
-    gate: bool = True,
-    gate_norm: bool = True,
-    start: str = "random",
-) -> QNet:
+def q_net(spec: LayerSpec) -> QNet:
     """Return CNN A with a Q-Layer (section 4.1.2 and 4.4).
 
     Args:
-        heads: K. Q-base has 1, Q-large 4.
-        codebook_size: n_c.
-        position: ``"after"`` the convolutions (Q-base, Q-large) or ``"between"`` them (Q-inner).
-        shared_tail: one tail for both paths (appendix G).
-        dropout: Table 4's Dropout(0.25) ``"before"`` the layer or ``"behind"`` it; only for "after".
-        gate: as in `QLayer`.
-        gate_norm: as in `QLayer`.
-        start: as in `QLayer`.
+        spec: heads, codes, position and the rest; Q-base is ``LayerSpec()``, Q-large ``LayerSpec(heads=4)``.
     """
-    if dropout not in ("before", "behind"):
-        raise ValueError(f"dropout is {dropout!r}; choose 'before' or 'behind'")
+    if spec.dropout not in DROPOUTS:
+        raise ValueError(f"dropout is {spec.dropout!r}; choose one of {', '.join(DROPOUTS)}")
+    if spec.position not in ("after", "between"):
+        raise ValueError(f"position is {spec.position!r}; choose 'after' or 'between'")
     first, second, side = blocks("a")
-    layer = QLayer(64, codebook_size, heads, gate=gate, gate_norm=gate_norm, start=start)
-    drop = Dropout(0.25)
-    if position == "after":
-        encoder = nn.Sequential(first, second, *([drop] if dropout == "before" else []))
+    layer = QLayer(64, spec.codebook_size, spec.heads, gate=spec.gate, start=spec.start)
+    wide, some = spec.heads * 64, spec.dropout != "off"
+    drop = [Dropout(0.25)] if some else []
+    if spec.position == "after":
+        encoder = nn.Sequential(first, second, *(drop if spec.dropout == "front" else []))
 
         def tail() -> nn.Sequential:
-            return nn.Sequential(*([drop] if dropout == "behind" else []), head(heads * 64 * side * side))
+            return nn.Sequential(*(drop if spec.dropout == "behind" else []), head(wide * side * side, some))
 
-    elif position == "between":
+    else:  # what follows the second convolution is behind the layer, its dropout too
         encoder = first
 
         def tail() -> nn.Sequential:
-            block = nn.Sequential(nn.Conv2d(heads * 64, 64, 5, stride=2), nn.ReLU())
-            return nn.Sequential(block, drop, head(64 * side * side))
+            block = nn.Sequential(nn.Conv2d(wide, 64, 5, stride=2), nn.ReLU())
+            return nn.Sequential(block, *drop, head(64 * side * side, some))
 
-    else:
-        raise ValueError(f"position is {position!r}; choose 'after' or 'between'")
-    return QNet(encoder, layer, tail(), None if shared_tail else tail())
+    return QNet(encoder, layer, tail(), None if spec.shared_tail else tail())
 
 
-def build(name: str, seed: int = 0) -> nn.Module:
-    """Return the untrained network of any model name in `experiments`, weights drawn with ``seed``.
+def build(spec: RunSpec, seed: int = 0) -> nn.Module:
+    """Return the untrained network of a run, weights drawn with ``seed``.
 
     Two names with the same seed start from different weights: a source model must be independent of its target.
+    The weights are laid out channels-last, which suits the kernels of every device.
     """
-    spec = experiments.run(name)
+    if spec.initialisation not in INITIALISATIONS:
+        raise ValueError(
+            f"initialisation is {spec.initialisation!r}; choose one of {', '.join(INITIALISATIONS)}"
+        )
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(experiments.seed_of(name, seed))
-        return cnn(spec.architecture) if spec.layer is None else q_net(**asdict(spec.layer))
+        torch.manual_seed(seed_of(spec.name, seed))
+        net = cnn(spec.architecture) if spec.layer is None else q_net(spec.layer)
+        if spec.initialisation == "glorot":
+            glorot(net)
+    return net.to(memory_format=torch.channels_last)
+
+
+def glorot(net: nn.Module) -> None:
+    """Draw every kernel anew, uniform within sqrt(6 / (fan_in + fan_out)), and set every bias to 0.
+
+    A convolution's fans count its window (Glorot and Bengio, 2010). It is what the authors' framework does without
+    being asked; a Q-Layer draws its own matrices so in any case.
+    """
+    for module in net.modules():
+        if isinstance(module, nn.Conv2d | nn.Linear):
+            nn.init.xavier_uniform_(module.weight)
+            nn.init.zeros_(module.bias)

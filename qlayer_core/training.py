@@ -1,37 +1,19 @@
-"""Raw and adversarial training with the loss of eq. 7, selection on the mixed validation set, resumable.
-
-A run keeps everything that it needs to go on in ``runs/<data set>/<model>/seed<k>/checkpoint.pt``, written
-anew after each epoch; each epoch draws from its own seed, so a continued run ends in the same weights.
-"""
+"""Raw and adversarial training with the loss of eq. 7, selection on the mixed validation set."""
 
 import dataclasses
 import json
-import time
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from tqdm.auto import tqdm
 
-from qlayer_core import attacks, data, evaluation, experiments, files, models
-from qlayer_core.experiments import RunSpec
+from qlayer_core import attacks, data, evaluation, loop, models
+from qlayer_core.fast import RAdam
 from qlayer_core.machine import autocast
-from qlayer_core.optimizer import RAdam
-
-STATISTICS_BATCHES = 16  # the last batches before a validation, from which `_estimate_statistics` estimates
-
-
-@dataclass
-class State:
-    """Where a run stands after an epoch."""
-
-    epoch: int = 0  # finished epochs
-    history: list[dict] = field(default_factory=list)  # one row a validation, see `train`
-    best: dict | None = None  # row of `history` whose weights were kept
-    seconds: float = 0.0
+from qlayer_core.specs import RunSpec
 
 
 def train(
@@ -41,54 +23,70 @@ def train(
     validation: dict[str, data.Split],
     *,
     seed: int,
-    adversarial_eps: float = 0.0,
+    adversarial_eps: float | None = None,
     checkpoint: Path | None = None,
+    until: int | None = None,
     report: Callable[[dict], None] = lambda row: None,
-) -> State:
+    progress: bool = False,
+) -> loop.State:
     """Train ``model`` in place and leave it with the weights of its best validation.
 
     Args:
-        spec: how to train; ``spec.adversarial`` replaces every image by its FGSM image of ``adversarial_eps``,
-            made on the current weights through the E-path.
+        spec: how to train; ``spec.adversarial`` replaces every image by its FGSM image, made on the current weights
+            through the E-path.
         model: the network, from `models.build`, or with raw-trained weights where ``spec.adversarial``.
         train_set: what to learn from.
         validation: named splits, see `validation_sets`; the best weights have the highest accuracy over the mixed set
             (``spec.selection == "mixed"``), half of which is clean and half attacked, or over ``"clean"``.
         seed: of the order of images, dropout and k-means.
-        adversarial_eps: L-infinity bound of the training images' perturbation.
+        adversarial_eps: L-infinity bound of the training images' perturbation; needed where ``spec.adversarial``.
         checkpoint: where to keep the state after each epoch, and where to continue from if it is there.
+        until: pause after so many epochs.
         report: called with each new row of the history.
+        progress: show the batches of an epoch as they pass.
 
     Returns:
-        The final state. A row of its history holds epoch (a fraction where there are several validations an epoch),
-        mean losses since the last row, ``accuracy`` a path and validation set in percent, ``score`` of the
-        selection in percent, and inactive codes a head where the epoch ended.
+        The final state. A row of its history holds epoch, mean losses, ``accuracy`` per path and validation set in
+        percent, ``score`` of the selection in percent; for networks with the layer inactive codes per head and
+        `forces`; for adversarial training ``unmoved``, the share of training images without a gradient, in percent.
+
+    Raises:
+        ValueError: adversarial training without ``adversarial_eps``, or a checkpoint of other settings.
     """
-    optimizer = RAdam(model.parameters(), lr=spec.learning_rate)
-    state, best_weights = State(), _copy(model)
-    if checkpoint is not None and checkpoint.exists():
-        state, best_weights = _restore(checkpoint, spec, model, optimizer)
-    with torch.random.fork_rng(devices=[]):
-        while state.epoch < spec.epochs and not _stalled(state, spec):
-            started = time.perf_counter()
-            torch.manual_seed(seed + state.epoch)
-            for row in _epoch(spec, model, optimizer, train_set, validation, adversarial_eps, state.epoch):
-                state.history.append(row)
-                if state.best is None or row["score"] > state.best["score"]:
-                    state.best, best_weights = row, _copy(model)
-                report(row)
-            state.epoch += 1
-            state.seconds += time.perf_counter() - started
-            if checkpoint is not None:
-                _keep(checkpoint, spec, state, model, optimizer, best_weights)
-    model.load_state_dict(best_weights)
-    model.eval()
-    return state
+    if spec.adversarial and adversarial_eps is None:
+        raise ValueError(
+            "adversarial_eps is missing: adversarial training needs the bound of its images' perturbation, such as"
+            " datasets.find('mnist').adversarial_eps"
+        )
+    optimizer = optimizer_of(spec, model)
+
+    def epoch(finished: int) -> dict:
+        row = _epoch(spec, model, optimizer, train_set, adversarial_eps, finished, progress)
+        if spec.layer is not None:
+            row |= forces(spec, model, train_set.first(2 * spec.batch_size))
+            row["inactive"] = model.layer.update_inactive(spec.inactive)
+        row["accuracy"] = _accuracies(model, validation)
+        row["score"] = score(row["accuracy"], spec.selection)
+        return row
+
+    return loop.run(
+        model,
+        optimizer,
+        epoch,
+        seed=seed,
+        epochs=spec.epochs,
+        patience=spec.patience,
+        settings=json.dumps(dataclasses.asdict(spec)),
+        checkpoint=checkpoint,
+        until=until,
+        report=report,
+    )
 
 
 def validation_sets(
     dataset: str,
     source: nn.Module | None,
+    epsilons: Sequence[float],
     limit: int | None = None,
     device: torch.device | str = "cpu",
 ) -> dict[str, data.Split]:
@@ -97,163 +95,161 @@ def validation_sets(
     Args:
         dataset: ``"mnist"`` or ``"fashion-mnist"``.
         source: the trained validation-a model; None gives the clean set alone.
+        epsilons: of the FGSM images, such as ``datasets.find(dataset).epsilons``.
         limit: only the first so many images.
         device: where ``source`` is, and where the images go.
 
     Returns:
         ``{"clean": ..., "fgsm 0.2": ..., "fgsm 0.3": ...}`` (Fashion-MNIST: 0.1 and 0.2).
     """
-    clean = data.Split(*(part[:limit] for part in data.load(dataset, "validation"))).to(device)
+    clean = data.load(dataset, "validation", limit=limit).to(device)
     sets = {"clean": clean}
-    if source is not None:
-        for eps in experiments.EPSILONS[dataset]:
-            sets[f"fgsm {eps}"] = data.Split(attacks.fgsm(source, clean.images, eps=eps), clean.labels)
+    for eps in epsilons if source is not None else ():
+        sets[f"fgsm {eps}"] = data.Split(attacks.fgsm(source, clean.images, eps=eps), clean.labels)
     return sets
 
 
-def _epoch(
-    spec: RunSpec,
-    model: nn.Module,
-    optimizer: RAdam,
-    train_set: data.Split,
-    validation: dict[str, data.Split],
-    adversarial_eps: float,
-    epoch: int,
-) -> Iterator[dict]:
-    """Run one epoch; yield a history row at each of its ``spec.checks`` validations."""
-    model.train()
-    batches = torch.randperm(len(train_set.labels)).split(spec.batch_size)
-    latest: deque[Tensor] = deque(maxlen=STATISTICS_BATCHES)
-    ends = {len(batches) * (check + 1) // spec.checks for check in range(spec.checks)}
-    sums: dict[str, float] = {}
-    since = 0
-    for number, batch in enumerate(batches, 1):
-        optimizer.param_groups[0]["lr"] = spec.learning_rate * spec.decay ** (epoch + number / len(batches))
-        images, labels = train_set.images[batch], train_set.labels[batch]
-        if spec.adversarial:
-            model.eval()
-            images = attacks.fgsm(
-                evaluation.attacked(model), images, eps=adversarial_eps, batch_size=len(batch)
-            )
-            model.train()
-        for name, value in step(spec, model, optimizer, images, labels).items():
-            sums[name] = sums.get(name, 0.0) + value
-        since += 1
-        latest.append(images)
-        if number in ends:
-            row = {"epoch": round(epoch + number / len(batches), 4)}
-            row["losses"] = {name: value.item() / since for name, value in sums.items()}
-            if number == len(batches) and spec.layer is not None:
-                row["inactive"] = model.layer.update_inactive(spec.inactive)
-            if spec.layer is not None and spec.estimate_statistics:
-                _estimate_statistics(model, latest)
-            row["accuracy"] = _accuracies(model, validation)
-            row["score"] = _score(row["accuracy"], spec)
-            sums, since = {}, 0
-            yield row
-            model.train()
+def optimizer_of(spec: RunSpec, model: nn.Module) -> torch.optim.Optimizer:
+    """Return the optimizer of a run, new, for the parameters of ``model``."""
+    if spec.optimizer == "radam":
+        return RAdam(model.parameters(), lr=spec.learning_rate)
+    if spec.optimizer == "adam":
+        return torch.optim.Adam(model.parameters(), lr=spec.learning_rate, fused=True)
+    raise ValueError(f"optimizer is {spec.optimizer!r}; choose 'radam' or 'adam'")
+
+
+def learning_rate(spec: RunSpec, epochs: float) -> float:
+    """Return the learning rate after so many epochs: times ``spec.decay`` every ten, in one step or in many."""
+    tens = epochs // 10 if spec.staircase else epochs / 10
+    return spec.learning_rate * spec.decay**tens
 
 
 def step(
     spec: RunSpec, model: nn.Module, optimizer: torch.optim.Optimizer, images: Tensor, labels: Tensor
 ) -> dict[str, Tensor]:
     """Take one optimizer step on one batch and return the detached losses of eq. 7, c_1 = c_2 = 1."""
+    terms = losses(spec, model, images, labels)
+    optimizer.zero_grad()
+    sum(weight * value for weight, value in terms.values()).backward()
+    optimizer.step()
+    return {name: value.detach() for name, (_, value) in terms.items()}
+
+
+def losses(
+    spec: RunSpec, model: nn.Module, images: Tensor, labels: Tensor
+) -> dict[str, tuple[float, Tensor]]:
+    """Return weight and value of each loss on one batch: eq. 7, or cross-entropy and L2 of a plain network."""
     with autocast(images.device):
         if spec.layer is None:
-            losses = {"e": F.cross_entropy(model(images).float(), labels)}
-            total = losses["e"]
-        else:
-            out = model(images, path="both")
-            codebook, commitment = model.layer.losses(out.layer)
-            losses = {
-                "q": F.cross_entropy(out.q.float(), labels),
-                "e": F.cross_entropy(out.e.float(), labels),
-                "codebook": codebook,
-                "commitment": commitment,
-            }
-            total = losses["q"] + losses["e"] + spec.alpha * codebook + spec.beta * commitment
-    optimizer.zero_grad()
-    total.backward()
-    optimizer.step()
-    return {name: value.detach() for name, value in losses.items()}
+            terms = {"e": (1.0, F.cross_entropy(model(images).float(), labels))}
+            if spec.l2:
+                first = next(module for module in model.modules() if isinstance(module, nn.Linear))
+                terms["l2"] = (spec.l2, first.weight.square().sum())
+            return terms
+        out = model(images, path="both")
+        codebook, commitment = model.layer.losses(out.layer, spec.commitment)
+        return {
+            "q": (1.0, F.cross_entropy(out.q.float(), labels)),
+            "e": (1.0, F.cross_entropy(out.e.float(), labels)),
+            "codebook": (spec.alpha, codebook),
+            "commitment": (spec.beta, commitment),
+        }
 
 
-@torch.no_grad()
-def _estimate_statistics(model: models.QNet, batches: Iterable[Tensor]) -> None:
-    """Estimate the running statistics of the gate's normalisation anew, without dropout.
+def forces(spec: RunSpec, model: models.QNet, some: data.Split) -> dict[str, float]:
+    """Return what moves the encoder: gradient norms of L_E and of beta L_{E->Q} there, and the features' length.
 
-    Those that training gathers are of maps behind dropout, which have a larger variance than the maps that the
-    layer sees in evaluation (Li et al., 2019): the gate would be normalised by numbers that aren't its own.
+    Args:
+        spec: of the run.
+        model: as it is; its mode is kept.
+        some: images to measure on.
+
+    Returns:
+        ``"pull of e"`` and ``"pull of commitment"``, L2 norms over the encoder's parameters, and ``"feature norm"``,
+        the mean L2 norm of a panel of the projected map.
     """
-    norm = model.layer.gate_norm
-    if norm is None:
-        return
-    model.eval()
-    norm.train()
-    norm.reset_running_stats()
-    momentum, norm.momentum = norm.momentum, None  # None: the plain mean over the batches
-    for images in batches:
-        with autocast(images.device):
-            model.layer.project(model.encoder(images))
-    norm.momentum = momentum
-    model.eval()
+    training = model.training
+    model.eval()  # no dropout, and the layer's usage stays as it is
+    terms = losses(spec, model, *some)
+    encoder = list(model.encoder.parameters())
+    found = {}
+    for name in ("e", "commitment"):
+        weight, value = terms[name]
+        pulls = (
+            torch.autograd.grad(weight * value, encoder, retain_graph=True, allow_unused=True)
+            if value.requires_grad
+            else ()
+        )
+        found[f"pull of {name}"] = sum(g.float().square().sum().item() for g in pulls if g is not None) ** 0.5
+    with torch.no_grad(), autocast(some.images.device):
+        features = model.layer.project(model.encoder(some.images)).float()
+    panels = features.unflatten(1, (model.layer.heads, model.layer.dim))
+    found["feature norm"] = panels.norm(dim=2).mean().item()
+    model.train(training)
+    return found
 
 
-def _accuracies(model: nn.Module, validation: dict[str, data.Split]) -> dict[str, dict[str, float]]:
-    """Return percent correct by path (a plain CNN has only ``"e"``) and validation set."""
-    model.eval()
-    accuracy: dict[str, dict[str, float]] = {}
-    for name, (images, labels) in validation.items():
-        for path, correct in evaluation.correct_by_path(model, images, labels).items():
-            accuracy.setdefault(path or "e", {})[name] = 100 * correct.float().mean().item()
-    return accuracy
-
-
-def _score(accuracy: dict[str, dict[str, float]], spec: RunSpec) -> float:
+def score(accuracy: dict[str | None, dict[str, float]], selection: str) -> float:
     """Return the selection's accuracy: of the answer that is deployed, over the validation set that selects.
 
     The mixed set is the clean one "mixed with its adversarial counterpart" (section 4.1.1): as many attacked images
     as clean ones, in equal parts of each epsilon.
     """
-    deployed = accuracy.get("q", accuracy["e"])
+    deployed = accuracy["q"] if "q" in accuracy else accuracy[None]
     attacked = [percent for name, percent in deployed.items() if name != "clean"]
-    if spec.selection == "clean" or not attacked:
+    if selection == "clean" or not attacked:
         return deployed["clean"]
     return (deployed["clean"] + sum(attacked) / len(attacked)) / 2
 
 
-def _stalled(state: State, spec: RunSpec) -> bool:
-    return state.best is not None and state.epoch - state.best["epoch"] >= spec.patience
-
-
-def _copy(model: nn.Module) -> dict[str, Tensor]:
-    return {name: tensor.clone() for name, tensor in model.state_dict().items()}
-
-
-def _keep(
-    path: Path,
+def _epoch(
     spec: RunSpec,
-    state: State,
     model: nn.Module,
-    optimizer: RAdam,
-    best_weights: dict[str, Tensor],
-) -> None:
-    content = {
-        "spec": json.dumps(dataclasses.asdict(spec)),
-        "state": dataclasses.asdict(state),
-        "model": model.state_dict(),
-        "optimizer": optimizer.state_dict(),
-        "best_weights": best_weights,
-    }
-    files.write_atomically(path, lambda partial_file: torch.save(content, partial_file))
+    optimizer: torch.optim.Optimizer,
+    train_set: data.Split,
+    adversarial_eps: float | None,
+    finished: int,
+    progress: bool,
+) -> dict:
+    """Train for one epoch and return its mean losses; nothing in it waits for the device."""
+    model.train()
+    device = train_set.images.device
+    batches = torch.randperm(len(train_set.labels)).to(device).split(spec.batch_size)
+    surrogate = attacks.surrogate(model)
+    sums: dict[str, Tensor] = {}
+    unmoved = torch.zeros((), device=device)
+    for number, batch in enumerate(
+        tqdm(batches, f"epoch {finished + 1}", disable=not progress, leave=False), 1
+    ):
+        rate = learning_rate(spec, finished + (number - 1) / len(batches))
+        for group in optimizer.param_groups:
+            group["lr"] = rate
+        images, labels = train_set.images[batch], train_set.labels[batch]
+        if spec.adversarial:
+            model.eval()
+            clean, images = images, _fgsm(surrogate, images, adversarial_eps, spec.adversarial_loss)
+            unmoved += (images == clean).flatten(1).all(1).sum()
+            model.train()
+        for name, value in step(spec, model, optimizer, images, labels).items():
+            sums[name] = sums[name] + value if name in sums else value
+    row = {"losses": {name: value.item() / len(batches) for name, value in sums.items()}}
+    if spec.adversarial:
+        row["unmoved"] = 100 * unmoved.item() / len(train_set.labels)
+    return row
 
 
-def _restore(
-    path: Path, spec: RunSpec, model: nn.Module, optimizer: RAdam
-) -> tuple[State, dict[str, Tensor]]:
-    content = torch.load(path, map_location="cpu", weights_only=True)  # it may be from a GPU
-    if content["spec"] != json.dumps(dataclasses.asdict(spec)):
-        raise ValueError(f"{path} is from a run with other settings: delete it to start this one afresh")
-    model.load_state_dict(content["model"])
-    optimizer.load_state_dict(content["optimizer"])
-    return State(**content["state"]), content["best_weights"]
+@torch.no_grad()
+def _fgsm(model: attacks.Model, images: Tensor, eps: float, loss: str) -> Tensor:
+    """Return the FGSM images of one batch, without the checks that wait for the device."""
+    with autocast(images.device):
+        return attacks.fgsm.__wrapped__(attacks.Problem(model, images, None, eps), loss=loss)
+
+
+def _accuracies(model: nn.Module, validation: dict[str, data.Split]) -> dict[str | None, dict[str, float]]:
+    """Return percent correct by path and validation set."""
+    model.eval()
+    accuracy: dict[str | None, dict[str, float]] = {}
+    for name, (images, labels) in validation.items():
+        for path, correct in evaluation.correct_by_path(model, images, labels).items():
+            accuracy.setdefault(path, {})[name] = 100 * correct.float().mean().item()
+    return accuracy

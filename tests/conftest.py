@@ -1,5 +1,6 @@
 """What all tests share: full precision, one thread, and small networks trained on real digits in seconds."""
 
+import copy
 import os
 
 import pytest
@@ -7,8 +8,9 @@ import torch
 from torch import nn
 
 from qlayer_core import data
+from qlayer_core.fast import Dropout
 from qlayer_core.layer import QLayer
-from qlayer_core.models import Dropout, QNet
+from qlayer_core.models import QNet
 
 
 def pytest_configure() -> None:
@@ -26,13 +28,13 @@ def full_precision(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture(scope="session")
 def digits() -> data.Split:
     """The first 1,000 test images of MNIST."""
-    return data.Split(*(part[:1000].clone() for part in data.load("mnist", "test")))
+    return data.load("mnist", "test", limit=1000)
 
 
 @pytest.fixture(scope="session")
 def train_digits() -> data.Split:
     """The first 4,000 training images of MNIST."""
-    return data.Split(*(part[:4000].clone() for part in data.load("mnist", "train")))
+    return data.load("mnist", "train", limit=4000)
 
 
 def small_cnn() -> nn.Sequential:
@@ -70,3 +72,15 @@ def trained_cnn(train_digits: data.Split) -> nn.Sequential:
             loss.backward()
             optimizer.step()
     return model.eval()
+
+
+@pytest.fixture(scope="session")
+def precise_cnn(trained_cnn: nn.Sequential) -> nn.Sequential:
+    """`trained_cnn` in float64; don't change it."""
+    return copy.deepcopy(trained_cnn).double()
+
+
+@pytest.fixture(scope="session")
+def few(digits: data.Split) -> tuple[torch.Tensor, torch.Tensor]:
+    """40 digits in float64 and their classes."""
+    return digits.images[:40].double(), digits.labels[:40]

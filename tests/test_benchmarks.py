@@ -9,9 +9,9 @@ import pytest
 import torch
 
 from qlayer_core import models
+from qlayer_core.study import experiments
 
 BENCHMARKS = Path(__file__).parent.parent / "benchmarks"
-sys.path.insert(0, str(BENCHMARKS))
 pytest.importorskip("foolbox", reason="pip install -r benchmarks/requirements.txt")
 pytest.importorskip("vector_quantize_pytorch", reason="pip install -r benchmarks/requirements.txt")
 import cases  # noqa: E402
@@ -61,7 +61,6 @@ def test_the_quick_form_measures_everything_once(tmp_path):
     found = json.loads((tmp_path / "results.json").read_text())
     assert list(found) == ["float32"]
     check(found["float32"], cases.QUICK)
-    assert (tmp_path / "results.md").read_text() == benchmark.tables(found)
 
 
 def test_the_recorded_run_is_a_whole_one(recorded):
@@ -73,8 +72,7 @@ def test_the_recorded_run_is_a_whole_one(recorded):
                 assert other["ratio_alone"] > 0 and row["mebibytes"] > 0
 
 
-def test_the_table_shows_the_recorded_runs():
-    assert (BENCHMARKS / "results.md").read_text() == benchmark.tables(RECORDED)
+def test_recorded_runs_name_their_number_format():
     assert all(found["machine"]["number_format"] == name for name, found in RECORDED.items())
 
 
@@ -90,7 +88,7 @@ def test_all_contestants_attack_as_well(recorded):
 
 def test_operations_of_cnn_a_counted_by_hand():
     products = 28 * 28 * 64 * 25 + 12 * 12 * 64 * 64 * 25 + 12 * 12 * 64 * 128 + 128 * 10
-    found = benchmark.attack_operations(models.build("cnn"), torch.rand(3, 1, 28, 28))
+    found = benchmark.attack_operations(models.build(experiments.spec("cnn")), torch.rand(3, 1, 28, 28))
     # forward and input gradient, a multiplication and an addition each
     assert found == 3 * 2 * (2 * products)
 

@@ -9,9 +9,10 @@ import pytest
 import torch
 from conftest import small_cnn, small_q_net
 
-from qlayer_core import __main__ as command_line
-from qlayer_core import data, evaluation, experiments, machine, models, paper, results, training
+from qlayer_core import data, datasets, evaluation, files, machine, models, training
 from qlayer_core.__main__ import main
+from qlayer_core.study import experiments, fingerprint, paper, records, tables, units, variants
+from qlayer_core.study.records import unit
 
 IMAGES = 24
 
@@ -20,7 +21,7 @@ IMAGES = 24
 def folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Results, weights and runs in an empty folder."""
     for name in ("RESULTS", "WEIGHTS", "RUNS"):
-        for module in (results, command_line):
+        for module in (files, records, units):
             if hasattr(module, name):
                 monkeypatch.setattr(module, name, tmp_path / name.lower())
     return tmp_path
@@ -29,12 +30,12 @@ def folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.fixture
 def miniature(folders: Path, monkeypatch: pytest.MonkeyPatch, digits: data.Split) -> Path:
     """Few images, small networks and one epoch in the place of the paper's."""
-    few = data.Split(*(part[:IMAGES] for part in digits))
-    monkeypatch.setattr(data, "load", lambda dataset, split: few)
+    few = digits.first(IMAGES)
+    monkeypatch.setattr(data, "load", lambda dataset, split, limit=None: few)
     monkeypatch.setattr(models, "cnn", lambda architecture: small_cnn())
-    monkeypatch.setattr(models, "q_net", lambda **options: small_q_net())
+    monkeypatch.setattr(models, "q_net", lambda spec: small_q_net())
     for name, spec in experiments.RUNS.items():
-        monkeypatch.setitem(experiments.RUNS, name, replace(spec, epochs=1, checks=1, batch_size=8))
+        monkeypatch.setitem(experiments.RUNS, name, replace(spec, epochs=1, batch_size=8))
     return folders
 
 
@@ -47,7 +48,7 @@ def test_train_evaluate_release_and_table(miniature, capsys):
         assert main(["train", "mnist", name]) == 0
         assert lines(capsys)[-1].startswith("epoch 1 ")
         assert (
-            results.weights_path("mnist", name)
+            unit("mnist", name).weights
             == miniature / "runs" / "mnist" / name / "seed0" / "weights.safetensors"
         )
 
@@ -55,26 +56,28 @@ def test_train_evaluate_release_and_table(miniature, capsys):
     printed = lines(capsys)
     shown = [cell for n in ("1a", "2a") for cell in paper.TABLES[n].cells if cell.row == "q-base"]
     measured = {(cell.setting, cell.attack, cell.eps) for cell in shown}
-    assert len(printed) == len(measured) + 2  # and two of C&W on probabilities
+    # Two of C&W on probabilities, two with the clipped gradient for each of FGSM and BIM; and each path has its line.
+    assert len(printed) == 2 * (len(measured) + 6)
     assert printed[0].startswith("clean none 0 q ") and "black-box fgsm 0.2 cnn-a" in "".join(printed)
 
-    record = results.read("mnist", "q-base")
+    record = records.read("mnist", "q-base")
     assert all(cell["n"] == IMAGES and cell["path"] in ("q", "e") for cell in record["cells"])
-    assert (
-        len(record["cells"]) == 2 * len(printed) == 2 * (len(record["seconds"]) - 1)
-    )  # the training's as well
-    assert all(results.recorded_cell(cell) for cell in shown)
+    # Each attack has its seconds, and so has the training.
+    assert len(record["cells"]) == len(printed) == 2 * (len(record["seconds"]) - 1)
+    assert all(records.unpack(cell).sum() == cell["correct"] for cell in record["cells"])
+    for cell in shown:
+        assert tables.cell("mnist", "q-base", **{field: getattr(cell, field) for field in paper.KEY})
 
     assert main(["evaluate", "mnist", "q-base", "--table", "1a", "--table", "2a"]) == 0
-    assert lines(capsys) == [] and results.read("mnist", "q-base") == record  # nothing is measured twice
+    assert lines(capsys) == [] and records.read("mnist", "q-base") == record  # nothing is measured twice
 
     assert main(["release", "mnist", "q-base"]) == 0
-    assert results.weights_path("mnist", "q-base") == miniature / "weights" / "mnist" / "q-base.safetensors"
-    assert results.load("mnist", "q-base")[1] == record
+    assert unit("mnist", "q-base").weights == miniature / "weights" / "mnist" / "q-base.safetensors"
+    assert records.load("mnist", "q-base")[1] == record
 
     assert main(["table", "1a"]) == 0
     printed = "\n".join(lines(capsys))
-    clean = results.recorded_cell(paper.TABLES["1a"].cell("q-base", "clean"))["accuracy"]
+    clean = tables.cell("mnist", "q-base", setting="clean", path="q")["accuracy"]
     for text in ("paper: Accuracy", "ours: Accuracy", "difference: Accuracy", "52.69", str(clean)):
         assert text in printed
 
@@ -90,20 +93,19 @@ def test_what_another_machine_measured_can_be_measured_again(miniature, capsys, 
         main(["train", "mnist", name])
     command = ["evaluate", "mnist", "cnn", "--table", "2a"]
     main(command)
-    first = results.read("mnist", "cnn")
-    (here,) = first["environments"]
-    assert here["number_format"] == "float32" and {cell["environment"] for cell in first["cells"]} == {0}
+    first = records.read("mnist", "cnn")
+    assert {here["number_format"] for here in first["environments"]} == {"float32"}
     lines(capsys)
 
-    elsewhere = here | {"number_format": "bfloat16", "versions": here["versions"] | {"torch": "1.0"}}
-    monkeypatch.setattr(results, "environment", lambda device: elsewhere)
+    real = records.environment
+    monkeypatch.setattr(records, "environment", lambda *where: real(*where) | {"number_format": "bfloat16"})
     main(command)
     assert lines(capsys) == []
     main([*command, "--again"])
     assert len(lines(capsys)) == len(first["cells"])
-    record = results.read("mnist", "cnn")
-    assert record["environments"] == [here, elsewhere]
-    assert [cell["environment"] for cell in record["cells"]] == [1] * len(first["cells"])
+    record = records.read("mnist", "cnn")
+    used = [record["environments"][cell["environment"]] for cell in record["cells"]]
+    assert {here["number_format"] for here in used} == {"bfloat16"}
     main([*command, "--again"])
     assert lines(capsys) == []  # it continues where it was stopped
 
@@ -117,9 +119,7 @@ def test_black_box_images_are_made_anew_when_the_code_has_changed(miniature, mon
     kept = {path.name for path in folder.iterdir()}
     main(["evaluate", "mnist", "q-base", "--table", "1a"])
     assert {path.name for path in folder.iterdir()} == kept
-    here = results.environment()
-    changed = here | {"code": here["code"] | {"attacks": "0123456789ab"}}
-    monkeypatch.setattr(results, "environment", lambda device: changed)
+    monkeypatch.setattr(fingerprint, "of", lambda stage: "0123456789ab")
     main(["evaluate", "mnist", "q-base", "--table", "1a", "--again"])
     made = {path.name for path in folder.iterdir()}
     assert kept < made and len(made) == 2 * len(kept)
@@ -138,7 +138,7 @@ def test_commands_work_where_the_machine_is_fastest(miniature, monkeypatch):
         look(model, *train_set, *validation["clean"])
         raise ValueError("seen")
 
-    def scored(model, images, labels, attack):
+    def scored(model, images, labels, attack, clean):
         look(model, images, labels)
         raise ValueError("seen")
 
@@ -153,10 +153,10 @@ def test_training_a_finished_run_again_keeps_what_was_measured(miniature, capsys
     for name in ("validation-a", "q-base"):
         main(["train", "mnist", name])
     main(["evaluate", "mnist", "q-base", "--table", "2a"])
-    record = results.read("mnist", "q-base")
+    record = records.read("mnist", "q-base")
     assert record["cells"]
     assert main(["train", "mnist", "q-base"]) == 0
-    assert results.read("mnist", "q-base") == record
+    assert records.read("mnist", "q-base") == record
 
 
 def test_training_longer_without_a_gain_keeps_what_was_measured(miniature, monkeypatch):
@@ -165,15 +165,15 @@ def test_training_longer_without_a_gain_keeps_what_was_measured(miniature, monke
     monkeypatch.setitem(experiments.RUNS, "cnn", still)
     main(["train", "mnist", "cnn"])
     main(["evaluate", "mnist", "cnn", "--table", "2a"])
-    short = results.read("mnist", "cnn")
+    short = records.read("mnist", "cnn")
     (miniature / "runs" / "mnist" / "cnn" / "seed0" / "checkpoint.pt").unlink()
     monkeypatch.setitem(experiments.RUNS, "cnn", replace(still, epochs=2))
     assert main(["train", "mnist", "cnn"]) == 0
-    long = results.read("mnist", "cnn")
+    long = records.read("mnist", "cnn")
     assert [len(record["history"]) for record in (short, long)] == [1, 2]
     assert long["spec"]["epochs"] == 2
     assert long["cells"] and long["seconds"].keys() == short["seconds"].keys()
-    for part in ("weights_sha256", "chosen", "cells", "environments"):
+    for part in ("weights_sha256", "chosen", "cells", "environments", "trained_in"):
         assert long[part] == short[part]
 
 
@@ -182,14 +182,36 @@ def test_adversarial_training_starts_from_the_raw_trained_weights(miniature, mon
         main(["train", "mnist", name])
     monkeypatch.setitem(experiments.RUNS, "cnn-adv", replace(experiments.RUNS["cnn-adv"], learning_rate=0.0))
     main(["train", "mnist", "cnn-adv"])
-    raw, adversarial = (results.load("mnist", name)[0].state_dict() for name in ("cnn", "cnn-adv"))
+    raw, adversarial = (records.load("mnist", name)[0].state_dict() for name in ("cnn", "cnn-adv"))
     assert all(torch.equal(raw[key], adversarial[key]) for key in raw)
+
+
+def test_a_variant_starts_from_the_weights_of_its_raw_variant(miniature, capsys, monkeypatch):
+    main(["train", "mnist", "validation-a"])
+    lines(capsys)
+    raw, adversarial = "none-pull-dropout-off", "none-pull-reinitialize-dropout-off"
+    assert main(["vary", "mnist", "q-base-adv", adversarial]) == 1  # its start is not there
+    assert f"vary mnist q-base '{raw}' --seed 0" in capsys.readouterr().err
+    assert main(["vary", "mnist", "q-base", raw]) == 0
+    monkeypatch.setitem(
+        experiments.RUNS, "q-base-adv", replace(experiments.RUNS["q-base-adv"], learning_rate=0.0)
+    )
+    assert main(["vary", "mnist", "q-base-adv", adversarial]) == 0
+    first = variants.unit("mnist", "q-base", raw)
+    second = variants.unit("mnist", "q-base-adv", adversarial)
+    record = records.read_unit(second)
+    assert (record["spec"]["commitment"], record["spec"]["inactive"]) == ("none", "reinitialize")
+    start, end = (records.load_unit(one)[0].state_dict() for one in (first, second))
+    moved = {key for key in start if not torch.equal(start[key], end[key])}
+    assert moved <= {"layer.codebook"}  # by the re-initialisation alone
+    assert main(["vary", "mnist", "q-base", "no-such-thing"]) == 1
+    assert "variant is 'no-such-thing'; choose one of" in capsys.readouterr().err
 
 
 def test_runs_lists_every_model_of_both_data_sets(folders, capsys):
     assert main(["runs"]) == 0
     listed = [tuple(line.split()) for line in lines(capsys)]
-    assert listed == [(dataset, name, "-") for dataset in data.DATASETS for name in experiments.RUNS]
+    assert listed == [(dataset, name, "-") for dataset in datasets.DATASETS for name in experiments.RUNS]
 
 
 def test_it_runs_as_a_module():
@@ -213,7 +235,10 @@ ONE_LINE = {
         "python -m qlayer_core train mnist cnn --seed 0",
     ),
     "nothing to release": (["release", "mnist", "cnn"], "is missing: train the model first"),
-    "a seed that is not released": (["release", "mnist", "cnn", "--seed", "1"], "only seed 0 is released"),
+    "a seed that is not released": (
+        ["release", "mnist", "cnn", "--seed", "1"],
+        "only seed 0 of a model of the grid",
+    ),
 }
 
 
@@ -226,7 +251,7 @@ def test_what_the_user_can_mend_is_said_in_one_line(case, folders, capsys):
 
 
 def test_a_record_of_another_version_is_said_in_one_line(folders, capsys):
-    results.write(results.new_record("mnist", experiments.run("cnn"), 0) | {"format": 99})
+    records.write(records.new_record(unit("mnist", "cnn")) | {"format": 99})
     assert main(["table", "1a"]) == 1
     printed = capsys.readouterr().err
     assert "has format 99" in printed and printed.count("\n") == 1

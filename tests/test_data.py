@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 import torch
 
-from qlayer_core import data
-from qlayer_core.paths import DATA
+from qlayer_core import data, datasets
+from qlayer_core.files import DATA
 
 SIZES = {"train": 50_000, "validation": 10_000, "test": 10_000}
-EACH = pytest.mark.parametrize("dataset", data.DATASETS)
+EACH = pytest.mark.parametrize("dataset", datasets.DATASETS)
 
 
 def raw_bytes(dataset: str, name: str) -> bytes:
@@ -29,7 +29,7 @@ def test_shapes_types_and_ranges(dataset, split):
     assert labels.shape == (SIZES[split],) and labels.dtype == torch.int64
     assert images.min() == 0 and images.max() == 1
     counts = torch.bincount(labels)
-    assert len(counts) == len(data.CLASS_NAMES[dataset]) == 10
+    assert len(counts) == len(datasets.find(dataset).class_names) == 10
     assert counts.min() > 0.08 * SIZES[split]  # nearly balanced
 
 
@@ -44,7 +44,9 @@ def test_the_test_split_is_the_published_file_in_its_order(dataset):
 
 def test_the_first_test_digits_are_the_well_known_ones():
     assert data.load("mnist", "test").labels[:10].tolist() == [7, 2, 1, 0, 4, 1, 4, 9, 5, 9]
-    first = [data.CLASS_NAMES["fashion-mnist"][i] for i in data.load("fashion-mnist", "test").labels[:4]]
+    first = [
+        datasets.find("fashion-mnist").class_names[i] for i in data.load("fashion-mnist", "test").labels[:4]
+    ]
     assert first == ["Ankle boot", "Pullover", "Trouser", "Trouser"]
 
 
@@ -73,17 +75,27 @@ def test_the_validation_images_are_drawn_at_random_and_always_the_same():
         assert not np.array_equal(first.labels.numpy(), end)
 
 
-def test_a_split_loads_in_under_a_second():
+def test_a_split_loads_in_a_few_seconds():
     started = time.process_time()  # of this process alone: others may keep the cores busy
     data.load("mnist", "train")
-    assert time.process_time() - started < 3  # generous, for slow cores
+    assert time.process_time() - started < 3  # one on a usual core
+
+
+def test_a_limit_takes_the_first_images():
+    few, all_of_them = data.load("mnist", "validation", limit=7), data.load("mnist", "validation")
+    for part, whole, first in zip(few, all_of_them, all_of_them.first(7), strict=True):
+        assert torch.equal(part, whole[:7]) and torch.equal(first, part)
+    with pytest.raises(ValueError, match="limit is 0; give a number of images, at least 1, or None for all"):
+        data.load("mnist", "test", limit=0)
 
 
 def test_the_checksums_are_those_of_the_readme_and_of_the_files():
     text = (DATA / "README.md").read_text(encoding="utf-8")
     documented = re.findall(r"`([a-z-]+)/([a-z0-9-]+)\.gz`.*`([0-9a-f]{64})`", text)
     known = [
-        (dataset, name, digest) for dataset, files in data.CHECKSUMS.items() for name, digest in files.items()
+        (one.name, name, digest)
+        for one in datasets.DATASETS.values()
+        for name, digest in one.checksums.items()
     ]
     assert documented == known and len(known) == 8
     for dataset, name, digest in known:

@@ -5,15 +5,15 @@ from functools import partial
 import pytest
 import torch
 from conftest import small_q_net
-from scipy.stats import binomtest
 from torch import Tensor, nn
 
 from qlayer_core import attacks, evaluation
-from qlayer_core.experiments import Attack
 from qlayer_core.models import BothPaths, QNet
+from qlayer_core.specs import Attack
 
-# Each image holds the logits of three classes: the network below hands them on.
+# Each image holds the logits of three classes, one per channel: the networks below hand them on.
 LOGITS = torch.tensor([[0.9, 0.1, 0.0], [0.2, 0.1, 0.7], [0.0, 1.0, 0.5], [0.3, 0.4, 0.2], [0.6, 0.5, 0.1]])
+IMAGES = LOGITS[:, :, None, None]
 LABELS = torch.tensor([0, 1, 1, 1, 2])
 Q_RIGHT = [True, False, True, True, False]
 E_RIGHT = [False, True, False, False, True]  # of the least likely class
@@ -27,7 +27,8 @@ class ByHand(QNet):
 
     def forward(self, images: Tensor, path: str = "q") -> BothPaths:
         assert path == "both"
-        return BothPaths(images, -images, None)
+        logits = images.flatten(1)
+        return BothPaths(logits, -logits, None)
 
 
 # ---- accuracy ----
@@ -35,31 +36,77 @@ class ByHand(QNet):
 
 @pytest.mark.parametrize("batch_size", [1, 2, 5, 256])
 def test_right_answers_of_each_path_counted_by_hand(batch_size):
-    found = evaluation.correct_by_path(ByHand().eval(), LOGITS, LABELS, batch_size)
+    found = evaluation.correct_by_path(ByHand().eval(), IMAGES, LABELS, batch_size)
     assert {path: right.tolist() for path, right in found.items()} == {"q": Q_RIGHT, "e": E_RIGHT}
-    plain = evaluation.correct_by_path(nn.Identity().eval(), LOGITS, LABELS, batch_size)
+    plain = evaluation.correct_by_path(nn.Flatten().eval(), IMAGES, LABELS, batch_size)
     assert {path: right.tolist() for path, right in plain.items()} == {None: Q_RIGHT}
 
 
 def test_cells_say_how_the_images_were_made_and_what_was_right():
     attack = Attack("white-box", "bim", 0.2, None, "e")
     made = {"setting": "white-box", "attack": "bim", "eps": 0.2, "source": None, "attacked_path": "e"}
-    assert evaluation.cells(ByHand().eval(), LOGITS, LABELS, attack) == [
-        made | {"path": "q", "n": 5, "correct": 3, "accuracy": 60.0},
-        made | {"path": "e", "n": 5, "correct": 2, "accuracy": 40.0},
+    clean = IMAGES.clone()
+    clean[1:3] = 0.5  # so the other three images were left as they were
+    cells = evaluation.cells(ByHand().eval(), IMAGES, LABELS, attack, clean)
+    assert [cell.pop("right").tolist() for cell in cells] == [Q_RIGHT, E_RIGHT]
+    assert cells == [
+        made | {"path": "q", "n": 5, "correct": 3, "accuracy": 60.0, "unmoved": 3},
+        made | {"path": "e", "n": 5, "correct": 2, "accuracy": 40.0, "unmoved": 3},
     ]
-    (cell,) = evaluation.cells(nn.Identity().eval(), LOGITS[:3], LABELS[:3], attack)
-    assert cell == made | {"path": None, "n": 3, "correct": 2, "accuracy": 66.67}
+    (cell,) = evaluation.cells(nn.Flatten().eval(), IMAGES[:3], LABELS[:3], attack)
+    assert cell.pop("right").tolist() == Q_RIGHT[:3]
+    assert cell == made | {"path": None, "n": 3, "correct": 2, "accuracy": 66.67, "unmoved": 0}
+
+
+@pytest.mark.parametrize(
+    "images, labels, message",
+    [
+        (
+            IMAGES,
+            LABELS[:3],
+            r"images have shape \(5, 3, 1, 1\), labels \(3,\); give one label per image: \(5,\)",
+        ),
+        (IMAGES[:3], LABELS, r"shape \(3, 3, 1, 1\), labels \(5,\)"),
+        (IMAGES[:0], LABELS[:0], "N at least 1"),
+        (2 * IMAGES, LABELS, r"range from 0 to 2; they must lie in \[0, 1\]"),
+        (IMAGES / 0, LABELS, r"they must lie in \[0, 1\]"),
+    ],
+)
+def test_images_and_labels_that_do_not_fit_are_not_scored(images, labels, message):
+    net, attack = nn.Flatten().eval(), Attack("clean", "none", 0.0)
+    for score in (
+        lambda: evaluation.correct_by_path(net, images, labels),
+        lambda: evaluation.cells(net, images, labels, attack),
+        lambda: evaluation.accuracy(net, images, labels),
+    ):
+        with pytest.raises(ValueError, match=message):
+            score()
+    with pytest.raises(ValueError, match="batch_size is -1; it must be a whole number, at least 1"):
+        evaluation.correct_by_path(net, IMAGES, LABELS, -1)
+    with pytest.raises(ValueError, match="give the same"):
+        evaluation.cells(net, IMAGES, LABELS, Attack("white-box", "fgsm", 0.1), IMAGES[:3])
+
+
+def test_the_worst_case_is_right_under_every_attack():
+    one, other = torch.tensor([True, True, False]), torch.tensor([True, False, True])
+    assert evaluation.worst_case([one, other]).tolist() == [True, False, False]
+    assert evaluation.worst_case([one]).tolist() == one.tolist()
+    with pytest.raises(ValueError, match="no attack is given: the worst case needs at least one"):
+        evaluation.worst_case([])
+
+
+def test_accuracy_takes_any_callable():
+    assert evaluation.accuracy(lambda images: -images.flatten(1), IMAGES, LABELS) == pytest.approx(40)
 
 
 def test_cells_are_scored_in_float32_whatever_the_machine_computes_in(monkeypatch):
     """An answer that is right by less than bfloat16 can tell counts as right."""
     monkeypatch.setenv("QLAYER_PRECISION", "bfloat16")
-    net = nn.Linear(2, 2).eval()
+    net = nn.Sequential(nn.Flatten(), nn.Linear(2, 2)).eval()
     with torch.no_grad():
-        net.weight.copy_(torch.tensor([[1.0, 0.0], [1.0, 0.001]]))
-        net.bias.zero_()
-    image, label = torch.ones(1, 2), torch.tensor([1])
+        net[1].weight.copy_(torch.tensor([[1.0, 0.0], [1.0, 0.001]]))
+        net[1].bias.zero_()
+    image, label = torch.ones(1, 2, 1, 1), torch.tensor([1])
     assert not evaluation.correct_by_path(net, image, label)[None].any()
     assert evaluation.correct_by_path(net, image, label, full_precision=True)[None].all()
     (cell,) = evaluation.cells(net, image, label, Attack("clean", "none", 0.0))
@@ -80,30 +127,6 @@ def test_scoring_leaves_no_trace_in_the_network(digits):
     assert not model.layer.usage.any() and all(tensor.grad is None for tensor in model.parameters())
 
 
-# ---- the Wilson interval ----
-
-
-@pytest.mark.parametrize(
-    "correct, n", [(8486, 10_000), (1, 10_000), (500, 1000), (3, 7), (0, 50), (50, 50), (1, 1)]
-)
-def test_wilson_equals_scipys(correct, n):
-    expected = binomtest(correct, n).proportion_ci(confidence_level=0.95, method="wilson")
-    assert evaluation.wilson(correct, n) == pytest.approx(
-        (100 * expected.low, 100 * expected.high), abs=0.002
-    )
-
-
-def test_wilson_in_closed_form():
-    assert evaluation.wilson(5, 10, z=2) == pytest.approx((100 * (0.5 - 14**-0.5), 100 * (0.5 + 14**-0.5)))
-    assert evaluation.wilson(0, 4, z=2) == (0.0, pytest.approx(50.0))
-
-
-@pytest.mark.parametrize("correct, n", [(-1, 10), (11, 10), (0, 0)])
-def test_wilson_refuses_impossible_counts(correct, n):
-    with pytest.raises(ValueError, match=f"{correct} correct of {n}: give 0 <= correct <= n and n > 0"):
-        evaluation.wilson(correct, n)
-
-
 # ---- the paper's attacks ----
 
 
@@ -115,7 +138,11 @@ def softmax_of(model) -> partial:
 BY_HAND = {
     "none": lambda model, x, eps: x,
     "fgsm": lambda model, x, eps: attacks.fgsm(model, x, eps=eps),
+    "fgsm-clipped": lambda model, x, eps: attacks.fgsm(model, x, eps=eps, loss="clipped"),
     "bim": lambda model, x, eps: attacks.bim(model, x, eps=eps, step=0.01, iterations=100),
+    "bim-clipped": lambda model, x, eps: attacks.bim(
+        model, x, eps=eps, step=0.01, iterations=100, loss="clipped"
+    ),
     "cw": lambda model, x, eps: attacks.cw_linf(
         *(model, x), eps=eps, confidence=0.0, learning_rate=0.01, iterations=10, halvings=5, doublings=5
     ),
@@ -144,5 +171,5 @@ def test_a_plain_network_is_attacked_as_it_is(name, trained_cnn, digits):
 def test_without_a_named_path_the_e_path_is_attacked(digits):
     torch.manual_seed(0)
     model, x = small_q_net().eval(), digits.images[:4]
-    assert torch.equal(evaluation.attacked(model)(x), model(x, path="e"))
-    assert evaluation.attacked(nn.Identity())(x) is x
+    assert torch.equal(attacks.surrogate(model)(x), model(x, path="e"))
+    assert attacks.surrogate(nn.Identity())(x) is x

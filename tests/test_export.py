@@ -1,16 +1,18 @@
 """Exported networks: the same answers, codes and gradients as PyTorch's, in packs that a page can unpack."""
 
+import copy
 import gzip
 from functools import partial
 
+import export
 import numpy as np
 import onnxruntime
 import pytest
 import torch
 from conftest import small_q_net
 
-from qlayer_core import attacks, data, export, models, results
-from qlayer_core.paths import WEIGHTS
+from qlayer_core import attacks, data, models
+from qlayer_core.study import records
 
 EXPORTED = ("cnn", "q-base", "q-large")  # the adversarially trained ones have the same graphs
 IMAGES_FOR_GRADIENTS = 200
@@ -31,7 +33,7 @@ class Exported:
             self.sessions[name] = onnxruntime.InferenceSession(folder / f"{name}.onnx", options)
 
     def run(self, graph, images, label=None):
-        """Return the graph's outputs by name, each a list with one array an image."""
+        """Return the graph's outputs by name, each a list with one array per image."""
         session = self.sessions[graph]
         names = [output.name for output in session.get_outputs()]
         fixed = {} if label is None else {"label": np.array([label])}
@@ -41,9 +43,9 @@ class Exported:
 
 @pytest.fixture(scope="module", params=EXPORTED)
 def released(request, tmp_path_factory):
-    if not (WEIGHTS / "mnist" / f"{request.param}.safetensors").exists():
+    if not records.unit("mnist", request.param).released.exists():
         pytest.skip(f"the weights of {request.param} on MNIST are not released")
-    model, _ = results.load("mnist", request.param)
+    model, _ = records.load("mnist", request.param)
     return Exported(model, tmp_path_factory.mktemp(request.param))
 
 
@@ -91,9 +93,27 @@ def test_same_gradient_signs_on_more_than_999_of_1000_pixels(released, digits):
         path = graph.removeprefix("gradient-")
         model = released.model if path == "logits" else partial(released.model, path=path)
         found = np.concatenate(released.run(graph, images, label=-1)["gradient"])
-        expected, _ = attacks._gradient(model, images, None, attacks.cross_entropy)
+        expected = attacks.Problem(model, images, None, 0.1).gradient(images, "ce")
         agreement = (np.sign(found) == expected.sign().numpy()).mean()
         assert agreement > 0.999, f"{graph}: {agreement:.5f}"
+
+
+def test_gradients_have_the_sign_of_float64_however_sure_the_network_is(tmp_path, digits):
+    """Where the answer's probability rounds to 1 the usual cross-entropy has no gradient left in float32."""
+    torch.manual_seed(0)
+    model = small_q_net().eval()
+    with torch.no_grad():
+        model.tail_e[1].weight *= 200_000
+    images = digits.images[:20]
+    assert model(images, path="e").softmax(1).amax(1).min() == 1
+    found = np.concatenate(Exported(model, tmp_path).run("gradient-e", images, -1)["gradient"])
+    exact = partial(copy.deepcopy(model).double(), path="e")
+    x = images.double().requires_grad_()
+    logits = exact(x)
+    own = logits.gather(1, logits.argmax(1, keepdim=True))
+    others = logits.masked_fill(logits == own, -torch.inf).logsumexp(1)
+    (expected,) = torch.autograd.grad((others - own.squeeze(1)).sum(), x)
+    assert (np.sign(found) == expected.sign().numpy()).mean() > 0.9999
 
 
 def test_gate_is_the_softmax_that_the_layer_multiplies_by(untrained, digits):
@@ -159,7 +179,7 @@ def test_tray_has_two_test_images_of_each_class():
 
 
 def test_networks_without_weights_are_left_out_and_said_so(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(export, "WEIGHTS", tmp_path)
+    monkeypatch.setattr(records, "WEIGHTS", tmp_path)
     manifest = export.export(tmp_path / "lab")
     assert [found["networks"] for found in manifest["datasets"].values()] == [[], []]
     assert "q-large on mnist is left out" in capsys.readouterr().out

@@ -6,7 +6,8 @@ import pytest
 import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
 
-from qlayer_core import attacks, evaluation, machine, models, results
+from qlayer_core import attacks, machine, models
+from qlayer_core.study import experiments, records
 
 
 @pytest.mark.parametrize("there, name", [(False, "cpu"), (True, "cuda")])
@@ -27,7 +28,7 @@ def test_records_name_the_gpu_and_its_number_format(monkeypatch):
     monkeypatch.delenv("QLAYER_PRECISION")
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: "A GPU")
     monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda: True)
-    here = results.environment("cuda")
+    here = records.environment(("scoring",), "cuda")
     assert (here["processor"], here["number_format"]) == ("A GPU", "bfloat16")
 
 
@@ -36,18 +37,23 @@ def test_networks_stay_on_the_device_of_their_images(name):
     """Pretended tensors know their device and refuse to be mixed; they need no GPU."""
     with FakeTensorMode():
         with torch.device("cuda"):
-            network, images = models.build(name).eval(), torch.rand(2, 1, 28, 28)
-        answers = evaluation.correct_by_path(network, images, images[:, 0, 0, 0].long())
-    assert {right.device.type for right in answers.values()} == {"cuda"}
+            spec, images = experiments.spec(name), torch.rand(2, 1, 28, 28)
+            network = models.q_net(spec.layer) if spec.layer else models.cnn()
+        answers = models.answers(network.eval(), images)
+    assert {logits.device.type for logits in answers.values()} == {"cuda"}
 
 
 @pytest.mark.parametrize("name", ["q-base", "q-large", "q-inner"])
 def test_gradients_stay_on_the_device_of_their_images(name, monkeypatch):
     """Tensors on "meta" hold no numbers and refuse to be mixed with others; autocast does not know them."""
     monkeypatch.setattr(torch, "autocast", lambda *arguments, **options: nullcontext())
-    network, images = models.build(name).eval().to("meta"), torch.rand(2, 1, 28, 28, device="meta")
-    gradient, labels = attacks._gradient(evaluation.attacked(network), images, None, attacks.cross_entropy)
-    assert gradient.device.type == labels.device.type == "meta"
+    network, images = (
+        models.build(experiments.spec(name)).eval().to("meta"),
+        torch.rand(2, 1, 28, 28, device="meta"),
+    )
+    problem = attacks.Problem(attacks.surrogate(network), images, None, 0.1)
+    for loss in attacks.losses.LOSSES:
+        assert problem.gradient(images, loss).device.type == problem.labels.device.type == "meta"
     out = network(images, path="both")
     (out.q.sum() + out.e.sum() + sum(network.layer.losses(out.layer))).backward()
     assert {parameter.grad.device.type for parameter in network.parameters()} == {"meta"}

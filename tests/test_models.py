@@ -9,14 +9,20 @@ from conftest import small_q_net
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from qlayer_core import experiments, models, training
+from qlayer_core import models, training
+from qlayer_core.fast import RAdam
 from qlayer_core.layer import QLayer
-from qlayer_core.models import Dropout, Flatten, PatchConv2d, QNet
-from qlayer_core.optimizer import RAdam
+from qlayer_core.models import Flatten, QNet
+from qlayer_core.specs import LayerSpec, RunSpec
+from qlayer_core.study import experiments
 
 
 def images(n: int = 4) -> Tensor:
     return torch.rand(n, 1, 28, 28, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+
+
+def build(name: str, seed: int = 0) -> nn.Module:
+    return models.build(experiments.spec(name), seed)
 
 
 def q_net(heads: int = 2) -> QNet:
@@ -26,33 +32,6 @@ def q_net(heads: int = 2) -> QNet:
 
 
 # ---- the parts ----
-
-
-@pytest.mark.parametrize(
-    "channels, out_channels, size, padding, height, width",
-    [(1, 64, 5, 2, 28, 28), (1, 128, 3, 1, 28, 28), (3, 4, 3, 0, 7, 9), (2, 3, 5, 2, 6, 4)],
-)
-def test_patch_conv_equals_conv(channels, out_channels, size, padding, height, width):
-    torch.manual_seed(0)
-    ours = PatchConv2d(channels, out_channels, size, padding=padding).double()
-    theirs = nn.Conv2d(channels, out_channels, size, padding=padding).double()
-    theirs.load_state_dict(ours.state_dict())
-    x = torch.randn(2, channels, height, width, dtype=torch.float64, requires_grad=True)
-    torch.testing.assert_close(ours(x), theirs(x))
-    weight = torch.randn_like(theirs(x))
-    gradients = [
-        torch.autograd.grad((conv(x) * weight).sum(), [x, conv.weight, conv.bias]) for conv in (ours, theirs)
-    ]
-    for found, expected in zip(*gradients, strict=True):
-        torch.testing.assert_close(found, expected)
-    without = torch.autograd.grad((ours(x.detach()) * weight).sum(), [ours.weight, ours.bias])
-    assert torch.equal(without[0], gradients[0][1]) and torch.equal(without[1], gradients[0][2])
-
-
-def test_patch_conv_takes_no_stride_dilation_or_groups():
-    for option in ("stride", "dilation", "groups"):
-        with pytest.raises(TypeError, match=option):
-            PatchConv2d(2, 4, 3, **{option: 2})
 
 
 @pytest.mark.parametrize("name", ["cnn", "source-b", "q-base", "q-inner"])
@@ -77,67 +56,13 @@ def test_patch_conv_takes_no_stride_dilation_or_groups():
 )
 def test_images_that_a_network_is_not_for_are_refused(name, images, error, message):
     with pytest.raises(error, match=message):
-        models.build(name).eval()(images)
+        build(name).eval()(images)
 
 
 def test_flatten_puts_the_channels_of_a_position_side_by_side():
     maps = torch.randn(2, 3, 4, 5)
     rows = [torch.cat([m[:, i, j] for i in range(4) for j in range(5)]) for m in maps]
     assert torch.equal(Flatten(60)(maps), torch.stack(rows))
-
-
-@pytest.mark.parametrize("p", [0.25, 0.5])
-def test_dropout_has_the_right_rate_scale_and_expectation(p):
-    torch.manual_seed(0)
-    n = 1_000_003  # no multiple of the bytes in one draw
-    out = Dropout(p)(torch.full((n,), 3.0))
-    kept = out != 0
-    assert torch.equal(out[kept], torch.full_like(out[kept], 3 / (1 - p)))
-    five_sigma = 5 * (p * (1 - p) / n) ** 0.5
-    assert abs(kept.double().mean().item() - (1 - p)) < five_sigma
-    assert abs(out.double().mean().item() - 3) < 3 / (1 - p) * five_sigma
-    # Neighbours and the eight numbers of one draw fall independently.
-    for lag in range(1, 9):
-        both = (kept[lag:] & kept[:-lag]).double().mean().item()
-        assert both == pytest.approx((1 - p) ** 2, abs=0.004)
-
-
-LAYOUTS = {
-    "channels last": torch.full((20, 33, 7, 5), 3.0).to(memory_format=torch.channels_last),
-    "every other column": torch.full((99, 401), 3.0)[:, ::2],
-    "repeated rows": torch.full((1, 200), 3.0).expand(100, 200),
-    "bfloat16": torch.full((99, 201), 3.0, dtype=torch.bfloat16),
-    "float64": torch.full((99, 201), 3.0, dtype=torch.float64),
-}
-
-
-@pytest.mark.parametrize("x", LAYOUTS.values(), ids=LAYOUTS)
-def test_dropout_takes_any_layout_and_number_format(x):
-    torch.manual_seed(0)
-    before = x.clone()
-    out = Dropout(0.25)(x)
-    kept = out != 0
-    assert out.shape == x.shape and out.dtype == x.dtype and torch.equal(x, before)
-    assert torch.equal(out[kept], torch.full_like(out[kept], 4.0))
-    assert kept.double().mean().item() == pytest.approx(0.75, abs=0.015)
-    assert len(kept.flatten(1).unique(dim=0)) == len(x)  # each row falls out in its own way
-
-
-def test_dropout_differs_from_call_to_call_and_is_repeated_by_the_seed():
-    dropout, x = Dropout(0.5), torch.ones(4, 3, 5)
-    torch.manual_seed(1)
-    first, second = dropout(x), dropout(x)
-    torch.manual_seed(1)
-    assert torch.equal(dropout(x), first)
-    assert not torch.equal(first, second)
-
-
-def test_dropout_passes_gradient_to_what_it_kept_and_is_off_in_evaluation():
-    dropout, x = Dropout(0.25), torch.rand(100, 7, requires_grad=True)
-    out = dropout(x)
-    out.sum().backward()
-    assert torch.equal(x.grad, (out != 0) / 0.75)
-    assert dropout.eval()(x) is x
 
 
 # ---- Table 4 ----
@@ -210,8 +135,8 @@ def test_the_quantized_path_gives_the_image_no_gradient():
 
 def test_a_shared_tail_is_one_tail():
     torch.manual_seed(0)
-    shared = models.q_net(shared_tail=True).double().eval()
-    separate = models.q_net().double().eval()
+    shared = models.q_net(LayerSpec(shared_tail=True)).double().eval()
+    separate = models.q_net(LayerSpec()).double().eval()
     assert torch.equal(shared(images(), path="e"), shared(images(), path="shortcut"))
     assert not torch.equal(separate(images(), path="e"), separate(images(), path="shortcut"))
     size_of_tail = sum(p.numel() for p in shared.tail_q.parameters())
@@ -231,15 +156,18 @@ def test_an_unknown_path_is_refused():
 
 
 @pytest.mark.parametrize(
-    "position, dropout, channels, side, order",
+    "position, dropout, channels, side, in_encoder, in_tails",
     [
-        ("after", "before", 64, 12, "drop encoder"),
-        ("after", "behind", 64, 12, "drop tail"),
-        ("between", "before", 64, 28, "drop tail"),
+        ("after", "off", 64, 12, [], []),
+        ("after", "front", 64, 12, [0.25], [0.5]),
+        ("after", "behind", 64, 12, [], [0.25, 0.5]),
+        ("between", "off", 64, 28, [], []),
+        ("between", "front", 64, 28, [], [0.25, 0.5]),
     ],
 )
-def test_where_the_layer_and_the_dropout_sit(position, dropout, channels, side, order):
-    model = models.q_net(heads=2, codebook_size=16, position=position, dropout=dropout).double().eval()
+def test_where_the_layer_and_the_dropout_sit(position, dropout, channels, side, in_encoder, in_tails):
+    spec = LayerSpec(heads=2, codebook_size=16, position=position, dropout=dropout)
+    model = models.q_net(spec).double().eval()
     assert model.encoder(images(1)).shape == (1, channels, side, side)
     out = model(images(1), path="both")
     assert out.layer.indices.shape == (2, 1, side, side) and out.q.shape == out.e.shape == (1, 10)
@@ -247,15 +175,41 @@ def test_where_the_layer_and_the_dropout_sit(position, dropout, channels, side, 
     def rates(part: nn.Module) -> list[float]:
         return [m.p for m in part.modules() if isinstance(m, nn.Dropout)]
 
-    in_encoder = order == "drop encoder"
-    assert rates(model.encoder) == ([0.25] if in_encoder else [])
-    assert rates(model.tail_q) == rates(model.tail_e) == ([0.5] if in_encoder else [0.25, 0.5])
+    assert rates(model.encoder) == in_encoder
+    assert rates(model.tail_q) == rates(model.tail_e) == in_tails
 
 
 @pytest.mark.parametrize("argument", ["position", "dropout", "start"])
 def test_unknown_choices_are_refused(argument):
     with pytest.raises(ValueError, match=f"{argument} is 'nowhere'; choose"):
-        models.q_net(**{argument: "nowhere"})
+        models.q_net(LayerSpec(**{argument: "nowhere"}))
+
+
+@pytest.mark.parametrize("name", ["source-a", "source-b", "q-large"])
+def test_kernels_start_glorot_uniform_and_biases_at_zero(name):
+    """Limit sqrt(6 / (fan_in + fan_out)), where a convolution's fans count its window."""
+    model = build(name)
+    for module in model.modules():
+        if isinstance(module, nn.Conv2d | nn.Linear):
+            window = module.weight[0, 0].numel()
+            fans = (module.weight.shape[0] + module.weight.shape[1]) * window
+            limit = (6 / fans) ** 0.5
+            assert 0.97 * limit < module.weight.abs().max() <= limit
+            assert not module.bias.any()
+    framework = models.build(RunSpec("any", initialisation="framework"))
+    assert all(bias.any() for name, bias in framework.named_parameters() if name.endswith("bias"))
+    with pytest.raises(ValueError, match="initialisation is 'zeros'; choose one of glorot, framework"):
+        models.build(RunSpec("any", initialisation="zeros"))
+
+
+def test_answers_are_those_of_every_path_that_answers():
+    model, x = q_net(), images()
+    found = models.answers(model, x)
+    assert set(found) == {"q", "e"} and not found["e"].requires_grad
+    assert torch.equal(found["q"], model(x)) and torch.equal(found["e"], model(x, path="e"))
+    plain = models.cnn().double().eval()
+    assert list(models.answers(plain, x)) == [None]
+    assert torch.equal(models.answers(plain, x)[None], plain(x))
 
 
 # ---- any model of the paper by name ----
@@ -263,8 +217,8 @@ def test_unknown_choices_are_refused(argument):
 
 @pytest.mark.parametrize("name", experiments.RUNS)
 def test_every_model_of_the_paper_is_built(name):
-    spec = experiments.run(name)
-    model = models.build(name).double().eval()
+    spec = experiments.spec(name)
+    model = build(name).double().eval()
     x = images(1)
     assert model(x).shape == (1, 10)
     if spec.layer is not None:
@@ -276,7 +230,7 @@ def test_every_model_of_the_paper_is_built(name):
 
 def test_weights_depend_on_name_and_seed_alone():
     def first_weights(name: str, seed: int = 0) -> Tensor:
-        return next(models.build(name, seed).parameters())
+        return next(build(name, seed).parameters())
 
     torch.manual_seed(1)
     before = torch.get_rng_state()
@@ -290,7 +244,7 @@ def test_weights_depend_on_name_and_seed_alone():
 
 def test_unknown_names_are_refused():
     with pytest.raises(ValueError, match=r"unknown model 'q-huge'; choose one of .*q-large"):
-        models.build("q-huge")
+        build("q-huge")
     with pytest.raises(ValueError, match="architecture is 'c'; the paper has 'a' and 'b'"):
         models.cnn("c")
 
@@ -316,15 +270,14 @@ def resnet_with_layer(stage: int, heads: int) -> QNet:
 
 def one_step(model: QNet, x: Tensor) -> dict[str, Tensor]:
     """The four losses of one training step; the gradients of all of eq. 7 stay in the model."""
-    spec = experiments.RunSpec("any", layer=experiments.LayerSpec())
+    spec = RunSpec("any", layer=LayerSpec())
     optimizer = RAdam(model.parameters(), lr=spec.learning_rate)
     return training.step(spec, model.train(), optimizer, x, torch.arange(len(x)) % 10)
 
 
 def not_reached(model: QNet) -> list[str]:
-    """Tensors without a gradient, but for a bias that the normalisation right behind it takes out again."""
-    gradients = {name: tensor.grad for name, tensor in model.named_parameters() if name != "layer.gate.bias"}
-    return [name for name, gradient in gradients.items() if gradient is None or not gradient.any()]
+    """Tensors without a gradient."""
+    return [name for name, p in model.named_parameters() if p.grad is None or not p.grad.any()]
 
 
 @pytest.mark.parametrize("stage", [1, 3])
@@ -341,7 +294,7 @@ def test_the_layer_goes_into_a_resnet_and_trains(stage, heads):
     for name in (
         "encoder.0.weight",
         "layer.codebook",
-        "layer.gate.weight",
+        "layer.gate_weight",
         "tail_q.0.weight",
         "tail_e.0.weight",
     ):
@@ -352,6 +305,6 @@ def test_the_layer_goes_into_a_resnet_and_trains(stage, heads):
 
 @pytest.mark.parametrize("name", ["q-base", "q-large", "q-inner", "q-large-shared"])
 def test_one_step_reaches_every_tensor_of_the_papers_models(name):
-    model = models.build(name)
+    model = build(name)
     one_step(model, images(2).float())
     assert not_reached(model) == []

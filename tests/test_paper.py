@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from qlayer_core.paper import ARCHITECTURES, FIGURE_2, INCONSISTENCIES, KEY, TABLES, key
+from qlayer_core.study.paper import ARCHITECTURES, FIGURE_2, INCONSISTENCIES, KEY, TABLES, key
 
 RAW, ADV = ("q-base", "q-large"), ("q-base-adv", "q-large-adv")
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from qlayer_core.paths import ROOT
+from qlayer_core.files import ROOT
 
 BLOCKS = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
 

@@ -15,10 +15,10 @@ from conftest import small_cnn, small_q_net
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from qlayer_core import attacks, data, models, training
-from qlayer_core.experiments import EPSILONS, LayerSpec, RunSpec
+from qlayer_core import attacks, data, datasets, loop, models, training
+from qlayer_core.specs import LayerSpec, RunSpec
 
-CNN = RunSpec("cnn", batch_size=64, learning_rate=0.02, decay=0.9, epochs=2, patience=10, checks=1)
+CNN = RunSpec("cnn", batch_size=64, learning_rate=0.02, decay=0.9, epochs=2)
 LAYERED = replace(CNN, name="q-base", layer=LayerSpec())
 BOTH = pytest.mark.parametrize("spec", [CNN, LAYERED], ids=["cnn", "q-base"])
 SEED = 3
@@ -27,7 +27,7 @@ SEED = 3
 @cache
 def split(n: int, name: str = "train") -> data.Split:
     """The first digits of a split of MNIST."""
-    return data.Split(*(part[:n].clone() for part in data.load("mnist", name)))
+    return data.load("mnist", name, limit=n)
 
 
 @pytest.fixture(scope="module")
@@ -68,10 +68,10 @@ def test_losses_fall_on_real_digits_in_both_number_formats(spec, number_format, 
     model = network(spec)
     state = training.train(replace(spec, batch_size=32, epochs=4), model, split(1000), judges, seed=SEED)
     first, last = (state.history[i]["losses"] for i in (0, -1))
-    for path in ("e",) if spec.layer is None else ("q", "e"):
-        assert last[path] < 0.8 * first[path]
+    for path in (None,) if spec.layer is None else ("q", "e"):
+        assert last[path or "e"] < 0.8 * first[path or "e"]
         assert state.best["accuracy"][path]["clean"] > 50  # chance is 10
-    assert all(tensor.dtype in (torch.float32, torch.int64, torch.bool) for tensor in weights(model))
+    assert all(tensor.dtype in (torch.float32, torch.int64) for tensor in weights(model))
     assert all(tensor.isfinite().all() for tensor in weights(model))
     assert not model.training
 
@@ -89,9 +89,10 @@ def test_bfloat16_is_used_where_it_is_asked_for(some, judges, monkeypatch):
 @pytest.mark.parametrize("inactive", ["pull", "reinitialize"])
 def test_the_papers_network_trains_in_bfloat16(gate, inactive, judges, monkeypatch):
     monkeypatch.setenv("QLAYER_PRECISION", "bfloat16")
-    model = models.q_net(heads=2, codebook_size=16, gate=gate, start="k-means")
-    spec = RunSpec("q", layer=LayerSpec(), inactive=inactive, batch_size=16, epochs=1, checks=1)
-    few = {name: data.Split(*(part[:8] for part in judge)) for name, judge in judges.items()}
+    layer = LayerSpec(heads=2, codebook_size=16, gate=gate, start="k-means")
+    spec = RunSpec("q", layer=layer, inactive=inactive, batch_size=16, epochs=1)
+    model = models.build(spec)
+    few = {name: judge.first(8) for name, judge in judges.items()}
     state = training.train(spec, model, split(32), few, seed=SEED)
     assert len(state.history[0]["inactive"]) == 2
     assert all(torch.isfinite(torch.tensor(list(state.history[0]["losses"].values()))))
@@ -119,6 +120,46 @@ def test_one_step_follows_the_gradient_of_equation_7(some):
     for name, loss in losses.items():
         assert loss.item() == pytest.approx(expected[name].item())
     assert codebook.item() == pytest.approx(difference.square().sum(1).mean().item())
+
+
+@pytest.mark.parametrize("form", ["squared", "linear", "none"])
+def test_the_commitment_term_has_the_form_that_the_run_names(form, some):
+    spec = RunSpec("q", layer=LayerSpec(), beta=0.5, commitment=form)
+    model = small_q_net().double().eval()
+    images, labels = some.images[:8].double(), some.labels[:8]
+    terms = training.losses(spec, model, images, labels)
+    assert terms["commitment"][0] == 0.5
+    expected = model.layer.losses(model(images, path="both").layer, form)[1]
+    assert terms["commitment"][1].item() == pytest.approx(expected.item())
+
+
+def test_l2_is_on_the_first_linear_matrix_of_a_plain_network_alone(some):
+    spec = RunSpec("cnn", l2=0.25)
+    model = nn.Sequential(nn.Flatten(), nn.Linear(784, 12), nn.ReLU(), nn.Linear(12, 10))
+    terms = training.losses(spec, model, *some.first(8))
+    assert terms["l2"][0] == 0.25
+    assert terms["l2"][1].item() == pytest.approx(model[1].weight.square().sum().item())
+    assert set(training.losses(replace(spec, l2=0.0), model, *some.first(8))) == {"e"}
+
+
+def test_what_pulls_the_encoder_is_the_gradient_of_each_loss_there(some):
+    spec = RunSpec("q", layer=LayerSpec(), beta=0.7)
+    model = small_q_net().train()
+    found = training.forces(spec, model, some.first(16))
+    assert model.training and not model.layer.usage.any()
+    model.eval()
+    out = model(some.images[:16], path="both")
+    pulls = {
+        "pull of e": F.cross_entropy(out.e, some.labels[:16]),
+        "pull of commitment": 0.7 * model.layer.losses(out.layer)[1],
+    }
+    for name, loss in pulls.items():
+        slopes = torch.autograd.grad(loss, list(model.encoder.parameters()), retain_graph=True)
+        length = torch.cat([slope.flatten() for slope in slopes]).norm().item()
+        assert found[name] == pytest.approx(length, rel=1e-4)
+    panels = out.layer.projected.unflatten(1, (2, 8))
+    assert found["feature norm"] == pytest.approx(panels.norm(dim=2).mean().item(), rel=1e-5)
+    assert training.forces(replace(spec, commitment="none"), model, some.first(16))["pull of commitment"] == 0
 
 
 # ---- what it learns from ----
@@ -162,11 +203,12 @@ def test_an_epoch_shows_every_image_once_in_a_new_order(seen, some, judges):
         )
 
 
+@pytest.mark.parametrize("loss", ["clipped", "ce"])
 @BOTH
-def test_adversarial_training_sees_fgsm_images_of_the_current_e_path(spec, seen, some, judges):
-    spec = replace(spec, adversarial=True, batch_size=100, epochs=1)
-    training.train(spec, network(spec), some, judges, seed=SEED, adversarial_eps=0.2)
-    assert len(seen) == 3
+def test_adversarial_training_sees_fgsm_images_of_the_current_e_path(spec, loss, seen, some, judges):
+    spec = replace(spec, adversarial=True, batch_size=100, epochs=1, adversarial_loss=loss)
+    state = training.train(spec, network(spec), some, judges, seed=SEED, adversarial_eps=0.2)
+    assert len(seen) == 3 and state.history[0]["unmoved"] == 0
     for call in seen:
         assert call["training"]
         rows = clean_rows(call["images"], some.images)
@@ -174,15 +216,46 @@ def test_adversarial_training_sees_fgsm_images_of_the_current_e_path(spec, seen,
         assert torch.equal(some.labels[rows], call["labels"])
         then = call["model"].eval()
         e_path = then if spec.layer is None else partial(then, path="e")
-        expected = attacks.fgsm(e_path, some.images[rows], eps=0.2)
+        expected = attacks.fgsm(e_path, some.images[rows], eps=0.2, loss=loss)
         torch.testing.assert_close(call["images"], expected)
         assert (call["images"] - some.images[rows]).abs().max().item() == pytest.approx(0.2)
 
 
-def test_the_learning_rate_decays_with_every_step_by_a_constant_factor_an_epoch(seen, some, judges):
+def test_images_of_which_the_network_is_sure_stay_clean_in_adversarial_training(seen, some, judges):
+    """The clipped gradient is zero where the label's probability exceeds 1 - 1e-7."""
+    spec = replace(CNN, adversarial=True, batch_size=100, epochs=1, learning_rate=0.0)
+    sure = nn.Sequential(nn.Flatten(), nn.Linear(784, 10))
+    with torch.no_grad():
+        sure[1].weight.zero_()
+        sure[1].bias.copy_(torch.tensor([40.0] + 9 * [0.0]))
+    state = training.train(spec, sure, some, judges, seed=SEED, adversarial_eps=0.2)
+    assert state.history[0]["unmoved"] == 100
+    assert all(torch.isin(call["images"], some.images).all() for call in seen)
+
+
+def test_adversarial_training_without_a_bound_is_refused(some, judges):
+    spec = replace(CNN, adversarial=True)
+    with pytest.raises(ValueError, match="adversarial_eps is missing: adversarial training needs the bound"):
+        training.train(spec, network(spec), some, judges, seed=SEED)
+
+
+def test_the_learning_rate_falls_by_its_decay_every_ten_epochs(seen, some, judges):
     spec = replace(CNN, batch_size=100, epochs=2, learning_rate=0.004, decay=0.5)
     training.train(spec, network(spec), some, judges, seed=SEED)
-    assert [call["lr"] for call in seen] == pytest.approx([0.004 * 0.5 ** (t / 3) for t in range(1, 7)])
+    assert [call["lr"] for call in seen] == pytest.approx([0.004 * 0.5 ** (t / 30) for t in range(6)])
+    assert training.learning_rate(spec, 10) == pytest.approx(0.002)
+    stairs = replace(spec, staircase=True)
+    rates = [training.learning_rate(stairs, epochs) for epochs in (0, 9.99, 10, 19, 20)]
+    assert rates == pytest.approx([0.004, 0.004, 0.002, 0.002, 0.001])
+
+
+@pytest.mark.parametrize("name, kind", [("radam", "RAdam"), ("adam", "Adam")])
+def test_the_optimizer_is_the_one_that_the_run_names(name, kind):
+    model = small_cnn()
+    optimizer = training.optimizer_of(replace(CNN, optimizer=name), model)
+    assert type(optimizer).__name__ == kind
+    with pytest.raises(ValueError, match="optimizer is 'sgd'; choose 'radam' or 'adam'"):
+        training.optimizer_of(replace(CNN, optimizer="sgd"), model)
 
 
 # ---- selection and when to stop ----
@@ -191,26 +264,25 @@ def test_the_learning_rate_decays_with_every_step_by_a_constant_factor_an_epoch(
 @pytest.mark.parametrize("selection", ["mixed", "clean"])
 @BOTH
 def test_the_best_validation_is_kept(spec, selection, some, judges):
-    spec = replace(spec, selection=selection, epochs=5, checks=2, learning_rate=0.2)
+    spec = replace(spec, selection=selection, epochs=6, learning_rate=0.2)
     model, rows = network(spec), []
 
-    def ruin_after_the_eighth(row: dict) -> None:
+    def ruin_after_the_fifth(row: dict) -> None:
         rows.append(row)
-        if len(rows) == 8:
+        if len(rows) == 5:
             model.load_state_dict({name: tensor * 0 for name, tensor in model.state_dict().items()})
 
-    state = training.train(spec, model, some, judges, seed=SEED, report=ruin_after_the_eighth)
+    state = training.train(spec, model, some, judges, seed=SEED, report=ruin_after_the_fifth)
 
     assert rows == state.history
-    assert [row["epoch"] for row in rows] == [0.4, 1, 1.4, 2, 2.4, 3, 3.4, 4, 4.4, 5]
-    path = "q" if spec.layer else "e"
+    assert [row["epoch"] for row in rows] == [1, 2, 3, 4, 5, 6]
+    path = "q" if spec.layer else None
     for row in rows:
         by_set = row["accuracy"][path]
         clean, weak, strong = by_set["clean"], by_set["0.6"], by_set["0.3"]
         mixed = clean / 2 + weak / 4 + strong / 4
-        wanted = clean if selection == "clean" else mixed
-        assert row["score"] == pytest.approx(wanted)
-        assert ("inactive" in row) == (spec.layer is not None and row["epoch"] % 1 == 0)
+        assert row["score"] == pytest.approx(clean if selection == "clean" else mixed)
+        assert ("inactive" in row) == ("feature norm" in row) == (spec.layer is not None)
     scores = [row["score"] for row in rows]
     assert state.best == rows[scores.index(max(scores))]
     assert max(scores) > scores[-1]
@@ -234,75 +306,42 @@ def test_training_stops_after_its_epochs(some, judges):
     assert state.epoch == len(state.history) == CNN.epochs
 
 
+def test_a_run_can_pause_and_go_on(tmp_path, some, judges):
+    spec, path = replace(CNN, epochs=4), tmp_path / "checkpoint.pt"
+    paused = training.train(spec, network(CNN), some, judges, seed=SEED, checkpoint=path, until=2)
+    assert paused.epoch == 2
+    continued, straight = network(CNN, seed=9), network(CNN)
+    state = training.train(spec, continued, some, judges, seed=SEED, checkpoint=path)
+    assert state.history == training.train(spec, straight, some, judges, seed=SEED).history
+    assert same_weights(continued, straight) and state.history[:2] == paused.history
+
+
 def test_the_mixed_validation_set_is_fgsm_on_the_source(trained_cnn):
     clean = split(50, name="validation")
-    sets = training.validation_sets("mnist", trained_cnn, limit=50)
+    sets = training.validation_sets("mnist", trained_cnn, (0.2, 0.3), limit=50)
     assert list(sets) == ["clean", "fgsm 0.2", "fgsm 0.3"]
     assert torch.equal(sets["clean"].images, clean.images)
-    for eps in EPSILONS["mnist"]:
+    for eps in datasets.find("mnist").epsilons:
         expected = attacks.fgsm(trained_cnn, clean.images, eps=eps)
         assert torch.equal(sets[f"fgsm {eps}"].images, expected)
         assert torch.equal(sets[f"fgsm {eps}"].labels, clean.labels)
-    assert list(training.validation_sets("fashion-mnist", trained_cnn, limit=2)) == [
+    assert list(training.validation_sets("fashion-mnist", trained_cnn, (0.1, 0.2), limit=2)) == [
         "clean",
         "fgsm 0.1",
         "fgsm 0.2",
     ]
-    assert list(training.validation_sets("mnist", None, limit=2)) == ["clean"]
-    assert len(training.validation_sets("mnist", None)["clean"].labels) == 10_000
-
-
-# ---- the gate's statistics ----
-
-
-@pytest.mark.parametrize("adversarial", [False, True])
-def test_the_gate_is_normalised_by_statistics_without_dropout(adversarial, seen, judges):
-    spec = replace(LAYERED, adversarial=adversarial, batch_size=10, epochs=1)
-    model = network(spec)
-    training.train(spec, model, split(200), judges, seed=SEED, adversarial_eps=0.2)
-    assert len(seen) == 20 and model.layer.gate_norm.momentum == 0.1
-    means, variances = [], []
-    for call in seen[-training.STATISTICS_BATCHES :]:  # what the last batches were trained on
-        with torch.no_grad():
-            logits = model.layer.gate(model.encoder(call["images"])).double()
-        means.append(logits.mean((0, 2, 3)))
-        variances.append(logits.var((0, 2, 3)))
-    norm = model.layer.gate_norm
-    torch.testing.assert_close(norm.running_mean.double(), torch.stack(means).mean(0), rtol=1e-4, atol=1e-5)
-    torch.testing.assert_close(
-        norm.running_var.double(), torch.stack(variances).mean(0), rtol=1e-4, atol=1e-5
-    )
-
-    behind_dropout = network(spec)
-    training.train(
-        replace(spec, estimate_statistics=False),
-        behind_dropout,
-        split(200),
-        judges,
-        seed=SEED,
-        adversarial_eps=0.2,
-    )
-    assert (behind_dropout.layer.gate_norm.running_var > 1.1 * norm.running_var).double().mean() > 0.8
-
-
-def test_a_gate_without_normalisation_has_no_statistics(some, judges):
-    spec = replace(LAYERED, layer=LayerSpec(gate_norm=False), epochs=1)
-    model = small_q_net()
-    model.layer.gate_norm = None
-    training.train(spec, model, some, judges, seed=SEED)
-    assert not model.training
+    assert list(training.validation_sets("mnist", None, (0.2,), limit=2)) == ["clean"]
+    assert len(training.validation_sets("mnist", None, ())["clean"].labels) == 10_000
 
 
 # ---- the same numbers again, also after a kill ----
 
-RESUMED = RunSpec(
-    "q", layer=LayerSpec(start="k-means"), batch_size=64, epochs=4, checks=2, learning_rate=0.005
-)
+RESUMED = RunSpec("q", layer=LayerSpec(start="k-means"), batch_size=64, epochs=4, learning_rate=0.005)
 
 
 def run(
     checkpoint: Path | None, *, weights_seed: int = 0, seed: int = SEED, **options
-) -> tuple[nn.Module, training.State]:
+) -> tuple[nn.Module, loop.State]:
     model = network(RESUMED, weights_seed, start="k-means")
     judge = {"clean": split(40, "validation")}
     return model, training.train(
@@ -327,9 +366,18 @@ def _die() -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 
 
-def _die_at(epoch: float, row: dict) -> None:
-    if row["epoch"] == epoch:
-        _die()
+def _die_in(epoch: int) -> None:
+    """Kill this process at the third step of an epoch."""
+    real_step, steps = training.step, 0
+
+    def step(*arguments):
+        nonlocal steps
+        steps += 1
+        if steps == 3 + 5 * epoch:
+            _die()
+        return real_step(*arguments)
+
+    training.step = step
 
 
 def _die_while_saving_epoch(epoch: int, content: dict, path: Path) -> None:
@@ -339,10 +387,10 @@ def _die_while_saving_epoch(epoch: int, content: dict, path: Path) -> None:
         _die()
 
 
-DEATHS = {
-    "in the first epoch": {"report": partial(_die_at, 0.4)},
-    "while it writes the checkpoint of the second": {},
-    "in the third epoch": {"report": partial(_die_at, 2.4)},
+DEATHS = {  # moment: epochs that the child finishes before it dies in the next, None if it dies in the writing
+    "in the first epoch": 0,
+    "while it writes the checkpoint of the second": None,
+    "in the third epoch": 1,  # the first was finished before
 }
 
 
@@ -351,11 +399,13 @@ def die_three_times(checkpoint: str) -> None:
     torch.set_num_threads(1)
     path = Path(checkpoint)
     split(300), split(40, "validation")  # read once, before the children part
-    for moment, options in DEATHS.items():
+    for moment, epochs in DEATHS.items():
         if (child := os.fork()) == 0:
-            if "writes" in moment:
+            if epochs is None:
                 torch.save = partial(_die_while_saving_epoch, 2)
-            run(path, **options)
+            else:
+                _die_in(epochs)
+            run(path)
             os._exit(0)
         _, status = os.waitpid(child, 0)
         killed = os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGKILL
@@ -377,7 +427,7 @@ def test_a_run_that_is_killed_again_and_again_ends_in_the_same_weights(tmp_path)
     rows = []
     continued, state = run(checkpoint, weights_seed=9, report=rows.append)
     straight, expected = run(None)
-    assert [row["epoch"] for row in rows] == [2.4, 3, 3.4, 4]
+    assert [row["epoch"] for row in rows] == [3, 4]
     assert state.history == expected.history and state.best == expected.best
     assert same_weights(continued, straight)
 

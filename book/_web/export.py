@@ -1,0 +1,252 @@
+"""Trained networks for the attack lab: ONNX graphs of answers and of input gradients, packed for a browser.
+
+``python book/_web/export.py FOLDER`` writes a pack per trained network, and ``manifest.json``, which lists them.
+A pack is one gzip stream of three parts: large matrices in half precision (the high bytes of all numbers, then
+the low bytes, which packs better), other large tensors in single precision, and the graphs, which share both.
+The graphs compute in single precision and take one image. A network whose weights are not released is left
+out, with a message.
+"""
+
+import argparse
+import base64
+import copy
+import gzip
+import hashlib
+import json
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import onnx
+import torch
+from onnx import TensorProto, helper, numpy_helper
+from torch import Tensor, nn
+from torch._decomp import get_decompositions
+from torch.fx.experimental.proxy_tensor import make_fx
+from torch.nn import functional as F
+
+from qlayer_core import attacks, data, datasets, files, models
+from qlayer_core.study import records
+
+NETWORKS = ("cnn", "cnn-adv", "q-base", "q-base-adv", "q-large")
+ATTACKED = ("e", "shortcut", "straight-through")  # the paths that a gradient passes
+IMAGES_A_CLASS = 2  # in the tray of test images
+SHARED = 256  # tensors with fewer numbers stay inside each graph
+SHARED_FILE = "weights"  # the name under which a graph looks for the tensors that it shares
+
+Function = Callable[..., tuple[Tensor, ...]]
+
+
+@dataclass(frozen=True)
+class Network:
+    """One network, ready to pack: small graphs, and the tensors that they share."""
+
+    graphs: dict[str, onnx.ModelProto]  # "answers", and a "gradient-<path>" each path that can be attacked
+    half: bytes  # float16, little endian
+    single: bytes  # float32, little endian
+
+    @property
+    def weights(self) -> bytes:
+        """The file that the graphs refer to as ``weights``."""
+        return self.half + self.single
+
+
+def network(model: nn.Module) -> Network:
+    """Return the graphs of a network in evaluation mode.
+
+    ``answers`` takes ``image`` ``(1, 1, 28, 28)`` in [0, 1] and gives ``logits`` ``(1, 10)``. For a `QNet` it gives
+    ``q`` and ``e``, the logits of both paths, ``codes`` ``(heads, 1, H, W)`` int32, and ``gate``, the softmax of
+    eq. 4, ``(1, heads * dim, H, W)``.
+
+    ``gradient-<path>`` takes ``image`` and ``label`` ``(1,)`` int64, where -1 stands for the network's own answer,
+    and gives ``logits`` of that path and ``gradient``, of the exact `attacks.losses.cross_entropy` in the image.
+    """
+    if model.training:
+        raise ValueError("the model is in training mode: call model.eval() before exporting it")
+    model = copy.deepcopy(model).requires_grad_(False)
+    image, label = torch.zeros(1, 1, 28, 28), torch.full((1,), -1)
+    if isinstance(model, models.QNet):
+        paths = {path: partial(model, path=path) for path in ATTACKED}
+        graphs = {"answers": _graph(_answers(model), {"image": image}, ("q", "e", "codes", "gate"))}
+    else:
+        paths = {"logits": model}
+        graphs = {"answers": _graph(lambda x: (model(x),), {"image": image}, ("logits",))}
+    for path, logits in paths.items():
+        inputs = {"image": image, "label": label}
+        graphs[f"gradient-{path}"] = _graph(_gradient(logits), inputs, ("logits", "gradient"))
+    return _share_weights(graphs)
+
+
+def pack(exported: Network) -> tuple[bytes, dict]:
+    """Return a network packed for the page, and what the page must know to unpack it."""
+    graphs = {name: graph.SerializeToString() for name, graph in exported.graphs.items()}
+    planes = np.frombuffer(exported.half, np.uint8).reshape(-1, 2).T[::-1].tobytes()  # high bytes, then low
+    content = b"".join([planes, exported.single, *graphs.values()])
+    layout = {
+        "half": len(exported.half),
+        "single": len(exported.single),
+        "graphs": {name: len(graph) for name, graph in graphs.items()},
+        "attacked": [name.removeprefix("gradient-") for name in graphs if name != "answers"],
+    }
+    return gzip.compress(content, 9, mtime=0), layout
+
+
+def tray(dataset: str) -> data.Split:
+    """Return the lab's test images: the first `IMAGES_A_CLASS` of each class, class by class."""
+    images, labels = data.load(dataset, "test")
+    chosen = torch.cat([(labels == c).nonzero()[:IMAGES_A_CLASS, 0] for c in range(models.CLASSES)])
+    return data.Split(images[chosen], labels[chosen])
+
+
+def export(folder: Path) -> dict:
+    """Write a pack a released network, and the manifest; return the manifest.
+
+    The manifest also holds each data set's tray of test images and PyTorch's own logits for them, which a page can
+    hold its own against.
+    """
+    manifest = {"datasets": {dataset: _export_dataset(dataset, folder) for dataset in datasets.DATASETS}}
+    text = json.dumps(manifest)
+    files.write_atomically(folder / "manifest.json", lambda path: path.write_text(text))
+    return manifest
+
+
+def _export_dataset(dataset: str, folder: Path) -> dict:
+    images, labels = tray(dataset)
+    networks = []
+    for name in NETWORKS:
+        if not records.unit(dataset, name).released.exists():
+            print(f"attack lab: {name} on {dataset} is left out, its weights are not released")
+            continue
+        model, _ = records.load(dataset, name)
+        content, layout = pack(network(model))
+        # A new name for new content: a browser may keep the old file for as long as it likes.
+        file = f"{dataset}/{name}-{hashlib.sha256(content).hexdigest()[:8]}.bin"
+        files.write_atomically(folder / file, lambda path, content=content: path.write_bytes(content))
+        expected = _logits(model, images)
+        entry = {"name": name, "file": file, "bytes": len(content), **layout}
+        entry["heads"] = model.layer.heads if isinstance(model, models.QNet) else 0
+        entry |= {"paths": list(expected), "expected": expected}
+        networks.append(entry)
+        print(f"attack lab: {name} on {dataset}, {len(content) / 1e6:.1f} MB")
+    return {
+        "classes": datasets.find(dataset).class_names,
+        "labels": labels.tolist(),
+        "images": base64.b64encode((images * 255).round().byte().numpy()).decode(),
+        "networks": networks,
+    }
+
+
+def _answers(model: models.QNet) -> Function:
+    def answers(images: Tensor) -> tuple[Tensor, ...]:
+        z = model.encoder(images)
+        projected, gate = model.layer.project(z), model.layer.gate(z)
+        indices = model.layer.nearest(projected)
+        q, e = model.tail_q(model.layer.lookup(indices)), model._tail("e")(projected)
+        return q, e, indices.int(), gate.flatten(3).permute(0, 3, 1, 2)
+
+    return answers
+
+
+def _gradient(model: Callable[[Tensor], Tensor]) -> Function:
+    def gradient(images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+        with torch.enable_grad():
+            images = images.detach().requires_grad_()
+            logits = model(images)
+            labels = torch.where(labels < 0, logits.argmax(1), labels)
+            (found,) = torch.autograd.grad(attacks.losses.cross_entropy(logits, labels).sum(), images)
+        return logits.detach(), found
+
+    return gradient
+
+
+def _logits(model: nn.Module, images: Tensor) -> dict[str, list]:
+    """Return logits ``(N, 10)`` by path, in float32; those of a plain network are called "logits" in the page."""
+    found = models.answers(model, images)
+    return {
+        path or "logits": [[round(x, 5) for x in row] for row in logits.tolist()]
+        for path, logits in found.items()
+    }
+
+
+def _convolution_input_gradient(
+    grad, images, weight, bias_sizes, stride, padding, dilation, transposed, output_padding, groups, mask
+):
+    """Return aten.convolution_backward's input gradient, as the transposed convolution that it is."""
+    missing = [
+        images.shape[2 + i] - ((grad.shape[2 + i] - 1) * stride[i] - 2 * padding[i] + weight.shape[2 + i])
+        for i in (0, 1)
+    ]
+    return F.conv_transpose2d(grad, weight, None, stride, padding, missing), None, None
+
+
+def _decompositions() -> dict:
+    aten = torch.ops.aten
+    return {
+        aten.convolution_backward.default: _convolution_input_gradient,
+        **get_decompositions(
+            [
+                aten.threshold_backward,
+                aten._softmax_backward_data,
+                aten._log_softmax_backward_data,
+                aten.native_batch_norm_backward,
+            ]
+        ),
+    }
+
+
+def _graph(function: Function, inputs: dict[str, Tensor], outputs: tuple[str, ...]) -> onnx.ModelProto:
+    """Trace ``function``, its backward pass included, and return it as ONNX."""
+    values = tuple(inputs.values())
+    traced = make_fx(function, decomposition_table=_decompositions())(*values).eval()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # about the exporter's own inner workings
+        program = torch.onnx.export(
+            traced, values, dynamo=True, input_names=list(inputs), output_names=list(outputs), verbose=False
+        )
+    model = program.model_proto
+    for part in (model, model.graph, *model.graph.node, *model.graph.value_info):
+        part.ClearField("doc_string")
+        part.ClearField("metadata_props")  # where in whose files each node came from
+    return model
+
+
+def _share_weights(graphs: dict[str, onnx.ModelProto]) -> Network:
+    """Move large tensors out of the graphs, each once: in half precision if that changes no number."""
+    half, single, places = bytearray(), bytearray(), {}
+    large = [
+        (model.graph, tensor, numpy_helper.to_array(tensor))
+        for model in graphs.values()
+        for tensor in model.graph.initializer
+        if tensor.data_type == TensorProto.FLOAT and np.prod(tensor.dims) >= SHARED
+    ]
+    for _, _, values in large:
+        if (key := values.tobytes()) not in places:
+            short = values.astype(np.float16)
+            part, stored = (half, short) if np.array_equal(short, values) else (single, values)
+            places[key] = part, len(part), stored.nbytes
+            part += stored.tobytes()
+    for graph, tensor, values in large:
+        part, start, length = places[values.tobytes()]
+        if part is half:  # cast once, when the graph is loaded
+            stored, wanted = f"{tensor.name}_half", tensor.name
+            graph.node.insert(0, helper.make_node("Cast", [stored], [wanted], to=TensorProto.FLOAT))
+            tensor.name, tensor.data_type = stored, TensorProto.FLOAT16
+        _refer(tensor, start if part is half else len(half) + start, length)
+    return Network(graphs, bytes(half), bytes(single))
+
+
+def _refer(tensor: TensorProto, start: int, length: int) -> None:
+    """Let ``tensor`` be ``length`` bytes of the shared weights instead of holding its own."""
+    tensor.ClearField("raw_data")
+    tensor.data_location = TensorProto.EXTERNAL
+    for key, value in {"location": SHARED_FILE, "offset": start, "length": length}.items():
+        tensor.external_data.add(key=key, value=str(value))
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("folder", type=Path)
+    export(parser.parse_args().folder)

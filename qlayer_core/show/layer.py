@@ -1,0 +1,130 @@
+"""What the chapter on the layer draws: the gate's channels, maps of codes, codes among panels, what losses reach."""
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+from qlayer_core import codes
+from qlayer_core.layer import QLayer
+from qlayer_core.show import names
+from qlayer_core.show.page import Markup
+from qlayer_core.show.plot import CODE_COLOURS, SERIES, WRONG, axes, matrix, picture, tile
+
+LOSSES = {"q": "$L_Q$", "e": "$L_E$", "codebook": "codebook", "commitment": "commitment"}
+
+
+@picture
+def features(image: Tensor, z: Tensor, projected: Tensor, channels: int = 5):
+    """Draw an image and its channels that are strongest behind the gate, before and behind it.
+
+    All maps have one scale, from 0, black, to the largest value before the gate.
+
+    Args:
+        image: ``(1, 1, H, W)``.
+        z: ``(1, C, h, w)``, the features.
+        projected: the same shape, behind the gate of one head.
+        channels: how many to draw.
+    """
+    strongest = projected[0].flatten(1).norm(dim=1).topk(channels).indices.tolist()
+    figure, grid = axes(0.85 * (channels + 1) + 0.8, 2.2, 2, channels + 1)
+    largest = z[0, strongest].max().item()
+    for line, name, maps in zip(grid, ("before\nthe gate", "behind\nthe gate"), (z, projected), strict=True):
+        line[0].set_ylabel(name, rotation=0, ha="right", va="center")
+        for ax, channel in zip(line[1:], strongest, strict=True):
+            shown = maps[0, channel].detach().float().numpy()
+            ax.imshow(shown, cmap="gray", interpolation="none", vmin=0, vmax=largest or 1)
+            tile(ax, None)
+    tile(grid[0, 0], image[0])
+    tile(grid[1, 0], torch.zeros_like(image[0]), 1)
+    for ax, channel in zip(grid[0, 1:], strongest, strict=True):
+        ax.set_title(f"ch. {channel}", pad=3)
+    kept = 100 * projected[0, strongest].sum().item() / (z[0, strongest].sum().item() or 1)
+    return figure, (
+        f"A digit and the {channels} feature channels that are strongest behind the gate, before and behind it, all"
+        f" on one scale: the gate passes {kept:.0f} % of what these channels hold."
+    )
+
+
+@picture
+def code_maps(
+    layer: QLayer,
+    rows: Mapping[str, Tensor],
+    indices: Mapping[str, Tensor],
+    head: int = 0,
+    mark: bool = False,
+):
+    """Draw images above the map of codes that their positions chose.
+
+    Args:
+        layer: whose codes they are.
+        rows: name to images ``(N, 1, H, W)``.
+        indices: the same names to ``(heads, N, h, w)``.
+        head: which head's map.
+        mark: put a dot on the positions whose code differs from the first row's.
+    """
+    place = codes.along_main_direction(layer, list(indices.values()))[head]
+    first = indices[next(iter(rows))][head]
+    count = len(first)
+    figure, grid = axes(0.9 * count + 0.8, 1.95 * len(rows), 2 * len(rows), count)
+    words = []
+    for n, (name, images) in enumerate(rows.items()):
+        now, marked = indices[name][head], mark and n > 0
+        grid[2 * n, 0].set_ylabel(name, rotation=0, ha="right", va="center")
+        below = "codes,\nchanged" if marked else "codes"
+        grid[2 * n + 1, 0].set_ylabel(below, rotation=0, ha="right", va="center")
+        for i, ax in enumerate(grid[2 * n + 1]):
+            tile(grid[2 * n, i], images[i])
+            ax.imshow(place[now[i].numpy()], cmap=CODE_COLOURS, interpolation="none", vmin=0, vmax=1)
+            tile(ax, None)
+            if marked:
+                changed = now[i] != first[i]
+                y, x = changed.nonzero(as_tuple=True)
+                ax.plot(
+                    x, y, "o", markersize=2.2, color="white", markeredgecolor="black", markeredgewidth=0.6
+                )
+                ax.set_xlabel(f"{100 * changed.float().mean():.0f} %", labelpad=2)
+        if marked:
+            words.append(f"{name}: {100 * (now != first).float().mean():.0f} % of the codes changed")
+        else:
+            words.append(f"{name}: {len(now.unique())} different codes")
+    return figure, f"Digits and, below each, the map of the codes chosen. {'; '.join(words)}."
+
+
+@picture
+def code_space(panels: Tensor, codebook: Tensor, chosen: Tensor):
+    """Draw panels ``(M, dim)`` and a head's codes ``(n, dim)`` in the plane where the panels spread most.
+
+    Args:
+        panels: gated vectors.
+        codebook: of one head.
+        chosen: ``(M,)``, which code each panel chose.
+    """
+    centre = panels.mean(0)
+    spread = torch.linalg.svd(panels - centre, full_matrices=False)
+    plane = spread.Vh[:2].T
+    points, ends = (panels - centre) @ plane, (codebook - centre) @ plane
+    used = torch.bincount(chosen, minlength=len(codebook)) > 0
+    figure, grid = axes(6, 4.2)
+    ax = grid[0, 0]
+    ax.plot(*points.T.tolist(), ".", color=names.NEUTRAL, markersize=3, alpha=0.5, label="positions")
+    for mask, marker, shade, name in (
+        (used, "D", SERIES[0], "codes in use"),
+        (~used, "x", WRONG, "codes not in use"),
+    ):
+        ax.plot(*ends[mask].T.tolist(), marker, color=shade, markersize=7, linestyle="none", label=name)
+    share = 100 * spread.S[:2].square().sum() / spread.S.square().sum()
+    ax.set(xlabel="first principal direction", ylabel="second")
+    ax.legend(loc="best")
+    return figure, (
+        f"The vectors of {len(panels)} positions as points in the plane of their two main directions, which holds"
+        f" {share:.0f} % of their variance, and {len(codebook)} codes, {int(used.sum())} of them in use."
+    )
+
+
+def reach(norms: Mapping[str, Mapping[str, float]]) -> Markup:
+    """Draw the gradient norms of `codes.losses_reach`, shaded where they are not zero."""
+    parts = list(next(iter(norms.values())))
+    values = [[line[part] for part in parts] for line in norms.values()]
+    where = "length of the gradient in"
+    return matrix(values, [LOSSES[name] for name in norms], parts, x=where, text="{:.2g}", flat=True)

@@ -1,0 +1,88 @@
+"""What a notebook shows as HTML: tables, notes and paragraphs, and how a number stands in them."""
+
+import html
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+DASH = "-"  # in a table: there is no such number
+_CAPTION = "font-weight: 400; text-align: left; padding: 0 0 0.4rem"
+_HEARD = (
+    "position:absolute;width:1px;height:1px;overflow:hidden;clip-path:inset(50%)"  # by screen readers only
+)
+
+
+@dataclass(frozen=True)
+class Markup:
+    """Something that a notebook shows as HTML; ``text`` is its alternative in words."""
+
+    html: str
+    text: str
+
+    def _repr_html_(self) -> str:
+        return self.html
+
+    def __repr__(self) -> str:
+        return self.text
+
+
+def paragraph(text: str) -> Markup:
+    """Return plain text as a paragraph of the page, which breaks lines where printed output would not."""
+    return Markup(f"<p>{html.escape(text)}</p>", text)
+
+
+def table(rows: Sequence[Sequence[str]], columns: Sequence[str], caption: str) -> Markup:
+    """Return a table whose first column names its rows.
+
+    Args:
+        rows: cells as HTML, so that they may hold emphasis.
+        columns: their heads, HTML too.
+        caption: plain text.
+    """
+    top = "".join(f'<th scope="col">{name}</th>' for name in columns)
+    body = "".join(
+        f'<tr><th scope="row">{name}</th>{"".join(f"<td>{cell}</td>" for cell in cells)}</tr>'
+        for name, *cells in rows
+    )
+    # The caption stands outside, so that it keeps the page's width where a wide table scrolls.
+    name = html.escape(caption, quote=True)
+    return Markup(
+        f'<figure style="margin: 0; padding: 0"><figcaption style="{_CAPTION}">{name}</figcaption>'
+        f'<table class="table table-sm" aria-label="{name}" style="white-space: nowrap; font-size: 0.92em">'
+        f'<thead style="white-space: normal"><tr>{top}</tr></thead><tbody>{body}</tbody></table></figure>',
+        caption,
+    )
+
+
+def note(title: str, text: str, kind: str = "note") -> Markup:
+    """Return a box in the look of the book's own; ``text`` is HTML."""
+    return Markup(
+        f'<div class="admonition {kind}"><p class="admonition-title">{title}</p>{text}</div>', title
+    )
+
+
+def decimal(value: float | None, digits: int = 2, sign: bool = False) -> str:
+    """Return a number for a table, or a dash for one that is not there (None or NaN)."""
+    if value is None or np.isnan(value):
+        return DASH
+    return f"{round(value, digits) + 0.0:{'+' if sign else ''}.{digits}f}"  # + 0.0: no minus before a zero
+
+
+def struck(text: str, reason: str | None) -> str:
+    """Return ``text`` as HTML, struck through with the reason at hand where there is one not to rely on it."""
+    if reason is None:
+        return text
+    why = html.escape(reason, quote=True)
+    return f'<s title="{why}">{text}</s><span style="{_HEARD}"> (unreliable: {why})</span>'
+
+
+def lines(first: str, *others: str) -> str:
+    """Return the lines of a table's cell, the first of them bold and the others small."""
+    return f"<strong>{first}</strong><br><small>{'<br>'.join(others)}</small>"
+
+
+def listed(words: Sequence[str]) -> str:
+    """Return words as a sentence has them: ``"a"``, ``"a and b"``, ``"a, b and c"``."""
+    *some, last = words
+    return f"{', '.join(some)} and {last}" if some else last

@@ -1,0 +1,254 @@
+"""What the chapters show of recorded results: tables of the paper beside ours, and comparisons.
+
+Everything comes from `study.tables`. Each function takes a seed, or None for all that are recorded: then a number is
+the mean over seeds, and what stands around it their lowest and highest. Rows without any record are left out.
+"""
+
+from html import escape
+
+import numpy as np
+import pandas as pd
+
+from qlayer_core import intervals
+from qlayer_core.show import names
+from qlayer_core.show.page import DASH, Markup, decimal, lines, listed, struck, table
+from qlayer_core.show.plot import axes, picture
+from qlayer_core.study import experiments, paper, records, tables
+
+
+def summary(number: str, seed: int | None = None) -> pd.DataFrame:
+    """Return a table of the paper beside ours, one row per cell, seeds taken together.
+
+    Returns:
+        Index row and column, in the paper's order. Columns paper, ours (mean over seeds), low and high (lowest and
+        highest of several seeds, else the 95 % Wilson interval), difference, seeds (how many; 0 where nothing is
+        recorded) and unreliable (a reason, or None).
+    """
+    found = {}
+    for place, part in tables.table(number, seed).groupby(["row", "column"], sort=False):
+        one, ours = part.iloc[0], part.ours.dropna()
+        low, high = (ours.min(), ours.max()) if len(ours) > 1 else (one.low, one.high)
+        reasons = part.unreliable.dropna()
+        found[place] = {
+            "paper": one.paper,
+            "ours": round(ours.mean(), 2) if len(ours) else np.nan,
+            "low": low,
+            "high": high,
+            "difference": round(ours.mean() - one.paper, 2) if len(ours) else np.nan,
+            "seeds": len(ours),
+            "unreliable": None if reasons.empty else reasons.iloc[0],
+        }
+    frame = pd.DataFrame.from_dict(found, orient="index")
+    return (
+        frame.rename_axis(["row", "column"])
+        .astype({"unreliable": object})
+        .where(frame.notna(), None)
+        .astype(dict.fromkeys(("paper", "ours", "low", "high", "difference"), float))
+    )
+
+
+def measured(number: str, seed: int | None = None) -> str:
+    """Return in words what stands behind our numbers of a table: images, seeds, intervals and number format."""
+    shown = {(cell.dataset, cell.model) for cell in paper.TABLES[number].cells}
+    frame = tables.cells()
+    frame = frame[[pair in shown for pair in zip(frame.dataset, frame.model, strict=True)]]
+    if seed is not None:
+        frame = frame[frame.seed == seed]
+    if frame.empty:
+        return "None of ours is recorded."
+    seeds, images = sorted(set(frame.seed)), sorted(set(frame.n))
+    runs = sorted(set(zip(frame.dataset, frame.model, frame.seed, strict=True)))
+    formats = {where["number_format"] for run in runs for where in records.read(*run)["environments"]}
+    interval = "its 95 % Wilson interval"
+    if len(seeds) > 1:
+        interval = f"the lowest and highest of several seeds or, with one, {interval}"
+    return (
+        f"Bold: ours, {'seed' if len(seeds) == 1 else 'mean over seeds'} {listed([str(one) for one in seeds])}, on"
+        f" {listed([f'{n:,}' for n in images])} test images, with {interval}; attacks computed in"
+        f" {listed(sorted(formats))}, answers in float32."
+    )
+
+
+def comparison(number: str, seed: int | None = None) -> Markup:
+    """Return a table of the paper with ours: our accuracy, what bounds it, the paper's and the difference."""
+    frame = summary(number, seed)
+    columns, rows = _columns(frame), []
+    for row in _recorded_rows(frame):
+        line = [lines(row_name(row), "at least", "at most", "paper", "difference")]
+        for column in columns:
+            cell = frame.loc[(row, column)]
+            bounds = decimal(cell.low), decimal(cell.high)
+            ours = struck(decimal(cell.ours), cell.unreliable)
+            line.append(lines(ours, *bounds, decimal(cell.paper), decimal(cell.difference, sign=True)))
+        rows.append(line)
+    return table(
+        rows,
+        ["", *map(column_name, columns)],
+        f"{_title(number)}, in percent. {measured(number, seed)}{_struck(frame)}",
+    )
+
+
+@picture
+def comparison_picture(number: str, seed: int | None = None):
+    """Draw a table of the paper and ours: open markers the paper's, small ones our seeds, bars what bounds them."""
+    frame, each = summary(number, seed), tables.table(number, seed)
+    rows, columns = _recorded_rows(frame), _columns(frame)
+    about = {cell.row: cell for cell in paper.TABLES[number].cells}
+    adversarial = {row: experiments.spec(about[row].model).adversarial for row in rows}
+    groups = [group for adv in (False, True) if (group := [row for row in rows if adversarial[row] is adv])]
+    figure, grid = axes(6.4, 3.1 * max(1, len(groups)), max(1, len(groups)), 1, sharex=True)
+    for ax, group in zip(grid[:, 0], groups, strict=False):
+        for offset, row in zip(np.linspace(-0.22, 0.22, len(group)), group, strict=True):
+            part, look = frame.loc[row].loc[columns], names.style(about[row].model)
+            colour, marker = look["color"], look["marker"]
+            at = np.arange(len(columns)) + offset
+            ax.plot(at, part.paper, marker, color=colour, markerfacecolor="none", markersize=7)
+            for _, seen in each[each.row == row].groupby("seed"):
+                ours = seen.set_index("column").ours.reindex(columns)
+                ax.plot(at, ours, marker, color=colour, markersize=4, alpha=0.8)
+            ax.plot([], [], marker, color=colour, label=row_name(row).removesuffix(", adv. trained"))
+            ends = part[["paper", "ours"]]
+            ax.vlines(at, ends.min(axis=1), ends.max(axis=1), color=colour, lw=1)
+            ax.vlines(at, part.low, part.high, color=colour, lw=3)
+        ax.set(ylim=(0, 102), ylabel="accuracy (%)")
+        ax.legend(fontsize=10, ncols=min(3, len(group)), loc="lower left", bbox_to_anchor=(0, 1))
+        ax.set_title("adversarially trained" if adversarial[group[0]] else "raw-trained", loc="right")
+    grid[-1, 0].set_xticks(
+        range(len(columns)), [names.attack(column).replace(" ", "\n") for column in columns]
+    )
+    return (
+        figure,
+        f"Accuracy of each model under each attack, the paper's open and ours filled. {agreement(number, seed)}",
+    )
+
+
+def agreement(number: str, seed: int | None = None) -> str:
+    """Return in words how near our cells of a table are to the paper's."""
+    frame = summary(number, seed)
+    total, frame = len(frame), frame[frame.seeds > 0]
+    if frame.empty:
+        return f"None of the {total} cells of Table {number} is recorded."
+    clean = frame.index.get_level_values("column") == "clean"
+    text = f"{len(frame)} of {total} cells of Table {number} are recorded."
+    for name, part in (("Clean", frame[clean]), ("Under attack", frame[~clean])):
+        if len(part):
+            text += (
+                f" {name}: ours differ from the paper's by {part.difference.abs().median():.1f} points in the median"
+                f" and are higher in {(part.difference > 0).sum()} of {len(part)}."
+            )
+    return text
+
+
+def largest_differences(number: str, count: int = 5, seed: int | None = None) -> Markup:
+    """Return a table of the recorded cells that lie furthest from the paper's, furthest first."""
+    frame = summary(number, seed)
+    frame = frame[frame.seeds > 0]
+    order = frame.difference.abs().sort_values(ascending=False, kind="stable").index[:count]
+    rows = []
+    for row, column in order:
+        cell = frame.loc[(row, column)]
+        ours = struck(decimal(cell.ours), cell.unreliable)
+        difference = decimal(cell.difference, sign=True)
+        rows.append([row_name(row), column_name(column), decimal(cell.paper), ours, difference])
+    return table(rows, ["model", "attack", "paper", "ours", "difference"], agreement(number, seed))
+
+
+def gains(number: str, seed: int | None = None) -> list[dict]:
+    """Return by how much the models with the layer beat the plain CNN of the same training, in points.
+
+    One dict per model and attack: row, column, paper, ours (mean over the seeds that both have), low and high (lowest
+    and highest of several seeds, else the 95 % interval), ``agrees``, whether ours has the paper's sign, and
+    ``unreliable``, a reason where one of the two cells has one. Ours and the rest are None where a cell is missing.
+    """
+    frame, each = summary(number, seed), tables.table(number, seed).set_index(["row", "column"])
+    rows = []
+    for row, column in frame.index:
+        plain = "cnn-adv" if experiments.spec(row).adversarial else "cnn"
+        if row == plain or column == "clean":
+            continue
+        pair = [frame.loc[(one, column)] for one in (row, plain)]
+        gain = {"row": row, "column": column, "paper": round(pair[0].paper - pair[1].paper, 2)}
+        gain |= dict.fromkeys(("ours", "low", "high", "agrees", "unreliable"))
+        with_layer, without = (
+            each.loc[[(one, column)]].dropna(subset="ours").set_index("seed") for one in (row, plain)
+        )
+        both = with_layer.add_suffix("_layer").join(without.add_suffix("_plain"), how="inner")
+        if len(both):
+            found = both.ours_layer - both.ours_plain
+            low, high = found.min(), found.max()
+            if len(both) == 1:
+                sides = (
+                    (both[f"{of}_{who}"].iloc[0] for of in ("ours", "low", "high"))
+                    for who in ("layer", "plain")
+                )
+                low, high = intervals.difference(*(tuple(side) for side in sides))
+            gain |= {"ours": round(found.mean(), 2), "low": low, "high": high}
+            gain["agrees"] = (gain["ours"] > 0) == (gain["paper"] > 0)
+            gain["unreliable"] = pair[0].unreliable or pair[1].unreliable
+        rows.append(gain)
+    return rows
+
+
+def gain_table(number: str, seed: int | None = None) -> Markup:
+    """Return `gains` as a table."""
+    found = gains(number, seed)
+    columns = list(dict.fromkeys(gain["column"] for gain in found))
+    measured_rows = {gain["row"] for gain in found if gain["ours"] is not None}
+    rows: dict[str, list[str]] = {}
+    for gain in found:
+        if gain["row"] not in measured_rows:
+            continue
+        line = rows.setdefault(
+            gain["row"], [lines(row_name(gain["row"]), "at least", "at most", "paper", "same sign")]
+        )
+        ours, low, high, published = (
+            decimal(gain[name], 1, sign=True) for name in ("ours", "low", "high", "paper")
+        )
+        agrees = {None: DASH, True: "yes", False: "no"}[gain["agrees"]]
+        line.append(lines(struck(ours, gain["unreliable"]), low, high, published, agrees))
+    return table(
+        list(rows.values()),
+        ["", *map(column_name, columns)],
+        f"Table {number}: gain over the plain CNN of the same training and seed, in points. {measured(number, seed)}"
+        + (
+            " Struck through: one of the two attacks failed a sanity check."
+            if any(g["unreliable"] for g in found)
+            else ""
+        ),
+    )
+
+
+def _columns(frame: pd.DataFrame) -> list[str]:
+    return list(frame.index.get_level_values("column").unique())
+
+
+def _recorded_rows(frame: pd.DataFrame) -> list[str]:
+    recorded = frame[frame.seeds > 0].index.get_level_values("row")
+    return [row for row in frame.index.get_level_values("row").unique() if row in recorded]
+
+
+def _title(number: str) -> str:
+    return f"Table {number}: {paper.TABLES[number].caption.lower()}"
+
+
+def _struck(frame: pd.DataFrame) -> str:
+    return " Struck through: the attack failed a sanity check." if frame.unreliable.notna().any() else ""
+
+
+def row_name(row: str) -> str:
+    """Return how the text calls a row of a table: a model, a model and a path, or sub-spaces."""
+    model, *words = row.replace(" via ", " ").split()
+    if model not in experiments.RUNS:
+        return row
+    return ", ".join(
+        (names.label(model), *(("via " if " via " in row else "") + names.PATHS[word] for word in words))
+    )
+
+
+def _plain(column: str) -> str:
+    return names.attack(column)
+
+
+def column_name(column: str) -> str:
+    """Return how the text calls a column of a table, as HTML."""
+    return escape(names.attack(column))

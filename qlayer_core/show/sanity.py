@@ -1,0 +1,186 @@
+"""Signs that an attack failed: white box over black box, and a Carlini-Wagner attack beside a simpler one."""
+
+from collections.abc import Sequence
+
+import pandas as pd
+
+from qlayer_core import datasets
+from qlayer_core.show import names
+from qlayer_core.show.page import Markup, decimal, listed, struck, table
+from qlayer_core.show.plot import axes, picture
+from qlayer_core.show.results import column_name, measured, row_name, summary
+from qlayer_core.study import experiments, paper, tables
+
+TARGETS = experiments.TARGETS
+TRAINED = (*TARGETS, *(f"{name}-adv" for name in TARGETS))
+
+
+def weaker_white_box(seed: int | None = None) -> Markup:
+    """Return where a white-box attack leaves more images right than the same attack made on another model.
+
+    An attacker who sees the model can always do what one who doesn't can: each such case is a failure of the
+    white-box attack, not a strength of the model.
+    """
+    black, white = (summary(number, seed) for number in ("1a", "2a"))
+    rows = []
+    for place in black.index:
+        if place[1] == "clean":
+            continue
+        line = [f"{row_name(place[0])}, {column_name(place[1])}"]
+        odd = False
+        for whose in ("paper", "ours"):
+            blind, seeing = black.loc[place, whose], white.loc[place, whose]
+            odd |= seeing > blind
+            text = decimal(seeing)
+            line += [decimal(blind), f"<strong>{text}</strong>" if seeing > blind else text]
+        if odd:
+            rows.append(line)
+    return table(
+        rows,
+        ["", "paper, black box", "paper, white box", "ours, black box", "ours, white box"],
+        "Accuracy (%) where, in the paper or in ours, a white-box attack is weaker (bold) than the same attack made"
+        " blind.",
+    )
+
+
+def clipped_table(dataset: str = "mnist", models: Sequence[str] = TRAINED, seed: int | None = None) -> Markup:
+    """Return white-box accuracies by the exact gradient and by that of clipped probabilities, beside the paper's.
+
+    A row per model and attack, of the deployed answer; with what share of the images the clipped gradient moved none.
+    """
+    number, rows = {"mnist": "2a", "fashion-mnist": "2b"}[dataset], []
+    for name in models:
+        mine = _white_box(dataset, name, seed)
+        for attack in ("fgsm", "bim"):
+            for eps in datasets.find(dataset).epsilons:
+                exact, clipped = (
+                    mine[(mine.attack == kind) & (mine.eps == eps)] for kind in (attack, f"{attack}-clipped")
+                )
+                if clipped.empty:
+                    continue
+                unmoved = 100 * (clipped.unmoved / clipped.n).astype(float).mean()
+                published = paper.TABLES[number].cell(name, f"{attack} {eps}").accuracy
+                cells = decimal(published), _mean(exact), _mean(clipped), decimal(unmoved, 1)
+                rows.append([f"{names.label(name)}, {names.attack(attack)} {eps}", *cells])
+    return table(
+        rows,
+        ["", "paper", "exact gradient", "clipped gradient", "unmoved, %"],
+        "White-box accuracy (%) by the exact gradient and by that of probabilities clipped in single precision, and"
+        f" the share of images that the clipped gradient left as they were. {measured(number, seed)}",
+    )
+
+
+def cw_table(dataset: str = "mnist", models: Sequence[str] = TRAINED, seed: int | None = None) -> Markup:
+    """Return the paper's C&W columns beside ours on logits and on probabilities, and beside BIM."""
+    number = {"mnist": "2a", "fashion-mnist": "2b"}[dataset]
+    epsilons, rows = datasets.find(dataset).epsilons, []
+    for name in models:
+        mine = _white_box(dataset, name, seed)
+        line = [names.label(name)]
+        for eps in epsilons:
+            line.append(decimal(paper.TABLES[number].cell(name, f"cw {eps}").accuracy))
+            for kind in ("cw", "cw-softmax", "bim"):
+                line.append(_mean(mine[(mine.attack == kind) & (mine.eps == eps)]))
+        if len(mine):
+            rows.append(line)
+    words = ("paper", "logits", "probabilities", "BIM")
+    return table(
+        rows,
+        ["", *(f"{word} {eps}" for eps in epsilons for word in words)],
+        "Accuracy (%) under the Carlini-Wagner attack: the paper's, ours on logits, and ours on probabilities; beside"
+        f" it BIM with the same epsilon. {measured(number, seed)}",
+    )
+
+
+def recorded_curves(
+    setting: str, dataset: str = "mnist", models: Sequence[str] = TARGETS, seed: int | None = None
+) -> dict[tuple | str, tuple]:
+    """Return FGSM accuracy against epsilon of each recorded model, for `sliders.accuracy_explorer`.
+
+    Args:
+        setting: ``"black-box"`` (from CNN A) or ``"white-box"`` (through the E-path).
+        dataset: ``"mnist"`` or ``"fashion-mnist"``.
+        models: their names.
+        seed: whose; None for the mean over all that are recorded.
+
+    Returns:
+        Model name, or model name and path, to epsilons, accuracies in percent and the band: the number of images or,
+        with several seeds, the lowest and the highest values.
+    """
+    frame = tables.cells()
+    frame = frame[frame.dataset == dataset]
+    if seed is not None:
+        frame = frame[frame.seed == seed]
+    found = {}
+    for name in models:
+        layered = experiments.spec(name).layer is not None
+        seen = (
+            _equal(frame.source, "cnn-a")
+            if setting == "black-box"
+            else _equal(frame.attacked_path, "e" if layered else None)
+        )
+        attacked = (frame.setting == setting) & (frame.attack == "fgsm") & seen
+        for path in ("q", "e") if layered else (None,):
+            mine = frame[
+                (frame.model == name) & _equal(frame.path, path) & (attacked | (frame.setting == "clean"))
+            ]
+            if mine.eps.nunique() < 2:
+                continue
+            by_eps = mine.assign(accuracy=mine.accuracy.astype(float)).groupby("eps").accuracy
+            several = mine.seed.nunique() > 1
+            band = (by_eps.min().tolist(), by_eps.max().tolist()) if several else int(mine.n.iloc[0])
+            found[(name, path) if path else name] = by_eps.mean().index.tolist(), by_eps.mean().tolist(), band
+    return found
+
+
+@picture
+def white_over_black(dataset: str = "mnist", models: Sequence[str] = TARGETS, seed: int | None = None):
+    """Draw FGSM accuracy of the deployed answer against epsilon, white box over black box, one panel per model."""
+    settings = {"black-box": ("-", "o"), "white-box": ("--", "s")}
+    both = {setting: recorded_curves(setting, dataset, models, seed) for setting in settings}
+    keys = [
+        key
+        for key in both["black-box"]
+        if key in both["white-box"] and (isinstance(key, str) or key[1] == "q")
+    ]
+    figure, grid = axes(2.3 * max(2, len(keys)), 2.6, 1, max(1, len(keys)), sharey=True)
+    words = []
+    for ax, key in zip(grid[0], keys, strict=False):
+        name = key if isinstance(key, str) else key[0]
+        for setting, (dash, marker) in settings.items():
+            xs, ys, _ = both[setting][key]
+            ax.plot(xs, ys, dash, marker=marker, color=names.colour(name), label=names.SETTINGS[setting])
+        blind, seeing = (dict(zip(*both[setting][key][:2], strict=True)) for setting in settings)
+        above = [f"{eps:g}" for eps in blind if seeing.get(eps, 0) > blind[eps]]
+        words.append(
+            f"{names.label(name)}: white box above black box at {listed(above) if above else 'no epsilon'}"
+        )
+        ax.set_title(names.label(name))
+        ax.set(xlabel="epsilon", ylim=(0, 102))
+    grid[0, 0].set_ylabel("accuracy (%)")
+    grid[0, 0].legend(loc="lower left")
+    return (
+        figure,
+        "Accuracy under FGSM against epsilon, by an attacker who sees the network and by one who doesn't."
+        f" {'; '.join(words)}.",
+    )
+
+
+def _white_box(dataset: str, name: str, seed: int | None) -> pd.DataFrame:
+    """Return the recorded white-box cells of a model's deployed answer, attacked through its E-path if it has one."""
+    path, attacked = (None, None) if experiments.spec(name).layer is None else ("q", "e")
+    frame = tables.cells()
+    frame = frame[(frame.dataset == dataset) & (frame.model == name) & (frame.setting == "white-box")]
+    frame = frame[_equal(frame.path, path) & _equal(frame.attacked_path, attacked)]
+    return frame if seed is None else frame[frame.seed == seed]
+
+
+def _mean(cells: pd.DataFrame) -> str:
+    """Return the mean accuracy of cells, struck through where one is unreliable; a dash for none."""
+    reasons = cells.unreliable.dropna()
+    mean = decimal(cells.accuracy.astype(float).mean() if len(cells) else None)
+    return struck(mean, None if reasons.empty else reasons.iloc[0])
+
+
+def _equal(values: pd.Series, wanted: str | None) -> pd.Series:
+    return values.isna() if wanted is None else values == wanted

@@ -1,0 +1,114 @@
+"""What the chapter on training shows of `study.variants`: how the open settings were decided, what each one costs."""
+
+from collections.abc import Sequence
+from statistics import mean
+
+from qlayer_core.show import names
+from qlayer_core.show.page import Markup, decimal, table
+from qlayer_core.study import experiments, records, variants
+from qlayer_core.study.records import Unit
+from qlayer_core.study.variants import DECIDED_ON, SEEDS, SETTINGS, STUDIED, Setting
+
+
+def read(unit: Unit) -> dict | None:
+    """Return a variant's record, or the grid's where that is the same run; None if neither is there."""
+    if unit.record.exists():
+        return records.read_unit(unit)
+    grid = records.unit(unit.dataset, unit.spec.name, unit.seed)
+    return records.read_unit(grid) if grid.spec == unit.spec and grid.record.exists() else None
+
+
+def decided(dataset: str = "mnist", seeds: Sequence[int] = (0,)) -> dict[Setting, float]:
+    """Return the mean score of each setting that is recorded for all of `DECIDED_ON` and all these seeds."""
+    scores = {
+        setting: variants.decision_score(dataset, setting, tuple(seeds)) for setting in SETTINGS.values()
+    }
+    return {setting: score for setting, score in scores.items() if score is not None}
+
+
+def decision(dataset: str = "mnist", seeds: Sequence[int] = (0,)) -> Markup:
+    """Return the decision as a table, best first: each setting's score per model, their mean, and the one chosen."""
+    scores = decided(dataset, seeds)
+    caption = (
+        "Score (%) on the mixed validation images, Q-path,"
+        f" {'seed' if len(seeds) == 1 else 'mean of seeds'} {', '.join(map(str, seeds))}; bold: the one that the rule"
+        f" chooses. {len(scores)} of {len(SETTINGS)} settings are recorded for all {len(DECIDED_ON)} networks."
+    )
+    chosen = variants.decide(scores) if scores else None
+    lines = []
+    for setting in sorted(scores, key=scores.get, reverse=True):
+        parts = [
+            mean(records.read_unit(setting.unit(dataset, name, seed))["chosen"]["score"] for seed in seeds)
+            for name in DECIDED_ON
+        ]
+        cells = [
+            names.UPDATES[setting.raw],
+            names.UPDATES[setting.adversarial],
+            names.DROPOUTS[setting.dropout],
+            *(decimal(part, 1) for part in parts),
+            decimal(scores[setting]),
+            str(setting.departures()),
+        ]
+        first = names.COMMITMENTS[setting.commitment]
+        lines.append([f"<strong>{cell}</strong>" if setting == chosen else cell for cell in (first, *cells)])
+    heads = ["commitment", "strategy, raw", "strategy, adv.", "dropout", *map(names.label, DECIDED_ON)]
+    return table(lines, [*heads, "mean", "departures from the paper's text"], caption)
+
+
+def commitments(
+    name: str = "q-large", dataset: str = "mnist", *, dropout: str = "off", raw: str = "pull", seed: int = 0
+) -> dict[str, list[dict]]:
+    """Return the history of a raw-trained model under each recorded form of the commitment term, by its name."""
+    found = {}
+    for commitment, text in names.COMMITMENTS.items():
+        setting = Setting(commitment, raw, raw, dropout)
+        if record := read(setting.unit(dataset, name, seed)):
+            found[text] = record["history"]
+    return found
+
+
+def costs(name: str, change: str, dataset: str = "mnist") -> dict[str, list[float]]:
+    """Return by how much a change beats the chosen settings, one number per recorded seed.
+
+    Returns:
+        Differences in points for ``"score"`` and each validation set, of the deployed answer, between the runs with
+        the same seed; empty where nothing is recorded.
+    """
+    found: dict[str, list[float]] = {}
+    for seed in SEEDS:
+        pair = [read(variants.unit(dataset, name, one, seed)) for one in (change, "chosen")]
+        if None in pair:
+            continue
+        changed, chosen = (_reached(record) for record in pair)
+        for kind in chosen:
+            found.setdefault(kind, []).append(changed[kind] - chosen[kind])
+    return found
+
+
+def study(models: Sequence[str] = tuple(STUDIED), dataset: str = "mnist") -> Markup:
+    """Return what each change costs against the chosen settings, mean over seeds, as a table."""
+    lines, kinds, possible = [], [], 0
+    for name in models:
+        for change in STUDIED[name]:
+            if change == "chosen" or variants.unit(dataset, name, change).spec == experiments.spec(name):
+                continue
+            possible += 1
+            if found := costs(name, change, dataset):
+                kinds = [kind for kind in found if kind != "score"]
+                score = found["score"]
+                ends = [decimal(end, 1, sign=True) for end in (min(score), max(score))]
+                cells = [decimal(mean(found[kind]), 1, sign=True) for kind in ("score", *kinds)]
+                span = " to ".join(ends) if len(score) > 1 else ""
+                lines.append([names.label(name), change.replace("-", " "), str(len(score)), span, *cells])
+    return table(
+        lines,
+        ["model", "change", "seeds", "score, lowest to highest", "score", *map(names.attack, kinds)],
+        "Difference from the chosen settings with the same seed, in points of the deployed answer's validation"
+        f" accuracy, mean over seeds. {len(lines)} of {possible} changes are recorded.",
+    )
+
+
+def _reached(record: dict) -> dict[str, float]:
+    """Return score and accuracies of the deployed answer at the kept epoch."""
+    chosen = record["chosen"]
+    return {"score": chosen["score"]} | chosen["accuracy"]["q" if "q" in chosen["accuracy"] else None]

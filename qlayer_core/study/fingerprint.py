@@ -1,0 +1,48 @@
+"""Which code a number was made with: a hash of each stage's modules that comments and docstrings don't change.
+
+A stage is what a number depends on, and no more: a new attack, a new model in the grid or a new chapter leaves the
+others' fingerprints alone.
+"""
+
+import ast
+import hashlib
+from functools import cache
+from pathlib import Path
+
+PACKAGE = Path(__file__).parent.parent
+NETWORK = ("layer", "models", "fast", "machine")
+GRADIENT = (*NETWORK, "attacks/contract", "attacks/losses")
+STAGES = {
+    "training": (*GRADIENT, "attacks/steps", "data", "loop", "training"),
+    "scoring": (*NETWORK, "data", "evaluation"),
+    "steps": (*GRADIENT, "attacks/steps"),
+    "carlini_wagner": (*GRADIENT, "attacks/carlini_wagner"),
+    "pixelcnn": (*NETWORK, "data", "loop", "pixelcnn"),
+}
+ATTACK_STAGES = {"fgsm": "steps", "bim": "steps", "cw": "carlini_wagner"}  # by the name's first word
+
+
+def stage_of(attack: str) -> str | None:
+    """Return the stage that makes an attack's images, by its recorded name; None for clean images."""
+    return ATTACK_STAGES.get(attack.split("-")[0])
+
+
+@cache
+def of(stage: str) -> str:
+    """Return the fingerprint of a stage, 12 hexadecimal digits."""
+    digest = hashlib.sha256()
+    for module in STAGES[stage]:
+        digest.update(of_source((PACKAGE / f"{module}.py").read_text()).encode())
+    return digest.hexdigest()[:12]
+
+
+def of_source(source: str) -> str:
+    """Return a hash of what Python runs: the syntax tree without docstrings."""
+    tree = ast.parse(source)
+    for node in ast.walk(tree):
+        body = getattr(node, "body", None)
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef) and ast.get_docstring(
+            node, clean=False
+        ):
+            node.body = body[1:] or [ast.Pass()]
+    return hashlib.sha256(ast.dump(tree).encode()).hexdigest()

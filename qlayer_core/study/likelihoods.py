@@ -1,0 +1,357 @@
+"""Figure 2 as published and as it should be: how likely clean and attacked images are, as pixels and as codes.
+
+One unit is one PixelCNN, over ``"pixels"`` or over the codes of a network with the layer. It learns the training
+images, and scores every test image clean, attacked (FGSM made on the attackers' source-a, as in the black-box
+tables) and with noise of the same size, each rounded to 256 values first, as a file or a camera would.
+
+``data/results/<data set>/pixelcnn/<name>/seed<k>.json`` holds the log-likelihoods of all images and what follows from
+them, see `describe`.
+"""
+
+import base64
+import dataclasses
+import json
+import math
+import shutil
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from qlayer_core import attacks, data, datasets, files, machine, pixelcnn
+from qlayer_core.files import RESULTS, RUNS, WEIGHTS
+from qlayer_core.models import QNet
+from qlayer_core.pixelcnn import PixelCNN, Settings
+from qlayer_core.specs import seed_of
+from qlayer_core.study import divergence, experiments, records
+
+FORMAT = 1
+PIXELS = "pixels"
+SETTINGS = Settings()
+SUBJECTS = (PIXELS, "q-base", "q-large")
+EPSILONS = (0.1, 0.2, 0.3, 0.4)
+FIGURE_2 = 0.4  # epsilon of the paper's figure
+PERTURBATIONS = {
+    "fgsm": "the sign of source-a's gradient",
+    "signs": "a random sign per pixel: as large as FGSM in every norm",
+    "uniform": "a random number in [-eps, eps] per pixel",
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Unit:
+    """One PixelCNN, and where it keeps what it makes; the codes are those of the network of the same seed."""
+
+    dataset: str
+    name: str = PIXELS
+    seed: int = 0
+    settings: Settings = SETTINGS
+
+    def __post_init__(self):
+        datasets.find(self.dataset)
+        if self.name != PIXELS and experiments.spec(self.name).layer is None:
+            raise ValueError(
+                f"name is {self.name!r}; give 'pixels' or a model with a layer, such as 'q-base'"
+            )
+
+    @property
+    def record(self) -> Path:
+        """Where the results are recorded."""
+        return RESULTS / self.dataset / "pixelcnn" / self.name / f"seed{self.seed}.json"
+
+    @property
+    def folder(self) -> Path:
+        """Where the run keeps its checkpoint and weights."""
+        return RUNS / self.dataset / "pixelcnn" / self.name / f"seed{self.seed}"
+
+    @property
+    def released(self) -> Path:
+        """Where weights of seed 0 lie that chapters load."""
+        return WEIGHTS / self.dataset / "pixelcnn" / f"{self.name}.safetensors"
+
+    @property
+    def weights(self) -> Path:
+        """The weights: where the run left them, else released."""
+        own = self.folder / "weights.safetensors"
+        return own if own.exists() or self.seed != 0 else self.released
+
+    def how(self) -> str:
+        """Return the command that makes the unit."""
+        return f"python -m qlayer_core likelihoods {self.dataset} {self.name} --seed {self.seed}"
+
+
+def train(
+    unit: Unit,
+    *,
+    limit: int | None = None,
+    until: int | None = None,
+    report: Callable[[dict], None] = lambda row: None,
+    progress: bool = False,
+) -> dict:
+    """Train the PixelCNN of a unit, or go on where an earlier call stopped, and record it; return the record.
+
+    Args:
+        unit: what to train.
+        limit: only the first so many training and validation images.
+        until: pause after so many epochs.
+        report: called with each new row of the history.
+        progress: show the batches of an epoch as they pass.
+    """
+    device = machine.device()
+    network, network_sha256 = _network(unit, device)
+    train_set, validation_set = (
+        encode(network, data.load(unit.dataset, split, limit=limit).images.to(device))
+        for split in ("train", "validation")
+    )
+    model = _untrained(unit, network).to(device)
+    state = pixelcnn.train(
+        model,
+        train_set,
+        validation_set,
+        seed=seed_of(f"pixelcnn/{unit.name}", unit.seed),
+        checkpoint=unit.folder / "checkpoint.pt",
+        until=until,
+        report=report,
+        progress=progress,
+    )
+    weights = unit.folder / "weights.safetensors"
+    records.save_weights(model, weights)
+    record = {
+        "format": FORMAT,
+        "dataset": unit.dataset,
+        "name": unit.name,
+        "seed": unit.seed,
+        "settings": dataclasses.asdict(unit.settings),
+        "symbols": {"heads": model.heads, "values": model.values, "side": list(train_set.shape[2:])},
+        "network_sha256": network_sha256,
+        "environment": records.environment(("pixelcnn", "steps"), device),
+        "seconds": {"training": round(state.seconds, 1)},
+        "history": state.history,
+        "chosen": state.best,
+        "bits": {
+            "uniform": math.log2(model.values),
+            "independent": independent_bits(train_set, validation_set, model.values),
+            "model": state.best["bits"]["validation"],
+        },
+        "weights_sha256": files.sha256(weights),
+        "sets": {},
+        "statistics": [],
+    }
+    if unit.record.exists():
+        before = json.loads(unit.record.read_text())
+        if before["weights_sha256"] == record["weights_sha256"]:  # what was measured is of these weights
+            record |= {name: before[name] for name in ("sets", "statistics")}
+            record["seconds"] = before["seconds"] | record["seconds"]
+    _write(unit, record)
+    return record
+
+
+def measure(
+    unit: Unit,
+    *,
+    limit: int | None = None,
+    report: Callable[[dict], None] = lambda row: None,
+    progress: bool = False,
+) -> dict:
+    """Score all sets of test images that are not recorded yet, one file write each; return the record.
+
+    Args:
+        unit: what scores.
+        limit: only the first so many test images.
+        report: called with what `describe` says of each new set.
+        progress: show the batches as they pass.
+    """
+    device = machine.device()
+    model, network, record = load(unit, device)
+    clean, labels = data.load(unit.dataset, "test", limit=limit).to(device)
+    symbols = encode(network, clean)
+    for name in set_names(unit):
+        if record["sets"].get(name, {}).get("n") == len(clean):
+            continue
+        started = time.perf_counter()
+        images = clean if name == "clean" else perturbed(unit.dataset, clean, *name.split()[-2:])
+        scored, context, facts = symbols, None, {}
+        if name.startswith(
+            "published"
+        ):  # the attacked image is what the model sees, in [0, 1] where 0 to 255 is due
+            context = model.inputs(torch.zeros_like(symbols)) + 2 * images / (model.values - 1)
+        elif name.startswith("crossed"):  # the same on the scale that the model knows
+            context = model.inputs(encode(network, images))
+        else:
+            scored = encode(network, images)
+            facts["changed"] = 100 * (scored != symbols).float().mean().item()
+            if network is not None:
+                facts["accuracy"] = _accuracy(network, images, labels)
+        found = pixelcnn.log_likelihood(model, scored, context, progress=progress)
+        record["sets"][name] = {"n": len(found), "log_likelihoods": pack(found)} | facts
+        record["seconds"][name] = round(time.perf_counter() - started, 1)
+        row = describe(record, name)
+        record["statistics"] = [one for one in record["statistics"] if one["set"] != name] + [row]
+        _write(unit, record)
+        report(row)
+    return record
+
+
+def release(unit: Unit) -> None:
+    """Copy the weights of seed 0 to where chapters find them."""
+    if unit.seed != 0:
+        raise ValueError(f"seed is {unit.seed}; only seed 0 is released")
+    own = unit.folder / "weights.safetensors"
+    if not own.exists():
+        raise FileNotFoundError(f"{own} is missing. Make it with: {unit.how()}")
+    files.write_atomically(unit.released, lambda temporary: shutil.copyfile(own, temporary))
+
+
+def read(unit: Unit) -> dict:
+    """Return the record of a unit.
+
+    Raises:
+        FileNotFoundError: nothing is recorded, with the command that makes it.
+        ValueError: the file is of another format version.
+    """
+    if not unit.record.exists():
+        raise FileNotFoundError(f"{unit.record} is missing. Make it with: {unit.how()}")
+    record = json.loads(unit.record.read_text())
+    if record.get("format") != FORMAT:
+        raise ValueError(f"{unit.record} has format {record.get('format')}, this package reads {FORMAT}")
+    return record
+
+
+def load(unit: Unit, device: torch.device | str = "cpu") -> tuple[PixelCNN, QNet | None, dict]:
+    """Return the trained PixelCNN, the network whose codes it models (None for pixels), and the record.
+
+    Raises:
+        FileNotFoundError: weights or record are missing.
+        ValueError: they don't belong together.
+    """
+    record = read(unit)
+    if not unit.weights.exists():
+        raise FileNotFoundError(f"{unit.weights} is missing. Make it with: {unit.how()}")
+    if files.sha256(unit.weights) != record["weights_sha256"]:
+        raise ValueError(f"{unit.weights} is not the file that was measured: start again with: {unit.how()}")
+    network, network_sha256 = _network(unit, device)
+    if network_sha256 != record["network_sha256"]:
+        raise ValueError(
+            f"{unit.name} has been trained anew since this PixelCNN learned its codes: delete {unit.folder} and"
+            f" {unit.record}, then: {unit.how()}"
+        )
+    settings = Settings(**record["settings"])
+    model = _untrained(dataclasses.replace(unit, settings=settings), network)
+    return records.load_weights(model, unit.weights).to(device), network, record
+
+
+def set_names(unit: Unit) -> list[str]:
+    """Return the sets of images that are scored, such as ``"clean"``, ``"fgsm 0.4"``, ``"published fgsm 0.4"``."""
+    names = ["clean", *(f"{kind} {eps:g}" for kind in PERTURBATIONS for eps in EPSILONS)]
+    if unit.name == PIXELS:
+        names += [f"{how} fgsm {FIGURE_2:g}" for how in ("crossed", "published")]
+    return names
+
+
+def perturbed(dataset: str, images: Tensor, kind: str, eps: float | str) -> Tensor:
+    """Return ``images`` ``(N, 1, H, W)`` moved by up to ``eps`` per pixel, clipped to [0, 1], in 256 values.
+
+    Args:
+        dataset: whose source-a makes FGSM images.
+        images: clean, in [0, 1].
+        kind: a name of `PERTURBATIONS`.
+        eps: L-infinity bound.
+    """
+    eps = float(eps)
+    if kind == "fgsm":
+        source, _ = records.load(dataset, experiments.SOURCES["cnn-a"])
+        moved = attacks.fgsm(source.to(images.device), images, eps=eps)
+    else:
+        # the same directions for every eps
+        generator = torch.Generator().manual_seed(seed_of(kind, 0))
+        noise = torch.rand(images.shape, generator=generator).mul_(2).sub_(1).to(images)
+        moved = images + eps * (noise.sign() if kind == "signs" else noise)
+    return moved.clamp(0, 1).mul(pixelcnn.LEVELS - 1).round().div(pixelcnn.LEVELS - 1)
+
+
+@torch.no_grad()
+def encode(network: QNet | None, images: Tensor, batch_size: int = 256) -> Tensor:
+    """Return symbols ``(N, heads, H, W)`` uint8 of images: their codes, or their pixels for no network."""
+    if network is None:
+        return pixelcnn.as_symbols(images)
+    found = []
+    with torch.autocast(images.device.type, enabled=False):
+        for batch in images.split(batch_size):
+            indices = network.layer.nearest(network.layer.project(network.encoder(batch)))
+            found.append(indices.transpose(0, 1).to(torch.uint8))
+    return torch.cat(found)
+
+
+def independent_bits(train_set: Tensor, validation_set: Tensor, values: int) -> float:
+    """Return the bits per dimension of a model in which every symbol is drawn by itself.
+
+    Args:
+        train_set: ``(N, heads, H, W)``, whose counts, plus one, are the model's probabilities at each position.
+        validation_set: ``(M, heads, H, W)``, what it must describe.
+        values: of a symbol.
+    """
+    rows, wanted = train_set.flatten(1).long().T, validation_set.flatten(1).long().T  # (positions, N)
+    counts = torch.ones(len(rows), values, dtype=torch.float64, device=rows.device)
+    counts.scatter_add_(1, rows, torch.ones_like(rows, dtype=torch.float64))
+    shares = counts / counts.sum(1, keepdim=True)
+    return -shares.gather(1, wanted).log2().mean().item()
+
+
+def describe(record: dict, name: str) -> dict:
+    """Return how far a recorded set of images lies from the clean one.
+
+    Returns:
+        ``set``; ``bits``, the mean per dimension; ``changed`` symbols and the Q-path's ``accuracy``, in percent, if
+        known; for all but the clean set ``kl histogram`` and ``kl gaussian`` of the clean likelihoods from the
+        set's, in nats, and ``auc``, each with its 95 % bootstrap interval (see `divergence`), and ``kl published``.
+    """
+    found, shape = record["sets"][name], record["symbols"]
+    clean, values = unpack(record["sets"]["clean"]), unpack(found)
+    dimensions = shape["heads"] * math.prod(shape["side"])
+    row = {"set": name, "bits": float(-values.mean() / dimensions / math.log(2))}
+    row |= {fact: found[fact] for fact in ("changed", "accuracy") if fact in found}
+    if name != "clean":
+        row |= divergence.compare(clean, values)
+        row["kl published"] = divergence.published(clean, values, dimensions * shape["values"])
+    return row
+
+
+def pack(values: Tensor) -> str:
+    """Return ``(N,)`` numbers as base64 of little-endian float32."""
+    return base64.b64encode(values.cpu().numpy().astype("<f4").tobytes()).decode()
+
+
+def unpack(found: dict) -> np.ndarray:
+    """Return the log-likelihoods of a recorded set in nats, ``(n,)`` float64."""
+    return np.frombuffer(base64.b64decode(found["log_likelihoods"]), "<f4").astype(np.float64)
+
+
+def _network(unit: Unit, device: torch.device | str) -> tuple[QNet | None, str | None]:
+    """Return the network whose codes are modelled and the sha256 of its weights; None and None for pixels."""
+    if unit.name == PIXELS:
+        return None, None
+    network, record = records.load(unit.dataset, unit.name, unit.seed)
+    return network.to(device), record["weights_sha256"]
+
+
+def _untrained(unit: Unit, network: QNet | None) -> PixelCNN:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed_of(f"pixelcnn/{unit.name}", unit.seed))
+        if network is None:
+            return pixelcnn.over_pixels(unit.settings)
+        return pixelcnn.over_codes(network.layer, unit.settings)
+
+
+@torch.no_grad()
+def _accuracy(network: QNet, images: Tensor, labels: Tensor) -> float:
+    with torch.autocast(images.device.type, enabled=False):
+        answers = torch.cat([network(batch).argmax(1) for batch in images.split(256)])
+    return 100 * (answers == labels).float().mean().item()
+
+
+def _write(unit: Unit, record: dict) -> None:
+    text = json.dumps(record, indent=1) + "\n"
+    files.write_atomically(unit.record, lambda temporary: temporary.write_text(text))

@@ -1,0 +1,64 @@
+"""All recorded cells as one data frame, and the paper's tables beside ours."""
+
+import pandas as pd
+
+from qlayer_core import intervals
+from qlayer_core.study import paper, records
+
+KEY = ("dataset", "model", *paper.KEY)
+
+
+def cells() -> pd.DataFrame:
+    """Return every recorded cell of the grid, one row each.
+
+    Returns:
+        Columns dataset, model, seed, the fields of `paper.KEY`, n, correct, accuracy (percent), unmoved and
+        unreliable (a reason, or None). A path or source that does not apply is None.
+    """
+    rows = []
+    for path in sorted(records.RESULTS.glob("*/*/seed*.json")):
+        record = records.read_file(path)
+        who = {name: record[name] for name in ("dataset", "model", "seed")} | {"unreliable": None}
+        for cell in record["cells"]:
+            rows.append(who | {name: value for name, value in cell.items() if name != "right"})
+    columns = ["dataset", "model", "seed", *paper.KEY, "n", "correct", "accuracy", "unmoved", "unreliable"]
+    frame = pd.DataFrame(rows, columns=columns, dtype=object)
+    return frame.astype({"eps": float}).where(frame.notna(), None)
+
+
+def table(number: str, seed: int | None = 0) -> pd.DataFrame:
+    """Return a table of the paper beside ours, one row per cell.
+
+    Args:
+        number: ``"1a"`` to ``"11"``.
+        seed: whose results to show; None for all, one row per cell and seed.
+
+    Returns:
+        Columns row, column, seed, paper, ours, difference, low, high, unreliable: accuracies in percent and the 95 %
+        Wilson interval of ours. A cell that is not recorded has NaN.
+    """
+    if number not in paper.TABLES:
+        raise ValueError(f"unknown table {number!r}; choose one of {', '.join(paper.TABLES)}")
+    published = pd.DataFrame([vars(cell) for cell in paper.TABLES[number].cells])
+    published = published.rename(columns={"accuracy": "paper"})
+    ours = cells().rename(columns={"accuracy": "ours"})
+    if seed is not None:
+        ours = ours[ours.seed == seed]
+    frame = published.merge(ours, how="left", on=list(KEY))
+    bounds = [
+        intervals.wilson(int(correct), int(n)) if pd.notna(n) else (float("nan"),) * 2
+        for correct, n in zip(frame.correct, frame.n, strict=True)
+    ]
+    frame = frame.assign(low=[low for low, _ in bounds], high=[high for _, high in bounds])
+    frame = frame.astype(dict.fromkeys(("paper", "ours"), float))
+    frame["difference"] = (frame.ours - frame.paper).round(2)
+    return frame[["row", "column", "seed", "paper", "ours", "difference", "low", "high", "unreliable"]]
+
+
+def cell(dataset: str, model: str, seed: int = 0, **fields) -> dict | None:
+    """Return the recorded cell that has these fields, or None if it is not recorded."""
+    found = cells()
+    found = found[(found.dataset == dataset) & (found.model == model) & (found.seed == seed)]
+    for name, value in fields.items():
+        found = found[found[name].isna() if value is None else found[name] == value]
+    return None if found.empty else found.iloc[0].to_dict()

@@ -1,0 +1,223 @@
+"""Train, attack and release one unit: what the command line, the workflow and a notebook call."""
+
+import dataclasses
+import json
+import shutil
+import time
+from collections.abc import Callable, Sequence
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from qlayer_core import data, datasets, evaluation, files, machine, models, training
+from qlayer_core.files import RUNS
+from qlayer_core.specs import Attack, seed_of
+from qlayer_core.study import experiments, fingerprint, paper, records
+from qlayer_core.study.records import Unit
+
+Report = Callable[[dict], None]
+
+
+def train(
+    unit: Unit,
+    *,
+    start: Unit | None = None,
+    limit: int | None = None,
+    until: int | None = None,
+    report: Report = lambda row: None,
+    progress: bool = False,
+) -> dict:
+    """Train one network, or go on where an earlier call stopped, and record it; return the record.
+
+    Args:
+        unit: what to train.
+        start: the raw-trained unit that adversarial training starts from; left out, that of the grid.
+        limit: only the first so many training and validation images: a trial, not a result.
+        until: pause after so many epochs, to be continued later; the record is then of the epochs so far.
+        report: called with each row of the history.
+        progress: show the batches of an epoch as they pass.
+    """
+    spec, device = unit.spec, machine.device()
+    model = _untrained(unit, start)
+    source = None
+    if spec.selection == "mixed":  # every seed is judged by the same validation images
+        source = records.load(unit.dataset, experiments.VALIDATION_SOURCE)[0].to(device)
+    about = datasets.find(unit.dataset)
+    state = training.train(
+        spec,
+        model.to(device),
+        data.load(unit.dataset, "train", limit=limit).to(device),
+        training.validation_sets(unit.dataset, source, about.epsilons, limit, device),
+        seed=seed_of(spec.name, unit.seed),
+        adversarial_eps=about.adversarial_eps,
+        checkpoint=unit.folder / "checkpoint.pt",
+        until=until,
+        report=report,
+        progress=progress,
+    )
+    weights = unit.folder / "weights.safetensors"
+    records.save_weights(model, weights)
+    record = records.new_record(unit, device)
+    record["trained_in"] = records.environment_index(record, records.environment(("training",), device))
+    record["history"], record["chosen"] = _json(state.history), _json(state.best)
+    record["seconds"]["training"] = round(state.seconds, 1)
+    record["weights_sha256"] = files.sha256(weights)
+    if unit.record.exists():
+        before = records.read_file(unit.record)
+        if before["weights_sha256"] == record["weights_sha256"]:  # what was measured is of these weights
+            if before["history"] == record["history"]:
+                return before
+            record |= {name: before[name] for name in ("cells", "environments", "trained_in")}
+            record["seconds"] = before["seconds"] | record["seconds"]
+    records.write(record)
+    return record
+
+
+def evaluate(
+    unit: Unit,
+    tables: Sequence[str] = (),
+    *,
+    limit: int | None = None,
+    again: bool = False,
+    report: Report = lambda cell: None,
+    progress: bool = False,
+) -> dict:
+    """Attack one trained network and record how often it is right; return the record.
+
+    Args:
+        unit: what to attack.
+        tables: only the cells that these tables of the paper show; all attacks if there are none.
+        limit: only the first so many test images: a trial, not a result.
+        again: measure anew what other code or another machine measured.
+        report: called with each new cell.
+        progress: show the batches of an attack as they pass.
+    """
+    device = machine.device()
+    model, record = records.load_unit(unit)
+    model, (images, labels) = model.to(device), data.load(unit.dataset, "test", limit=limit).to(device)
+    for attack in left_to_measure(record, unit, tables, device if again else None):
+        started = time.perf_counter()
+        if attack.setting == "black-box":
+            made = _black_box(unit.dataset, attack, images, progress)
+        else:
+            made = evaluation.adversarial(model, images, attack, progress=progress)
+        where = records.environment_index(record, _environment(attack, device))
+        cells = []
+        for cell in evaluation.cells(model, made, labels, attack, images):
+            cells.append(cell | {"right": records.pack(cell["right"]), "environment": where})
+            report(cells[-1])
+        record["cells"] = [cell for cell in record["cells"] if attack_of(cell) != attack] + cells
+        record["seconds"][str(attack)] = round(time.perf_counter() - started, 1)
+        judge(record)
+        records.write(record)
+    return record
+
+
+def release(unit: Unit) -> None:
+    """Copy weights where chapters find them; only seed 0, since released weights have no seed in their name."""
+    if unit.seed != 0 or unit.variant:
+        raise ValueError(f"seed is {unit.seed}; only seed 0 of a model of the grid is released")
+    source = unit.folder / "weights.safetensors"
+    if not source.exists():
+        raise FileNotFoundError(f"{source} is missing: train the model first")
+    files.write_atomically(unit.released, lambda temporary: shutil.copyfile(source, temporary))
+
+
+def attack_of(cell: dict) -> Attack:
+    """Return the attack that a recorded cell, or one of the paper's, is about."""
+    return Attack(**{field.name: cell[field.name] for field in dataclasses.fields(Attack)})
+
+
+def judge(record: dict) -> None:
+    """Mark the cells in which a sanity check fails as unreliable, with the reason.
+
+    A white-box attack that leaves more images right than the same attack made on another network, or that leaves
+    images unmoved for want of a gradient, has failed: its number says nothing of the network's strength.
+    """
+    blind = {
+        (cell["attack"].removesuffix("-clipped"), cell["eps"], cell["path"]): cell
+        for cell in record["cells"]
+        if cell["source"] == "cnn-a"
+    }
+    for cell in record["cells"]:
+        cell.pop("unreliable", None)
+        other = blind.get((cell["attack"].removesuffix("-clipped"), cell["eps"], cell["path"]))
+        if cell["setting"] != "white-box":
+            continue
+        if other and other["correct"] < cell["correct"]:
+            cell["unreliable"] = (
+                f"the same attack made on another network leaves fewer images right ({other['accuracy']:.2f} %)"
+            )
+        elif (
+            cell["attack"] in ("fgsm", "bim", "fgsm-clipped", "bim-clipped")
+            and cell["unmoved"] > cell["n"] / 100
+        ):
+            share = 100 * cell["unmoved"] / cell["n"]
+            cell["unreliable"] = f"{share:.1f} % of the images had no gradient and were not attacked"
+
+
+def _untrained(unit: Unit, start: Unit | None) -> nn.Module:
+    """Return the network that training begins with."""
+    if not unit.spec.adversarial:
+        return models.build(unit.spec, unit.seed)
+    start = start or records.unit(unit.dataset, unit.spec.raw_name, unit.seed)
+    raw, _ = records.load_unit(start)
+    model = models.build(
+        unit.spec, unit.seed
+    )  # what differs from the raw network, such as dropout, holds no weights
+    model.load_state_dict(raw.state_dict())
+    return model
+
+
+def left_to_measure(
+    record: dict, unit: Unit, tables: Sequence[str] = (), device: torch.device | None = None
+) -> list[Attack]:
+    """Return the attacks without a recorded cell, or without one of today's code and machine where one is given.
+
+    All of them, or only those that the named tables show.
+    """
+    done = {
+        attack_of(cell)
+        for cell in record["cells"]
+        if device is None
+        or record["environments"][cell["environment"]] == _environment(attack_of(cell), device)
+    }
+    shown = {
+        attack_of(vars(cell))
+        for number in tables
+        for cell in paper.TABLES[number].cells
+        if (cell.dataset, cell.model) == (unit.dataset, unit.spec.name)
+    }
+    left = []
+    for attack in experiments.attacks_on(unit.dataset, unit.spec):
+        in_paper = dataclasses.replace(attack, attack=attack.attack.split("-")[0])
+        if attack not in done and (not tables or in_paper in shown):
+            left.append(attack)
+    return left
+
+
+def _environment(attack: Attack, device: torch.device) -> dict:
+    stage = fingerprint.stage_of(attack.attack)
+    return records.environment(("scoring", *([stage] if stage else [])), device)
+
+
+def _black_box(dataset: str, attack: Attack, images: Tensor, progress: bool) -> Tensor:
+    """Return the images that the attacker's model makes of the test images, kept under runs/ for the next target.
+
+    Their file's name says of which weights they are made, with which code and in which number format.
+    """
+    source, record = records.load(dataset, experiments.SOURCES[attack.source])
+    here = _environment(attack, images.device)
+    code = here["code"][fingerprint.stage_of(attack.attack)]
+    made_with = f"{record['weights_sha256'][:12]} {code} {here['number_format']} {len(images)} images"
+    path = RUNS / dataset / "black-box" / f"{attack} {made_with}.safetensors"
+    if not path.exists():
+        made = evaluation.adversarial(source.to(images.device), images, attack, progress=progress)
+        files.write_atomically(path, lambda temporary: save_file({"images": made.contiguous()}, temporary))
+    return load_file(path)["images"].to(images.device)
+
+
+def _json(rows: object) -> object:
+    """Return rows as reading them back from JSON would give them."""
+    return json.loads(json.dumps(rows), object_pairs_hook=records.with_paths)

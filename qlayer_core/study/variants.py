@@ -1,0 +1,139 @@
+"""What the paper leaves open, settled and priced on validation images. Test images are not touched.
+
+First a decision: which commitment term, which strategy for inactive codes and which place of dropout the grid has.
+Then a study: what each setting costs, one change at a time from those of the grid. Each is a `Unit` with a variant's
+name, recorded in ``data/results/<data set>/variants/<model>/<variant>/seed<k>.json``.
+"""
+
+from dataclasses import dataclass, replace
+from statistics import mean
+
+from qlayer_core import checks
+from qlayer_core.specs import COMMITMENTS, DROPOUTS, UPDATES, RunSpec
+from qlayer_core.study import experiments, records
+from qlayer_core.study.records import Unit
+
+DECIDED_ON = ("q-base", "q-large", "q-base-adv", "q-large-adv")
+TIE = 1.0  # points of the mixed validation score
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One way of settling what is open; the defaults are the paper's text."""
+
+    commitment: str = "squared"
+    raw: str = "pull"  # strategy for inactive codes in raw training
+    adversarial: str = "pull"  # and in adversarial training
+    dropout: str = "front"
+
+    def departures(self) -> int:
+        """Return in how many ways it differs from the paper's text."""
+        return sum(a != b for a, b in zip(vars(self).values(), vars(Setting()).values(), strict=True))
+
+    def variant(self, adversarial: bool) -> str:
+        """Return the variant's name: raw training does not depend on the strategy of adversarial training."""
+        strategies = [self.raw, self.adversarial] if adversarial else [self.raw]
+        return "-".join([self.commitment, *strategies, f"dropout-{self.dropout}"])
+
+    def spec(self, name: str) -> RunSpec:
+        """Return the run of that name with this setting."""
+        base = experiments.spec(name)
+        inactive = self.adversarial if base.adversarial else self.raw
+        layer = replace(base.layer, dropout=self.dropout)
+        return replace(base, commitment=self.commitment, inactive=inactive, layer=layer)
+
+    def unit(self, dataset: str, name: str, seed: int = 0) -> Unit:
+        """Return the unit that trains the run of that name with this setting."""
+        spec = self.spec(name)
+        return Unit(dataset, spec, seed, self.variant(spec.adversarial))
+
+
+SETTINGS = {
+    f"{setting.variant(True)}": setting
+    for setting in (
+        Setting(commitment, raw, adversarial, dropout)
+        for dropout in DROPOUTS
+        for commitment in COMMITMENTS
+        for raw in UPDATES
+        for adversarial in UPDATES
+    )
+}
+
+# One change at a time from the settings of the grid, by name; those on "layer" are changes of the `LayerSpec`.
+CHANGES: dict[str, dict] = {
+    "chosen": {},
+    "framework-initialisation": {"initialisation": "framework"},
+    "rate-halves-every-epoch": {"decay": 0.5**10, "staircase": False},
+    "dropout-off": {"layer": {"dropout": "off"}},
+    "dropout-front": {"layer": {"dropout": "front"}},
+    "dropout-behind": {"layer": {"dropout": "behind"}},
+    "commitment-squared": {"commitment": "squared"},
+    "commitment-linear": {"commitment": "linear"},
+    "commitment-none": {"commitment": "none"},
+    "inactive-pull": {"inactive": "pull"},
+    "inactive-reinitialize": {"inactive": "reinitialize"},
+    "no-gate": {"layer": {"gate": False}},
+    "k-means-start": {"layer": {"start": "k-means"}},
+    "losses-x-10": {"alpha": 0.01, "beta": 0.01},
+    "exact-gradients": {"adversarial_loss": "ce"},
+    "without-l2": {"l2": 0.0},
+}
+_LAYERED = tuple(name for name in CHANGES if name not in ("exact-gradients", "without-l2"))
+STUDIED: dict[str, tuple[str, ...]] = {  # which changes are tried on which model
+    "cnn": ("chosen", "without-l2", "framework-initialisation", "rate-halves-every-epoch"),
+    "cnn-adv": ("chosen", "exact-gradients"),
+    "q-base": _LAYERED,
+    "q-large": _LAYERED,
+    "q-base-adv": ("chosen", "exact-gradients"),
+    "q-large-adv": ("chosen", "exact-gradients"),
+}
+SEEDS = (0, 1, 2)
+
+
+def unit(dataset: str, name: str, variant: str, seed: int = 0) -> Unit:
+    """Return the unit of a variant by its name: a setting of the decision, or a change of the study.
+
+    Raises:
+        ValueError: there is no such variant of that model; the message lists those that there are.
+    """
+    settings = {
+        setting.variant(experiments.spec(name).adversarial): setting
+        for setting in SETTINGS.values()
+        if name in DECIDED_ON
+    }
+    if variant in settings:
+        return settings[variant].unit(dataset, name, seed)
+    checks.one_of("variant", variant, (*settings, *STUDIED.get(name, ())))
+    fields = dict(CHANGES[variant])
+    spec = experiments.spec(name)
+    if layer := fields.pop("layer", None):
+        fields["layer"] = replace(spec.layer, **layer)
+    return Unit(dataset, replace(spec, **fields), seed, variant)
+
+
+def start(one: Unit) -> Unit | None:
+    """Return the raw-trained unit that an adversarially trained variant starts from; None for that of the grid."""
+    raw = one.spec.raw_name
+    for setting in SETTINGS.values():
+        if one.spec.adversarial and setting.variant(True) == one.variant:
+            return setting.unit(one.dataset, raw, one.seed)
+    return None
+
+
+def decision_score(dataset: str, setting: Setting, seeds: tuple[int, ...] = (0,)) -> float | None:
+    """Return the mean score of a setting: of the Q-path, over `DECIDED_ON` and seeds; None if one is not recorded."""
+    found = []
+    for name in DECIDED_ON:
+        for seed in seeds:
+            one = setting.unit(dataset, name, seed)
+            if not one.record.exists():
+                return None
+            found.append(records.read_unit(one)["chosen"]["score"])
+    return mean(found)
+
+
+def decide(scores: dict[Setting, float]) -> Setting:
+    """Return the best setting; among those within `TIE` points of it, the one nearest to the paper's text."""
+    best = max(scores.values())
+    near = [setting for setting, score in scores.items() if score >= best - TIE]
+    return min(near, key=lambda setting: (setting.departures(), -scores[setting]))

@@ -1,0 +1,64 @@
+"""Intervals against scipy, closed forms, and a count by simulation."""
+
+import numpy as np
+import pytest
+from scipy.stats import binomtest
+
+from qlayer_core import intervals
+
+
+@pytest.mark.parametrize(
+    "correct, n", [(8486, 10_000), (1, 10_000), (500, 1000), (3, 7), (0, 50), (50, 50), (1, 1)]
+)
+def test_wilson_equals_scipys(correct, n):
+    expected = binomtest(correct, n).proportion_ci(confidence_level=0.95, method="wilson")
+    assert intervals.wilson(correct, n) == pytest.approx((100 * expected.low, 100 * expected.high), abs=0.002)
+
+
+def test_wilson_in_closed_form():
+    assert intervals.wilson(5, 10, z=2) == pytest.approx((100 * (0.5 - 14**-0.5), 100 * (0.5 + 14**-0.5)))
+    assert intervals.wilson(0, 4, z=2) == (0.0, pytest.approx(50.0))
+
+
+@pytest.mark.parametrize("correct, n", [(-1, 10), (11, 10), (0, 0)])
+def test_wilson_refuses_impossible_counts(correct, n):
+    with pytest.raises(ValueError, match=f"{correct} correct of {n}: give 0 <= correct <= n and n > 0"):
+        intervals.wilson(correct, n)
+
+
+# ---- differences ----
+
+
+def test_a_difference_in_closed_form():
+    """Both ends add the two half-widths at right angles."""
+    assert intervals.difference((60, 57, 64), (40, 37, 45)) == pytest.approx((20 - 34**0.5, 20 + 5))
+
+
+def test_a_paired_difference_counts_only_images_on_which_the_models_differ():
+    gap, low, high = intervals.paired(30, 10, 1000)
+    assert gap == pytest.approx(2.0)
+    half = 1.96 * (0.04 - 0.02**2) ** 0.5 / 1000**0.5 * 100
+    assert (low, high) == pytest.approx((2 - half, 2 + half))
+    assert intervals.paired(0, 0, 10) == (0, 0, 0)
+
+
+def test_a_paired_interval_holds_the_truth_in_about_95_percent():
+    generator = np.random.default_rng(0)
+    held = 0
+    for _ in range(1000):
+        only_one, only_other, _ = generator.multinomial(2000, (0.05, 0.03, 0.92))
+        _, low, high = intervals.paired(only_one, only_other, 2000)
+        held += low <= 2 <= high
+    assert held == pytest.approx(950, abs=30)
+
+
+@pytest.mark.parametrize("counts", [(-1, 0, 10), (6, 5, 10), (0, 0, 0)])
+def test_impossible_pairs_are_refused(counts):
+    with pytest.raises(ValueError, match="give counts >= 0 whose sum is at most n, and n > 0"):
+        intervals.paired(*counts)
+
+
+def test_the_spread_is_mean_lowest_and_highest():
+    assert intervals.spread([3.0, 1.0, 5.0]) == (3.0, 1.0, 5.0)
+    with pytest.raises(ValueError, match="no value is given"):
+        intervals.spread([])

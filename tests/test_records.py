@@ -1,0 +1,144 @@
+"""What holds for every committed record, whatever it says: it is whole, consistent, and of today's settings."""
+
+import itertools
+import json
+from collections import Counter
+from dataclasses import asdict
+
+import numpy as np
+import pytest
+
+from qlayer_core import files
+from qlayer_core.specs import LayerSpec, RunSpec
+from qlayer_core.study import experiments, records, units, variants
+
+PATHS = sorted(records.RESULTS.glob("*/*/seed*.json"))
+VARIANTS = sorted(records.RESULTS.glob("*/variants/*/*/seed*.json"))
+READ = {path: records.read_file(path) for path in (*PATHS, *VARIANTS)}
+EACH = pytest.mark.parametrize("path", READ, ids=lambda path: str(path.relative_to(records.RESULTS)))
+MEASURED = pytest.mark.parametrize(
+    "path",
+    [path for path in PATHS if READ[path]["cells"]],
+    ids=lambda path: f"{path.parent.name}-{path.stem}",
+)
+
+
+def spec_of(record: dict) -> RunSpec:
+    """Return the settings that a record says it was trained with."""
+    fields = dict(record["spec"])
+    layer = fields.pop("layer")
+    return RunSpec(**fields, layer=LayerSpec(**layer) if layer else None)
+
+
+def test_there_are_records():
+    assert PATHS
+
+
+@EACH
+def test_a_record_lies_where_its_content_says(path):
+    record = READ[path]
+    unit = records.Unit(record["dataset"], spec_of(record), record["seed"], record["variant"])
+    assert unit.record == path
+
+
+@EACH
+def test_a_record_is_of_today_s_settings(path):
+    record = READ[path]
+    if record["variant"]:
+        expected = variants.unit(record["dataset"], record["model"], record["variant"]).spec
+    else:
+        expected = experiments.spec(record["model"])
+    assert record["spec"] == json.loads(json.dumps(asdict(expected)))
+
+
+@EACH
+def test_the_weights_are_those_of_the_best_validation(path):
+    record = READ[path]
+
+    def wanted(row: dict) -> float:
+        clean, *attacked = row["accuracy"]["q" if "q" in row["accuracy"] else None].values()
+        if record["spec"]["selection"] == "clean" or not attacked:
+            return clean
+        return clean / 2 + sum(attacked) / len(attacked) / 2
+
+    assert record["chosen"] == max(record["history"], key=lambda row: row["score"])
+    assert [row["score"] for row in record["history"]] == pytest.approx(list(map(wanted, record["history"])))
+    assert [row["epoch"] for row in record["history"]] == list(range(1, len(record["history"]) + 1))
+
+
+@MEASURED
+def test_what_was_measured_was_trained_to_its_end(path):
+    record = READ[path]
+    last, best, spec = record["history"][-1]["epoch"], record["chosen"]["epoch"], record["spec"]
+    assert last == spec["epochs"] or last - best >= spec["patience"]
+
+
+@EACH
+def test_a_two_path_network_s_history_says_what_moved_it(path):
+    record = READ[path]
+    if record["spec"]["layer"] is None:
+        return
+    heads, size = (record["spec"]["layer"][name] for name in ("heads", "codebook_size"))
+    for row in record["history"]:
+        assert {"pull of e", "pull of commitment", "feature norm"} <= row.keys()
+        assert len(row["inactive"]) == heads and all(0 <= idle <= size for idle in row["inactive"])
+        assert (row["pull of commitment"] == 0) == (record["spec"]["commitment"] == "none")
+
+
+@MEASURED
+def test_packed_answers_agree_with_the_counts(path):
+    for cell in READ[path]["cells"]:
+        right = records.unpack(cell)
+        assert len(right) == cell["n"] and right.sum() == cell["correct"]
+        assert cell["accuracy"] == pytest.approx(100 * cell["correct"] / cell["n"], abs=0.005)
+        assert 0 <= cell["unmoved"] <= cell["n"]
+
+
+@MEASURED
+def test_every_cell_is_one_of_the_grid_s_attacks_and_is_there_once(path):
+    record = READ[path]
+    known = set(experiments.attacks_on(record["dataset"], spec_of(record)))
+    paths = {None} if record["spec"]["layer"] is None else {"q", "e"}
+    count = Counter((units.attack_of(cell), cell["path"]) for cell in record["cells"])
+    assert set(count.values()) == {1}
+    assert {attack for attack, _ in count} <= known and {path for _, path in count} == paths
+
+
+@MEASURED
+def test_measurements_say_with_which_code_and_where_they_were_made(path):
+    record = READ[path]
+    for cell in record["cells"]:
+        where = record["environments"][cell["environment"]]
+        assert "scoring" in where["code"]
+        assert all(len(code) == 12 and int(code, 16) >= 0 for code in where["code"].values())
+        assert (len(where["code"]) == 2) == (cell["attack"] != "none")
+        assert where["number_format"] and where["versions"]["torch"]
+    assert "training" in record["environments"][record["trained_in"]]["code"]
+
+
+@MEASURED
+def test_a_cell_that_fails_a_sanity_check_says_so(path):
+    record = READ[path]
+    again = json.loads(json.dumps(record["cells"]))
+    units.judge(judged := {**record, "cells": again})
+    assert judged["cells"] == record["cells"]
+
+
+@MEASURED
+def test_a_larger_budget_leaves_fewer_images_right(path):
+    """FGSM's exact gradient made on another network: more of the same change, up to a few images in a thousand."""
+    by_eps = {
+        cell["eps"]: cell["accuracy"]
+        for cell in READ[path]["cells"]
+        if (cell["attack"], cell["source"], cell["path"]) in (("fgsm", "cnn-a", "q"), ("fgsm", "cnn-a", None))
+    }
+    values = [by_eps[eps] for eps in sorted(by_eps)]
+    assert all(later <= earlier + 0.5 for earlier, later in itertools.pairwise(values))
+
+
+@pytest.mark.parametrize("path", sorted(files.WEIGHTS.glob("*/*.safetensors")), ids=lambda path: path.stem)
+def test_released_weights_load_and_are_those_that_were_measured(path):
+    net, record = records.load(path.parent.name, path.stem)
+    assert not net.training
+    assert files.sha256(path) == record["weights_sha256"]
+    assert all(np.isfinite(tensor.numpy()).all() for tensor in net.state_dict().values())

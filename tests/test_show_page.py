@@ -1,0 +1,41 @@
+"""Tables, paragraphs and numbers say what they are given, also to those who hear them."""
+
+import pytest
+
+from qlayer_core.show import page
+
+
+def test_a_table_names_its_rows_and_columns():
+    html = page.table([["one", "1"]], ["", "value"], "caption").html
+    assert '<th scope="row">one</th><td>1</td>' in html
+    assert '<th scope="col">value</th>' in html
+    assert ">caption</figcaption>" in html
+
+
+def test_a_paragraph_is_escaped():
+    assert page.paragraph("a < b").html == "<p>a &lt; b</p>"
+
+
+@pytest.mark.parametrize(("value", "text"), [(None, "-"), (float("nan"), "-"), (12.345, "12.35")])
+def test_a_missing_number_is_a_dash(value, text):
+    assert page.decimal(value) == text
+
+
+def test_a_number_that_rounds_to_zero_has_no_minus():
+    assert page.decimal(-0.001, 1, sign=True) == "+0.0"
+    assert page.decimal(-1.25, 1, sign=True) == "-1.2"
+
+
+def test_a_caption_is_plain_text():
+    assert "C&amp;W &lt; BIM</figcaption>" in page.table([], [""], "C&W < BIM").html
+
+
+def test_an_unreliable_number_is_struck_through_and_says_why():
+    html = page.struck("59.05", 'no "gradient"')
+    assert html.startswith('<s title="no &quot;gradient&quot;">59.05</s>')
+    assert "unreliable: no &quot;gradient&quot;" in html.split("</s>")[1]  # for those who hear it
+    assert page.struck("59.05", None) == "59.05"
+
+
+def test_words_are_listed_as_in_a_sentence():
+    assert [page.listed(list("abc")[:n]) for n in (1, 2, 3)] == ["a", "a and b", "a, b and c"]

@@ -1,0 +1,96 @@
+"""The decision and the study of settings, with all, some or none of the rows recorded."""
+
+import pytest
+
+from qlayer_core import files
+from qlayer_core.show import variants as shown
+from qlayer_core.study import experiments, records, variants
+from qlayer_core.study.variants import DECIDED_ON, Setting
+
+
+@pytest.fixture
+def write(tmp_path, monkeypatch):
+    """An empty folder of records; returns a function that writes a unit's with a given score."""
+    monkeypatch.setattr(records, "RESULTS", tmp_path)
+    assert tmp_path != files.RESULTS
+
+    def written(unit, score):
+        path = None if unit.spec.layer is None else "q"
+        chosen = {
+            "score": score,
+            "accuracy": {path: {"clean": score + 20, "fgsm 0.2": score, "fgsm 0.3": score - 20}},
+        }
+        records.write(
+            records.new_record(unit) | {"chosen": chosen, "history": [{"epoch": 1, "score": score}]}
+        )
+
+    return written
+
+
+def decide(write, setting, *scores):
+    for name, score in zip(DECIDED_ON, scores, strict=False):
+        write(setting.unit("mnist", name), score)
+
+
+def test_a_decision_shows_the_settings_that_are_whole_best_first(write):
+    decide(write, Setting("none", "pull", "reinitialize", "off"), 80, 80, 88, 90)
+    decide(write, Setting("linear", "pull", "pull", "front"), 80, 80, 84, 80)
+    decide(write, Setting("squared", "pull", "pull", "behind"), 80, 80, 84)
+    table = shown.decision()
+    rows = [line.split("</tr>")[0] for line in table.html.split("<tbody>")[1].split("<tr>")[1:]]
+    assert len(rows) == 2 and "2 of 36 settings are recorded for all 4 networks" in table.text
+    cells = ("1, pull", "2, re-initialize", "off", "80.0", "80.0", "88.0", "90.0", "84.50", "3")
+    assert "".join(f"<td><strong>{cell}</strong></td>" for cell in cells) in rows[0]
+    assert "<strong>" not in rows[1] and "<td>81.00</td><td>1</td>" in rows[1]
+
+
+def test_within_a_tie_the_bold_one_is_nearer_to_the_paper(write):
+    decide(write, Setting("none", "pull", "reinitialize", "off"), 80, 80, 80, 80)
+    decide(write, Setting("linear", "pull", "pull", "front"), 79.5, 79.5, 79.5, 79.5)
+    rows = shown.decision().html.split("<tbody>")[1].split("<tr>")[1:]
+    assert ["<strong>" in row for row in rows] == [False, True]
+
+
+def test_nothing_recorded_is_an_empty_table_that_says_so(write):
+    assert "<td>" not in shown.decision().html and "0 of 36 settings" in shown.decision().text
+    assert "<td>" not in shown.study().html and "0 of " in shown.study().text
+    assert shown.commitments() == {}
+
+
+def test_forms_of_the_commitment_that_are_recorded_have_their_history(write):
+    write(Setting("none", "pull", "pull", "off").unit("mnist", "q-large"), 80)
+    assert shown.commitments("q-large") == {"none": [{"epoch": 1, "score": 80}]}
+
+
+def test_a_change_is_compared_with_the_chosen_settings_seed_by_seed(write):
+    change = "losses-x-10"
+    for seed, chosen, changed in ((0, 70.0, 72.0), (1, 74.0, 73.0), (2, 70.0, None)):
+        for name, score in (("chosen", chosen), (change, changed)):
+            if score is not None:
+                write(variants.unit("mnist", "q-base", name, seed), score)
+    costs = shown.costs("q-base", change)
+    assert set(costs) == {"score", "clean", "fgsm 0.2", "fgsm 0.3"}
+    assert costs["score"] == costs["fgsm 0.3"] == [2.0, -1.0]
+    mean = "<td>+0.5</td>"
+    assert f"<td>losses x 10</td><td>2</td><td>-1.0 to +2.0</td>{4 * mean}" in shown.study().html
+    assert "1 of " in shown.study().text
+
+
+def test_the_grid_s_run_stands_in_for_the_same_settings(write):
+    """It has the same weights at the start and sees the same batches."""
+    write(records.unit("mnist", "cnn"), 80)
+    write(variants.unit("mnist", "cnn", "without-l2"), 79)
+    assert shown.costs("cnn", "without-l2")["score"] == [-1.0]
+    assert shown.read(variants.unit("mnist", "cnn", "without-l2", 1)) is None
+
+
+def test_changes_that_change_nothing_are_no_rows(write):
+    same = {
+        (name, change)
+        for name, changes in variants.STUDIED.items()
+        for change in changes
+        if variants.unit("mnist", name, change).spec == experiments.spec(name)
+    }
+    assert all((name, "chosen") in same for name in variants.STUDIED)
+    possible = sum(map(len, variants.STUDIED.values())) - len(same)
+    assert f"0 of {possible} changes" in shown.study().text

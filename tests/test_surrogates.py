@@ -1,0 +1,212 @@
+"""What attacks differentiate in place of a quantizer: values, gradients by hand, and that each breaks a layer."""
+
+import copy
+
+import numpy as np
+import pytest
+import torch
+from attacking import accuracy
+from conftest import small_q_net
+from torch import Tensor, nn
+
+from qlayer_core import attacks
+from qlayer_core.attacks import surrogates
+from qlayer_core.layer import QLayer
+from qlayer_core.models import QNet
+
+THROUGH = {
+    "straight-through": surrogates.straight_through,
+    "soft": surrogates.soft(0.05),
+    "soft, hard answers": surrogates.soft(0.05, hard=True),
+    "latent": surrogates.latent,
+}
+ROUND = {"e": surrogates.e, "shortcut": surrogates.shortcut, "ensemble": surrogates.ensemble}
+ALL = THROUGH | ROUND
+WITH_THE_Q_PATHS_ANSWER = ("straight-through", "soft, hard answers", "latent")
+EVERY = pytest.mark.parametrize("name", ALL)
+
+
+@pytest.fixture(scope="module")
+def tiny() -> QNet:
+    """One panel of two numbers per image, three codes, no gate, linear tails, in float64."""
+    torch.manual_seed(0)
+    net = QNet(nn.Identity(), QLayer(2, codebook_size=3, gate=False), *(_linear_tail() for _ in range(2)))
+    net.layer.codebook.data = torch.tensor([[[0.0, 0.0], [1.0, 0.2], [0.3, 1.0]]])
+    return net.double().eval()
+
+
+def _linear_tail() -> nn.Sequential:
+    return nn.Sequential(nn.Flatten(), nn.Linear(2, 4))
+
+
+def panels_of(n: int = 50) -> Tensor:
+    return torch.rand(n, 2, 1, 1, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+
+
+def assert_that_differences_agree(model, x: Tensor, expected: Tensor, h: float = 1e-6) -> None:
+    """Central differences of the first logit."""
+    for i in range(2):
+        step = torch.zeros_like(x)
+        step[:, i] = h
+        slope = (model(x + step)[:, 0] - model(x - step)[:, 0]) / (2 * h)
+        torch.testing.assert_close(expected[:, i, 0, 0], slope, rtol=1e-5, atol=1e-7)
+
+
+def gradient(model, x: Tensor) -> Tensor:
+    leaf = x.clone().requires_grad_()
+    return torch.autograd.grad(model(leaf)[:, 0].sum(), leaf)[0]
+
+
+# ---- values ----
+
+
+@pytest.mark.parametrize("name", WITH_THE_Q_PATHS_ANSWER)
+@pytest.mark.parametrize("number_format", [torch.float64, torch.float32, torch.bfloat16])
+def test_its_answer_is_exactly_that_of_the_quantized_path(number_format, name, few):
+    torch.manual_seed(0)
+    net, x = small_q_net().to(number_format).eval(), few[0].to(number_format)
+    assert torch.equal(ALL[name](net)(x), net(x))
+
+
+def test_the_paths_and_their_ensemble(few):
+    torch.manual_seed(0)
+    net, x = small_q_net().double().eval(), few[0]
+    assert torch.equal(surrogates.e(net)(x), net(x, path="e"))
+    assert torch.equal(surrogates.shortcut(net)(x), net(x, path="shortcut"))
+    torch.testing.assert_close(surrogates.ensemble(net)(x), (net(x) + net(x, path="e")) / 2)
+
+
+def test_a_network_of_one_tail_has_an_ensemble_as_well(tiny):
+    shared = QNet(tiny.encoder, tiny.layer, tiny.tail_q)
+    x = panels_of()
+    torch.testing.assert_close(surrogates.ensemble(shared)(x), (shared(x) + shared(x, path="e")) / 2)
+
+
+def test_soft_assignment_in_numpy(tiny):
+    x = panels_of()
+    codes = tiny.layer.codebook[0].detach().numpy()
+    squared = ((x.numpy()[:, None, :, 0, 0] - codes) ** 2).sum(-1)
+    for temperature in (0.01, 0.3, 10.0):
+        weights = np.exp(-squared / temperature)
+        mixture = weights / weights.sum(1, keepdims=True) @ codes
+        expected = tiny.tail_q(torch.from_numpy(mixture)[..., None, None])
+        torch.testing.assert_close(surrogates.soft(temperature)(tiny)(x), expected)
+
+
+def test_soft_assignment_goes_to_the_quantized_path_and_to_the_mean_code(few):
+    torch.manual_seed(0)
+    net, x = small_q_net(heads=3).double().eval(), few[0]
+    away = [(surrogates.soft(temperature)(net)(x) - net(x)).abs().max() for temperature in (1e-2, 1e-5, 1e-9)]
+    assert away[0] > away[1] >= away[2] and away[2] < 1e-6
+    even = net.layer.codebook.mean(1).flatten().view(1, -1, 1, 1).expand(len(x), -1, 8, 8)
+    torch.testing.assert_close(surrogates.soft(1e9)(net)(x), net.tail_q(even), rtol=0, atol=1e-6)
+
+
+# ---- gradients ----
+
+
+def test_soft_assignments_gradient_is_its_slope(tiny):
+    x, model = panels_of(), surrogates.soft(0.2)(tiny)
+    assert_that_differences_agree(model, x, gradient(model, x))
+    torch.testing.assert_close(gradient(surrogates.soft(0.2, hard=True)(tiny), x), gradient(model, x))
+
+
+def test_the_straight_gradient_is_that_of_the_tail_at_the_chosen_code(tiny):
+    """The tail is linear: the gradient is its first row, whatever the code."""
+    x = panels_of()
+    row = tiny.tail_q[1].weight[0].detach()
+    torch.testing.assert_close(gradient(surrogates.straight_through(tiny), x).flatten(1), row.expand(50, 2))
+
+
+def test_the_latent_gradient_exchanges_the_chosen_code_for_the_runner_up(tiny):
+    """d logit / d x = - (row . (runner-up - chosen)) * d log(gap + mean gap) / d x, by hand."""
+    x = panels_of()
+    codes, points = tiny.layer.codebook[0].detach().numpy(), x.numpy()[:, :, 0, 0]
+    row = tiny.tail_q[1].weight[0].detach().numpy()
+    squared = ((points[:, None] - codes) ** 2).sum(-1)
+    order = squared.argsort(1)
+    chosen, runner_up = codes[order[:, 0]], codes[order[:, 1]]
+    gap = np.take_along_axis(squared, order, 1)[:, 1] - squared.min(1)
+    slope_of_gap = 2 * (chosen - runner_up)  # of |x - r|^2 - |x - c|^2
+    worth = (runner_up - chosen) @ row
+    expected = -worth[:, None] * slope_of_gap / (gap + gap.mean())[:, None]
+    found = gradient(surrogates.latent(tiny), x).flatten(1)
+    np.testing.assert_allclose(found, expected, rtol=1e-9)
+
+
+def test_only_images_get_a_gradient_from_the_mixture(tiny):
+    for name in THROUGH:
+        logits = ALL[name](tiny)(panels_of().requires_grad_())
+        found = torch.autograd.grad(logits.sum(), tiny.layer.codebook, allow_unused=True)[0]
+        assert found is None, name
+
+
+def test_the_typical_gap_is_a_median(tiny):
+    x = panels_of(51)
+    squared = ((x.numpy()[:, None, :, 0, 0] - tiny.layer.codebook[0].detach().numpy()) ** 2).sum(-1)
+    squared.sort(1)
+    assert surrogates.typical_gap(tiny, x) == pytest.approx(np.median(squared[:, 1] - squared[:, 0]))
+
+
+# ---- refusals ----
+
+
+@EVERY
+def test_a_plain_network_needs_none(name, trained_cnn):
+    with pytest.raises(TypeError, match="a Sequential without a Q-Layer: attack it as it is"):
+        ALL[name](trained_cnn)
+
+
+def test_a_temperature_is_positive():
+    for temperature in (0, -1.0, float("nan")):
+        with pytest.raises(ValueError, match=r"temperature is .*; it must be greater than 0"):
+            surrogates.soft(temperature)
+
+
+# ---- a layer put into a trained network, untrained for it ----
+
+
+@pytest.fixture(scope="module")
+def with_layer(trained_cnn: nn.Sequential, train_digits) -> QNet:
+    """`trained_cnn` with 64 codes in front of its last layer, k-means on its features; both tails are its own."""
+    encoder, tail = trained_cnn[:4], trained_cnn[4:]
+    layer = QLayer(16, codebook_size=64, gate=False, start="k-means")
+    with torch.random.fork_rng(devices=[]), torch.no_grad():
+        torch.manual_seed(0)
+        layer.train()(encoder(train_digits.images[:1000]))
+    return QNet(encoder, copy.deepcopy(layer), tail, tail).eval()
+
+
+def test_the_layer_put_in_afterwards_hides_the_gradient_and_costs_little(with_layer, trained_cnn, digits):
+    x, y = digits.first(200)
+    assert accuracy(with_layer, x, y) > accuracy(trained_cnn, x, y) - 15
+    with pytest.raises(ValueError, match="no gradient in the images"):
+        attacks.fgsm(with_layer, x, eps=0.3)
+
+
+@EVERY
+def test_every_surrogate_breaks_it(name, with_layer, digits):
+    x, y = digits.first(100)
+    surrogate = ALL[name](with_layer)
+    found = attacks.pgd(surrogate, x, y, eps=0.3, step=0.05, iterations=20, loss="margin", keep_best=True)
+    noise = (x + 0.3 * torch.randn(x.shape, generator=torch.Generator().manual_seed(0)).sign()).clamp(0, 1)
+    assert accuracy(with_layer, found, y) < 15
+    assert accuracy(with_layer, noise, y) > 40  # noise of the same size does not
+
+
+def test_another_networks_images_are_weaker_but_no_noise(with_layer, digits):
+    """The plain network before the layer was put in is the attacker's; transfer needs no surrogate function."""
+    x, y = digits.first(100)
+    twin = nn.Sequential(with_layer.encoder, with_layer.tail_q).eval()
+    found = attacks.apgd(twin, x, y, eps=0.3, iterations=15, loss="margin")
+    assert accuracy(with_layer, found, y) < 40
+
+
+@pytest.mark.parametrize("attack", ["fgsm", "bim", "pgd", "apgd", "cw_linf", "square"])
+@EVERY
+def test_any_attack_takes_any_surrogate(name, attack, with_layer, digits):
+    options = {"fgsm": {}, "square": {"queries": 20}, "cw_linf": {}}.get(attack, {"iterations": 2})
+    x = digits.images[:8]
+    found = getattr(attacks, attack)(ALL[name](with_layer), x, eps=0.2, **options)
+    assert (found - x).abs().max() <= 0.2 + 1e-6
+    assert (found != x).flatten(1).any(1).sum() >= (1 if attack == "cw_linf" else 8)
