@@ -106,22 +106,23 @@ def test_lab_starts_and_answers(engine, address):
     engine.press("ArrowLeft")
     engine.wait(f"{idle} && {attacked} === 'holds'")
 
-    # A long stroke, faster than any hand: no engine's limit on addresses may stop it.
+    # A long stroke, an image each frame: no engine's limit on writing addresses may stop it.
     engine.run(
-        """(async () => {
+        """void (async () => {
             const pad = document.getElementById('lab-ink'), box = pad.getBoundingClientRect();
             const send = (kind, i) => {
                 const clientX = box.left + box.width * (0.5 + 0.3 * Math.sin(i / 8));
-                const clientY = box.top + box.height * (0.1 + i / 250);
+                const clientY = box.top + box.height * (0.1 + i / 150);
                 pad.dispatchEvent(new PointerEvent(kind, { pointerId: 1, isPrimary: true, clientX, clientY }));
             };
             send('pointerdown', 0);
-            for (let i = 1; i < 200; i++) {
+            for (let i = 1; i < 115; i++) {
                 send('pointermove', i);
                 await new Promise(requestAnimationFrame);
             }
-            send('pointerup', 200);
+            send('pointerup', 115);
+            window.drawn = true;
         })()"""
     )
-    engine.wait(f"{idle} && location.search.includes('image=ink.')")
+    engine.wait(f"window.drawn && {idle} && location.search.includes('image=ink.')")
     assert not went_wrong(engine, address)

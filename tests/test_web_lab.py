@@ -9,10 +9,10 @@ import test_lab
 import torch
 import web
 from PIL import Image
-from test_lab import answers, choose, grey, idle, start, tray
+from test_lab import answers, choose, grey, idle, start, trained, tray
 
-from qlayer_core import attacks, results
-from qlayer_core.prepare import prepare
+from qlayer_core import attacks
+from qlayer_core.data import prepare
 
 address, browser, page, lab = web.address, web.browser, test_lab.page, test_lab.lab  # fixtures
 
@@ -219,7 +219,7 @@ def test_finds_the_smallest_epsilon(lab, attack, image):
     lab.wait_for_function(
         "() => /smallest that|holds up/.test(document.getElementById('lab-found').textContent)"
     )
-    model, _ = results.load("mnist", "cnn")
+    model = trained("cnn")
     clean = tray()[0][image : image + 1]
     with torch.no_grad():
         before = model(clean).argmax()
@@ -246,7 +246,7 @@ def test_counts_over_the_tray_what_python_counts(lab):
     rows = [row.inner_text().split("\t") for row in lab.locator("#lab-success-table tbody tr").all()]
     images, labels = tray()
     for (title, *counts), (name, path) in zip(rows, [("cnn", None), ("q-base", "e")], strict=True):
-        model, _ = results.load("mnist", name)
+        model = trained(name)
         attacked = (lambda x, m=model: m(x, path="e")) if path else model
         made = attacks.fgsm(attacked, images, eps=0.2)
         with torch.no_grad():

@@ -41,13 +41,18 @@ SCRIPTS = [
 
 # The second cell of every chapter, hidden on the site.
 LAUNCH = """\
-# Where the book is not installed, as on Colab, fetch it first.
+# Where the book is not installed, as on Colab, fetch it first, with what it needs.
 import importlib.util
 import sys
+from importlib.metadata import version
 
 if importlib.util.find_spec("qlayer_core") is None:
     !git clone --quiet --depth 1 {url} the-book
-    sys.path.insert(0, "the-book")"""
+    !"{{sys.executable}}" -m pip install --quiet -e "./the-book[book]"
+    sys.path.insert(0, "the-book")
+    loaded = {{name: sys.modules[name] for name in ("ipywidgets", "numpy", "pandas") if name in sys.modules}}
+    if any(module.__version__ != version(name) for name, module in loaded.items()):
+        raise SystemExit("Restart the kernel once, then run all cells: it still holds packages of older versions.")"""
 
 
 def pages() -> list[str]:
