@@ -27,7 +27,7 @@ KEYS = {
     "Enter": "\ue007",
     "Tab": "\ue004",
 }  # WebDriver's names
-PATIENCE = 60  # seconds for a page to become what it should
+PATIENCE = 180  # seconds for a page to become what it should, on a machine that does much else
 # Nothing of its own over the network: no updates, no experiments, no reports; other hosts lead nowhere.
 FIREFOX_SETTINGS = {
     "app.normandy.enabled": False,
@@ -209,7 +209,9 @@ def webkit():
                 probe.bind(("127.0.0.1", 0))
                 port = probe.getsockname()[1]
             log = Path(home, "log")
-            with running([driver, f"--port={port}"], log, home=home, DISPLAY=display):
+            # drawn by the processor, as there is nothing else behind a screen that is none
+            plain = {"WEBKIT_DISABLE_COMPOSITING_MODE": "1", "WEBKIT_DISABLE_DMABUF_RENDERER": "1"}
+            with running([driver, f"--port={port}"], log, home=home, DISPLAY=display, **plain):
                 address = f"http://127.0.0.1:{port}"
                 answers(address)
                 yield WebKit(address, str(programs[-1]))

@@ -60,10 +60,25 @@ def went_wrong(engine, address):
     return engine.run("window.wentWrong") + [f"asked {url}" for url in asked if not url.startswith(own)]
 
 
-def test_every_page_loads_in_silence(engine, address):
+def move_a_slider(engine):
+    """Press a key on the first slider: the picture changes, and the new value and what came of it are said."""
+    seen = "[...document.querySelectorAll('.widget-subarea')].map((area) => area.innerText).join()"
+    handle = "[...document.querySelectorAll('.noUi-handle')].find((h) => h.getClientRects().length)"
+    before = engine.run(seen)
+    engine.run(f"{handle}.focus()")
+    engine.press("ArrowRight")
+    readout = f"{handle}.closest('.widget-inline-hbox').querySelector('.widget-readout').textContent"
+    engine.wait("document.getElementById('slider-result').textContent.length > 5")
+    assert engine.run(f"{handle}.getAttribute('aria-valuetext') === {readout}")
+    assert engine.run(seen) != before
+
+
+def test_every_page_works_in_silence(engine, address):
     wrong = {}
     for page in website.pages():
         visit(engine, address, page)
+        if engine.run("document.querySelector('.noUi-handle') !== null"):
+            move_a_slider(engine)
         raw = engine.run(
             "[...document.querySelectorAll('.math')].filter((m) => !m.querySelector('mjx-container')).length"
         )
@@ -74,24 +89,6 @@ def test_every_page_loads_in_silence(engine, address):
         if found:
             wrong[page] = found
     assert not wrong
-
-
-def test_sliders_move(engine, address):
-    for page in website.pages():
-        if b"SliderModel" not in (website.SITE / f"{page}.html").read_bytes():
-            continue
-        visit(engine, address, page)
-        seen = "[...document.querySelectorAll('.widget-subarea')].map((area) => area.innerText).join()"
-        handle = "[...document.querySelectorAll('.noUi-handle')].find((h) => h.getClientRects().length)"
-        before = engine.run(seen)
-        engine.run(f"{handle}.focus()")
-        engine.press("ArrowRight")
-        box = f"{handle}.closest('.widget-inline-hbox')"
-        said = f"{handle}.getAttribute('aria-valuetext')"
-        engine.wait(f"{said} === {box}.querySelector('.widget-readout').textContent")
-        assert engine.run(seen) != before
-        engine.wait("document.getElementById('slider-result').textContent.length > 5")
-        assert not went_wrong(engine, address)
 
 
 def test_lab_starts_and_answers(engine, address):

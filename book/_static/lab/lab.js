@@ -211,7 +211,8 @@ async function attackAll() {
     rows.push(`${network.title}: ${found.changed} of ${found.images} answers changed, ${found.after} right.`);
     body.append(element("tr", {}, element("th", { scope: "row", textContent: network.title }), ...cells));
   }
-  $("success-text").textContent = rows.join(" ");
+  $("success-text").textContent = "";
+  announce(rows.join(" "));
   delete lab.dataset.busy;
 }
 
