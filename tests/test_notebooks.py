@@ -3,12 +3,15 @@
 That a chapter runs, and that it is normalised (`make format`), is checked beside this by `make test`.
 """
 
+import ast
 import json
 import re
 
 import nbformat
 import pytest
 import website
+
+from qlayer_core.study import experiments, records
 
 CHAPTERS = sorted((website.ROOT / "book").glob("*.ipynb"))
 SLOWEST = 120  # seconds on two cores: a class waits no longer
@@ -101,3 +104,30 @@ def test_every_chapter_is_in_the_contents():
 
 def test_run_times_are_recorded_for_exactly_these_chapters():
     assert set(recorded_seconds()) == {path.stem for path in CHAPTERS}
+
+
+def needed() -> set[str]:
+    """The models without which some chapter skips cells, but for its extras: variants, adversarially trained ones."""
+    cells = [cell for path in CHAPTERS for cell in nbformat.read(path, as_version=4).cells]
+    calls = re.findall(r"^need\(([^)]*)\)", "\n".join(cell.source for cell in cells), re.MULTILINE)
+    names = {name for call in calls for name in ast.literal_eval(f"[{call}]")}
+    return {name for name in names if "/" not in name and not experiments.spec(name).adversarial}
+
+
+@pytest.mark.parametrize("name", sorted(needed()))
+def test_what_the_chapters_need_is_released(name):
+    """Else they would skip their cells, and every test of them would pass."""
+    unit = records.unit("mnist", name)
+    assert unit.record.exists() and unit.released.exists()
+
+
+def test_what_is_only_there_to_skip_cells_is_not_shown(chapter):
+    for cell in chapter.cells:
+        if cell.cell_type == "code" and cell.source.startswith("need("):
+            assert "remove-cell" in tags(cell)
+
+
+def test_visible_code_fits_the_page(chapter):
+    for cell in chapter.cells:
+        if cell.cell_type == "code" and not {"remove-cell", "remove-input"} & set(tags(cell)):
+            assert max(map(len, cell.source.splitlines())) <= 76, cell.source

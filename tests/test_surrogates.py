@@ -205,8 +205,9 @@ def test_another_networks_images_are_weaker_but_no_noise(with_layer, digits):
 @pytest.mark.parametrize("attack", ["fgsm", "bim", "pgd", "apgd", "cw_linf", "square"])
 @EVERY
 def test_any_attack_takes_any_surrogate(name, attack, with_layer, digits):
-    options = {"fgsm": {}, "square": {"queries": 20}, "cw_linf": {}}.get(attack, {"iterations": 2})
+    given = {"fgsm": {}, "square": {"queries": 20}, "cw_linf": {"learning_rate": 64.0}}
+    options = given.get(attack, {"iterations": 2})
     x = digits.images[:8]
-    found = getattr(attacks, attack)(ALL[name](with_layer), x, eps=0.2, **options)
-    assert (found - x).abs().max() <= 0.2 + 1e-6
+    found = getattr(attacks, attack)(ALL[name](with_layer), x, eps=0.3, **options)
+    assert (found - x).abs().max() <= 0.3 + 1e-6
     assert (found != x).flatten(1).any(1).sum() >= (1 if attack == "cw_linf" else 8)

@@ -9,7 +9,7 @@ from qlayer_core import codes
 from qlayer_core.layer import QLayer
 from qlayer_core.show import names
 from qlayer_core.show.page import Markup
-from qlayer_core.show.plot import CODE_COLOURS, SERIES, WRONG, axes, matrix, picture, tile
+from qlayer_core.show.plot import CODE_COLOURS, SERIES, WRONG, axes, frame, matrix, picture, tile
 
 LOSSES = {"q": "$L_Q$", "e": "$L_E$", "codebook": "codebook", "commitment": "commitment"}
 
@@ -36,7 +36,8 @@ def features(image: Tensor, z: Tensor, projected: Tensor, channels: int = 5):
             ax.imshow(shown, cmap="gray", interpolation="none", vmin=0, vmax=largest or 1)
             tile(ax, None)
     tile(grid[0, 0], image[0])
-    tile(grid[1, 0], torch.zeros_like(image[0]), 1)
+    tile(grid[1, 0], None)
+    frame(grid[1, 0], "none", 0)  # there is no second image
     for ax, channel in zip(grid[0, 1:], strongest, strict=True):
         ax.set_title(f"ch. {channel}", pad=3)
     kept = 100 * projected[0, strongest].sum().item() / (z[0, strongest].sum().item() or 1)

@@ -17,9 +17,19 @@ STAGES = {
     "scoring": (*NETWORK, "data", "evaluation"),
     "steps": (*GRADIENT, "attacks/steps"),
     "carlini_wagner": (*GRADIENT, "attacks/carlini_wagner"),
+    "apgd": (*GRADIENT, "attacks/apgd"),
+    "square": (*GRADIENT, "attacks/square"),
+    "surrogates": (*NETWORK, "attacks/surrogates"),
     "pixelcnn": (*NETWORK, "data", "loop", "pixelcnn"),
 }
-ATTACK_STAGES = {"fgsm": "steps", "bim": "steps", "cw": "carlini_wagner"}  # by the name's first word
+ATTACK_STAGES = {  # by the name's first word
+    "fgsm": "steps",
+    "bim": "steps",
+    "pgd": "steps",
+    "apgd": "apgd",
+    "square": "square",
+    "cw": "carlini_wagner",
+}
 
 
 def stage_of(attack: str) -> str | None:

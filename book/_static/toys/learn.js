@@ -1,0 +1,188 @@
+// A Q-Layer that learns in the page: features of two numbers, a few codes, the four losses of eq. 7 and 8, each with a switch.
+
+import { cell } from "./cells.js";
+import { button, choice, element, frame, MARKS, path, shape, slider, table, tick } from "./kit.js";
+import { answer, CLASSES, learn, lossesAndGradient, makeData, pairs, RATE, spread, start, updateInactive } from "./tiny.js";
+
+export const LOSSES = {
+  q: "L_Q: the codes' tail answers",
+  e: "L_E: the features' tail answers",
+  codebook: "L_Q→E: codes go to features",
+  commitment: "L_E→Q: features go to codes",
+};
+const SHORT = { q: "L_Q", e: "L_E", codebook: "L_Q→E", commitment: "L_E→Q" };
+const LEARNED = 0.01; // L_E below this: nothing is left to learn
+const RECENT = 50; // steps without being chosen that make a code inactive
+const PER_FRAME = 8, POINTS = 240; // steps shown in one picture; points of a curve
+
+// ---- A run, without its picture
+
+/** A run from a seed: network, data, settings and what has been seen so far. */
+export function begin({ seed, codes }) {
+  const network = start(seed, codes);
+  return { network, data: makeData(seed), history: [], every: 1, learned: null, chosen: new Array(codes).fill(0) };
+}
+
+/** Take so many steps; note the losses, and the state in which L_E was first below LEARNED. */
+export function advance(run, steps, { weights, dropout }) {
+  for (let i = 0; i < steps; i++) {
+    const { losses, seen } = learn(run.network, run.data, weights, dropout), at = run.network.steps;
+    run.seen = seen;
+    for (const { index } of seen) run.chosen[index] = at;
+    if (at % run.every === 0) run.history.push({ at, ...losses });
+    if (run.history.length > POINTS) {
+      run.every *= 2;
+      run.history = run.history.filter((row) => row.at % run.every === 0);
+    }
+    if (!run.learned && losses.e < LEARNED) run.learned = { at, ...measures(run) };
+  }
+}
+
+/** Numbers of a run as it stands, without dropout: right answers per path, spread of the features, distance to their codes. */
+export function measures({ network, data }) {
+  const { losses, seen } = lossesAndGradient(network.tensors, data, { q: 0, e: 0, codebook: 0, commitment: 0 });
+  const right = (route) => seen.filter((one) => one.right[route]).length / seen.length;
+  return { q: right("q"), e: right("e"), spread: spread(seen.map((one) => one.feature)), gap: Math.sqrt(losses.codebook), losses, seen };
+}
+
+/** Codes that no feature has chosen in the last RECENT steps. */
+export const inactive = ({ chosen, network }) => chosen.flatMap((at, i) => (network.steps - at >= RECENT ? [i] : []));
+
+/** What has become of the features since the classes were learned, in words. */
+export function verdict(run) {
+  const { learned, network } = run, now = measures(run);
+  if (!learned) return `After ${network.steps} steps L_E is ${now.losses.e.toFixed(3)}: there is still something to learn.`;
+  if (network.steps - learned.at < 200) return `L_E fell below ${LEARNED} at step ${learned.at}. Let it run on.`;
+  const [spreadBy, gapBy] = [now.spread / learned.spread, now.gap / learned.gap];
+  const change = spreadBy < 0.97 ? "shrunk together" : spreadBy > 1.03 ? "moved apart" : "kept their spread";
+  return `Since step ${learned.at}, when nothing was left to learn, the features have ${change}: their spread is ${spreadBy.toFixed(2)} times what it was, `
+    + `the distance to their codes ${gapBy.toFixed(2)} times.`;
+}
+
+// ---- The picture
+
+const still = matchMedia("(prefers-reduced-motion: reduce)");
+
+export function fill(place) {
+  const settings = { seed: 0, codes: 12, weights: { q: 1, e: 1, codebook: 1, commitment: 1 }, dropout: false };
+  const shown = { q: true, e: true, codebook: true, commitment: true }; // which losses count
+  const effective = () => Object.fromEntries(Object.keys(LOSSES).map((name) => [name, shown[name] ? settings.weights[name] : 0]));
+  let run = begin(settings), playing = false, half = 4; // half: of the picture's width, in the features' numbers
+  let told = null;
+
+  const cells = shape("g"), dots = shape("g"), marks = shape("g"), axis = shape("text", { class: "toy-scale", x: 98, y: 97, "text-anchor": "end" });
+  const picture = shape("svg", { viewBox: "0 0 100 100", role: "img", class: "toy-plane" }, cells, dots, marks, axis);
+  const curves = Object.fromEntries(Object.keys(LOSSES).map((name) => [name, shape("path", { class: `toy-curve is-${name}` })]));
+  const labels = Object.fromEntries(Object.keys(LOSSES).map((name) => [name, shape("text", { x: 79, class: `toy-curve-name is-${name}` }, SHORT[name])]));
+  const ticks = [1, 0.1, 0.01, 0.001].map((value) => shape("g", {}, shape("path", { class: "toy-grid", d: `M10,${height(value)}H78` }), shape("text", { x: 9, y: height(value) + 1.2, "text-anchor": "end" }, value)));
+  const ends = shape("text", { x: 78, y: 49, "text-anchor": "end" });
+  const chart = shape("svg", { viewBox: "0 0 100 50", role: "img", class: "toy-chart" }, ...ticks, ...Object.values(curves), ...Object.values(labels), ends);
+  const numbers = table("Where it stands, measured without dropout", ["", "E-path", "Q-path"]);
+  const features = table("Features and codes", ["", "now", `when L_E fell below ${LEARNED}`]);
+
+  const moved = element("small");
+  const play = button("Play", () => (playing ? stop() : go()));
+  const forward = (steps) => () => (stop(), advance(run, steps, options()), show(), report());
+  const reset = () => (stop(), (run = begin(settings)), (half = 4), advance(run, 1, options()), show());
+  const options = () => ({ weights: effective(), dropout: settings.dropout });
+  const renew = (strategy, name) => button(name, () => {
+    const idle = inactive(run), names = idle.map((i) => i + 1).join(", ");
+    updateInactive(run.network.tensors, run.seen.map(({ feature }) => feature), idle, strategy);
+    show();
+    const way = strategy === "pull" ? `a step of ${RATE} towards the closest feature` : "onto the closest feature";
+    moved.textContent = idle.length ? `Moved ${way}: ${names}.` : "No code is inactive: there is nothing to move.";
+    told.say(moved.textContent);
+  });
+  const seed = element("select", { onchange: () => ((settings.seed = +seed.value), reset()) }, ...Array.from({ length: 10 }, (_, i) => element("option", {}, `${i}`)));
+  const rows = Object.entries(LOSSES).map(([name, words]) => {
+    const weight = slider(`weight of ${SHORT[name]}`, { min: 0, max: 5, step: 0.1, value: 1, words: (v) => v.toFixed(1), onInput: (v) => (settings.weights[name] = v) });
+    const on = tick(words, true, (checked) => ((shown[name] = checked), (weight.input.disabled = !checked)));
+    return element("div", { className: `toy-loss is-${name}` }, on, weight.node);
+  });
+  const controls = element("div", { className: "toy-controls" },
+    element("div", { className: "toy-row" }, play, button("1 step", forward(1)), button("100 steps", forward(100)), button("1,000 steps", forward(1000)), button("Reset", reset),
+      element("label", { className: "toy-tick" }, "seed ", seed)),
+    element("div", { className: "toy-losses" }, ...rows),
+    tick("Dropout in front of the quantizer: each number of a feature is 0 in a quarter of the steps", false, (checked) => (settings.dropout = checked)),
+    choice("Codes (starts anew)", { 6: "6", 12: "12", 24: "24" }, "12", (v) => ((settings.codes = +v), reset())),
+    element("div", { className: "toy-row" }, element("span", {}, "Inactive codes (crossed out): "), renew("pull", "Pull"), renew("reinitialize", "Re-initialise"), moved),
+  );
+  const body = element("div", {}, element("div", { className: "toy-picture" }, picture, chart), controls, element("div", { className: "toy-results" }, numbers.node, features.node));
+  told = frame(place, {
+    question: "After a few hundred steps every point is classified right, and both cross-entropies, L_Q and L_E, are nearly 0. Training goes on. What do the features do?",
+    options: ["They rest: nothing is left to learn", "They move further apart", "They shrink together"],
+  }, body, () => (report(), !still.matches && go()));
+
+  function go() {
+    playing = true;
+    play.textContent = "Pause";
+    requestAnimationFrame(tock);
+  }
+  function stop() {
+    if (!playing) return;
+    playing = false;
+    play.textContent = "Play";
+    report();
+  }
+  function tock() {
+    if (!playing) return;
+    if (!place.isConnected) return stop();
+    advance(run, PER_FRAME, options());
+    show();
+    told.tell(verdict(run));
+    requestAnimationFrame(tock);
+  }
+  function report() {
+    const text = verdict(run);
+    told.tell(text);
+    told.say(`Step ${run.network.steps}. ${text}`);
+  }
+
+  function show() {
+    const { tensors } = run.network, codes = pairs(tensors.codes), now = measures(run), idle = new Set(inactive(run));
+    while (run.seen.some(({ feature }) => Math.max(...feature.map(Math.abs)) > half)) half *= 2;
+    const at = ([x, y]) => [50 + (48 * x) / half, 50 - (48 * y) / half];
+    cells.replaceChildren(...codes.map((code, i) => {
+      const p = answer(tensors.tailQ, tensors.tailQBias, code);
+      return shape("path", { class: `toy-cell is-class-${p.indexOf(Math.max(...p))}`, d: path(cell(codes, i, -half * 1.05, half * 1.05).map(at)) });
+    }));
+    if (!dots.childNodes.length) dots.append(...run.data.map(({ label }) => shape("path", { class: `toy-dot is-class-${label}`, d: MARKS[label] })));
+    run.seen.forEach(({ feature }, i) => dots.childNodes[i].setAttribute("transform", `translate(${at(feature)}) scale(1.15)`));
+    marks.replaceChildren(...codes.map((code, i) => shape("g", { class: `toy-code${idle.has(i) ? " is-inactive" : ""}`, transform: `translate(${at(code)})` },
+      shape("path", { d: MARKS[3], transform: "scale(2.3)" }), shape("text", { y: 1.1 }, `${i + 1}`),
+      ...(idle.has(i) ? [shape("path", { class: "toy-cross", d: "M-3-3L3,3M-3,3L3-3" })] : []))));
+    axis.textContent = `from −${half} to ${half}`;
+    picture.setAttribute("aria-label", `${run.data.length} features of ${CLASSES} classes and ${codes.length} codes after ${run.network.steps} steps; `
+      + `spread of the features ${now.spread.toFixed(2)}, ${idle.size} codes inactive`);
+
+    const last = run.network.steps, across = (step) => 10 + (68 * step) / Math.max(last, 2);
+    const heights = {};
+    for (const name of Object.keys(LOSSES)) {
+      const row = run.history;
+      curves[name].setAttribute("d", row.length ? `M${row.map((entry) => `${across(entry.at).toFixed(2)},${height(entry[name]).toFixed(2)}`).join("L")}` : "");
+      if (row.length) heights[name] = height(row.at(-1)[name]);
+    }
+    let free = -Infinity; // names of curves that meet stand below one another
+    for (const [name, y] of Object.entries(heights).sort(([, a], [, b]) => a - b)) labels[name].setAttribute("y", (free = Math.max(y + 1.2, free + 4.2)));
+    ends.textContent = `step ${last.toLocaleString("en")}`;
+    chart.setAttribute("aria-label", `losses at step ${last}: ${Object.keys(LOSSES).map((name) => `${SHORT[name]} ${now.losses[name].toFixed(4)}`).join(", ")}`);
+    numbers.show([
+      ["right answers", `${Math.round(100 * now.e)} %`, `${Math.round(100 * now.q)} %`],
+      ["cross-entropy", now.losses.e.toFixed(4), now.losses.q.toFixed(4)],
+    ]);
+    const { learned } = run;
+    features.show([
+      ["spread of the features", now.spread.toFixed(2), learned ? learned.spread.toFixed(2) : "–"],
+      ["distance to their codes", now.gap.toFixed(3), learned ? learned.gap.toFixed(3) : "–"],
+      ["inactive codes", `${idle.size} of ${codes.length}`, ""],
+    ]);
+  }
+
+  reset();
+}
+
+/** Height of a loss in the chart, on a logarithmic scale from 3 down to 0.0003. */
+function height(loss) {
+  const share = (Math.log10(3) - Math.log10(Math.min(3, Math.max(3e-4, loss)))) / 4;
+  return 2 + 43 * share;
+}

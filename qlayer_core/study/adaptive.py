@@ -1,0 +1,261 @@
+"""The adaptive evaluation: one network under a ladder of attacks, each image counted by the worst of them.
+
+A defence is as strong as it is under the attack that suits it best (Athalye et al., 2018; Tramer et al., 2020). For
+every rung of `study.ladder` and every eps it is recorded which images are still classified correctly, in
+``data/results/<data set>/<model>/adaptive/seed<k>.json``.
+"""
+
+import json
+import time
+import warnings
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor, nn
+
+from qlayer_core import attacks, data, evaluation, files, intervals, machine
+from qlayer_core.files import RESULTS
+from qlayer_core.study import fingerprint, health, records
+from qlayer_core.study.ladder import Rung, attacked, epsilons, ladder
+
+IMAGES = 1000  # the first of the test set
+HEALTH, PLANTS = 200, 10  # of them for the look at gradients, and for planted examples
+
+
+def right(net: nn.Module, images: Tensor, labels: Tensor) -> Tensor:
+    """Return which images the deployed answer, of the Q-path where there is one, classifies correctly: ``(N,)``."""
+    found = evaluation.correct_by_path(net, images, labels, full_precision=True)
+    return found["q"] if "q" in found else found[None]
+
+
+def measure(
+    net: nn.Module,
+    images: Tensor,
+    labels: Tensor,
+    rung: Rung,
+    eps: float,
+    *,
+    source: nn.Module | None = None,
+    alive: Tensor | None = None,
+    progress: bool = False,
+) -> dict:
+    """Attack ``net`` with one rung at one ``eps`` and return a cell to be recorded, without its environment.
+
+    Args:
+        net: the network that answers, in evaluation mode.
+        images: ``(N, 1, H, W)`` in [0, 1].
+        labels: ``(N,)``, the true classes.
+        rung: the attack.
+        eps: its budget.
+        source: the network that the images are made on, where it is another.
+        alive: ``(N,)`` bool, the images that were right so far; needed where ``rung.survivors``.
+        progress: show the batches as they pass.
+    """
+    if rung.survivors and alive is None:
+        raise ValueError(
+            f"alive is missing: {rung.name!r} attacks only the images that earlier rungs left right"
+        )
+    chosen = alive.nonzero().squeeze(1) if rung.survivors else torch.arange(len(labels))
+    started = time.perf_counter()
+    x, y = images[chosen.to(images.device)], labels[chosen.to(labels.device)]
+    survived = torch.zeros(len(labels), dtype=torch.bool)
+    unmoved = 0
+    if len(chosen):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", attacks.UnmovedWarning)  # they are counted
+            made = attacked(net if source is None else source, x, y, rung, eps, progress)
+        unmoved = int((made == x).flatten(1).all(1).sum())
+        survived[chosen] = right(net, made, y).cpu()
+    return {
+        "rung": rung.name,
+        "eps": eps,
+        "how": _plain(rung),
+        "n": len(labels),
+        "attacked": len(chosen),
+        "correct": int(survived.sum()),
+        "unmoved": unmoved,
+        "seconds": round(time.perf_counter() - started, 1),
+        "right": records.pack(survived),
+    }
+
+
+def run(
+    unit: records.Unit,
+    rungs: Sequence[Rung] | None = None,
+    *,
+    images: int = IMAGES,
+    report: Callable[[dict], None] = lambda cell: None,
+    progress: bool = False,
+) -> dict:
+    """Climb the ladder with one recorded network, or go on where an earlier call stopped; return the record.
+
+    A rung whose other network isn't there is left out, and ``report`` is told so with ``{"rung", "eps", "missing"}``;
+    the same call makes up for it later.
+
+    Args:
+        unit: the network; its weights must be those that its results are recorded of.
+        rungs: left out, the whole ladder with its sanity checks.
+        images: how many of the first test images.
+        report: called with each new cell.
+        progress: show the batches of an attack as they pass.
+    """
+    device = machine.device()
+    net, about = records.load_unit(unit)
+    net = net.to(device)
+    test = data.load(unit.dataset, "test", limit=images).to(device)
+    rungs = ladder(unit.spec.layer is not None, unit.dataset) if rungs is None else rungs
+    record = _started(unit, about["weights_sha256"], test, net)
+    for eps in sorted({*epsilons(unit.dataset), *(eps for rung in rungs for eps in rung.only_eps)}):
+        for rung in rungs:
+            if eps not in (rung.only_eps or epsilons(unit.dataset)):
+                continue
+            here = records.environment(_stages(rung), device)
+            if _recorded(record, rung, eps, here):
+                continue
+            try:
+                source = _source(unit, rung, device)
+            except FileNotFoundError as error:
+                report({"rung": rung.name, "eps": eps, "missing": str(error)})
+                continue
+            alive = torch.from_numpy(worst(record, eps)) if rung.survivors else None
+            cell = measure(net, *test, rung, eps, source=source, alive=alive, progress=progress)
+            cell["environment"] = records.environment_index(record, here)
+            record["cells"] = [
+                old for old in record["cells"] if (old["rung"], old["eps"]) != (rung.name, eps)
+            ]
+            record["cells"].append(cell)
+            write(unit, record)
+            report(cell)
+    return record
+
+
+# ---- what is recorded ----
+
+
+def path_of(unit: records.Unit) -> Path:
+    """Return where the evaluation of a network is recorded."""
+    return RESULTS / unit.dataset / unit.spec.name / "adaptive" / f"seed{unit.seed}.json"
+
+
+def write(unit: records.Unit, record: dict) -> None:
+    """Record an evaluation, atomically."""
+    text = json.dumps(record, indent=1) + "\n"
+    files.write_atomically(path_of(unit), lambda temporary: temporary.write_text(text))
+
+
+def read(unit: records.Unit) -> dict:
+    """Return the recorded evaluation of a network.
+
+    Raises:
+        FileNotFoundError: nothing is recorded, with the call that makes it.
+    """
+    path = path_of(unit)
+    if not path.exists():
+        raise FileNotFoundError(
+            f"There is no adaptive evaluation of {unit.spec.name} on {unit.dataset}, seed {unit.seed}. Make it with:"
+            f" adaptive.run(records.unit({unit.dataset!r}, {unit.spec.name!r}, {unit.seed}))"
+        )
+    return records.read_file(path)
+
+
+def worst(record: dict, eps: float, kinds: Sequence[str] = ("black-box", "white-box")) -> np.ndarray:
+    """Return which images no recorded attack of these kinds fooled at ``eps``, ``(n,)`` bool.
+
+    Images that are wrong without an attack count as fooled, and so do those that a rung with a smaller budget
+    fooled: its image lies in the larger box as well.
+    """
+    found = records.unpack({"n": record["n"], "right": record["clean"]})
+    for cell in record["cells"]:
+        if cell["how"]["kind"] in kinds and cell["eps"] <= eps:
+            found &= records.unpack(cell)
+    return found
+
+
+def table(record: dict) -> pd.DataFrame:
+    """Return the ladder as a data frame, one row per eps and rung, in the order of its rungs.
+
+    Returns:
+        Columns eps, rung, kind, purpose, n, correct, accuracy (percent), low, high (its 95 % Wilson interval),
+        standing (percent that no rung of the ladder up to this one fooled, at this eps), unmoved and seconds.
+    """
+    rows = []
+    for eps in sorted({cell["eps"] for cell in record["cells"]}):
+        standing = records.unpack({"n": record["n"], "right": record["clean"]})
+        for cell in (cell for cell in record["cells"] if cell["eps"] == eps):
+            if cell["how"]["kind"] != "control" and cell["how"]["purpose"] == "ladder":
+                standing = standing & records.unpack(cell)
+            low, high = intervals.wilson(cell["correct"], cell["n"])
+            rows.append(
+                {
+                    "eps": eps,
+                    "rung": cell["rung"],
+                    "kind": cell["how"]["kind"],
+                    "purpose": cell["how"]["purpose"],
+                    "n": cell["n"],
+                    "correct": cell["correct"],
+                    "accuracy": 100 * cell["correct"] / cell["n"],
+                    "low": low,
+                    "high": high,
+                    "standing": 100 * float(standing.mean()),
+                    "unmoved": cell["unmoved"],
+                    "seconds": cell["seconds"],
+                }
+            )
+    return pd.DataFrame(rows)
+
+
+def _started(unit: records.Unit, weights: str, test: data.Split, net: nn.Module) -> dict:
+    """Return the record so far, or a new one where there is none of these weights and this number of images."""
+    if path_of(unit).exists():
+        record = read(unit)
+        if (record["weights_sha256"], record["n"]) == (weights, len(test.labels)):
+            return record
+    clean = right(net, *test).cpu()
+    return {
+        "format": records.FORMAT,
+        "dataset": unit.dataset,
+        "model": unit.spec.name,
+        "seed": unit.seed,
+        "weights_sha256": weights,
+        "n": len(test.labels),
+        "clean": records.pack(clean),
+        "health": health.of(net, *test.first(HEALTH), epsilons(unit.dataset)[-1], PLANTS),
+        "environments": [],
+        "cells": [],
+    }
+
+
+def _recorded(record: dict, rung: Rung, eps: float, here: dict) -> bool:
+    """Return whether this rung is recorded, of today's options and code."""
+    return any(
+        (cell["rung"], cell["eps"], cell["how"]) == (rung.name, eps, _plain(rung))
+        and record["environments"][cell["environment"]]["code"] == here["code"]
+        for cell in record["cells"]
+    )
+
+
+def _plain(rung: Rung) -> dict:
+    """Return a rung as reading it back from JSON would give it."""
+    return json.loads(json.dumps(asdict(rung)))
+
+
+def _stages(rung: Rung) -> tuple[str, ...]:
+    """Return the stages of `fingerprint` that a rung's cell depends on."""
+    attack = fingerprint.stage_of(rung.attack)
+    return ("scoring", *([attack] if attack else []), *(["surrogates"] if rung.surrogate else []))
+
+
+def _source(unit: records.Unit, rung: Rung, device: torch.device) -> nn.Module | None:
+    """Return the network that makes a rung's images, or None for the attacked one itself."""
+    if rung.source is None:
+        return None
+    name, seed = {
+        "source-a": ("source-a", 0),
+        "twin": ("cnn-adv" if unit.spec.adversarial else "cnn", unit.seed),
+        "sibling": (unit.spec.name, unit.seed + 1 if unit.seed == 0 else 0),
+    }[rung.source]
+    return records.load(unit.dataset, name, seed)[0].to(device)

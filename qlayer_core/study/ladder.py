@@ -1,0 +1,172 @@
+"""The ladder of attacks of the adaptive evaluation, as data: rung by rung the attacker knows more of the network."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor, nn
+
+from qlayer_core import attacks, datasets
+from qlayer_core.attacks import surrogates
+from qlayer_core.models import QNet
+
+SMALL = (0.05, 0.1)  # epsilons beside those of the tables
+FAR = 0.5  # an eps at which nothing but chance is left
+
+ATTACKS = {
+    "bim": attacks.bim,
+    "pgd": attacks.pgd,
+    "apgd": attacks.apgd,
+    "square": attacks.square,
+}
+TEMPERATURE = 1.0  # of soft assignment, in units of the network's own `surrogates.typical_gap`
+
+
+@dataclass(frozen=True)
+class Rung:
+    """One attack of the ladder: what it follows, on whose network, and with which options."""
+
+    name: str
+    kind: str  # "control", "black-box" or "white-box"
+    attack: str  # a name of `ATTACKS`, or "noise"
+    surrogate: str | None = None  # what stands for the network: see `stand_in`
+    source: str | None = (
+        None  # whose network makes the images: "source-a", "twin", "sibling"; None: the network itself
+    )
+    options: Mapping[str, object] = field(default_factory=dict)
+    survivors: bool = (
+        False  # attacks the images alone that all rungs before left right; the others count as wrong
+    )
+    only_eps: tuple[float, ...] = ()  # left out: every eps
+    purpose: str = "ladder"  # or the name of the sanity check that it serves
+
+    def __post_init__(self):
+        if self.attack != "noise" and self.attack not in ATTACKS:
+            raise ValueError(f"attack is {self.attack!r}; choose noise or one of {', '.join(ATTACKS)}")
+
+
+_MARGIN = {"loss": "margin", "iterations": 100}
+_LAST = (
+    Rung("square", "black-box", "square", options={"queries": 1000}, survivors=True),
+)  # black box: it sees answers alone
+_TRANSFER = (
+    Rung("noise", "control", "noise"),
+    Rung("transfer from a stranger", "black-box", "apgd", None, "source-a", _MARGIN),
+)
+
+PLAIN = (
+    *_TRANSFER,
+    Rung("bim", "white-box", "bim"),
+    Rung("apgd on ce", "white-box", "apgd", options={"iterations": 100}),
+    Rung("apgd on dlr", "white-box", "apgd", options={"loss": "dlr", "iterations": 100}),
+    Rung("apgd on the margin", "white-box", "apgd", options=_MARGIN),
+    Rung("pgd", "white-box", "pgd", options={"loss": "margin", "iterations": 100, "keep_best": True}),
+    *_LAST,
+)
+"""For a network whose gradient is its own."""
+
+LAYER = (
+    *_TRANSFER,
+    Rung("transfer from the undefended twin", "black-box", "apgd", None, "twin", _MARGIN),
+    Rung("transfer from another seed", "black-box", "apgd", "straight-through", "sibling", _MARGIN),
+    Rung("bim on the e-path", "white-box", "bim", "e"),  # the paper's own attack
+    Rung("apgd on the e-path", "white-box", "apgd", "e", options=_MARGIN),
+    Rung("apgd on the shortcut", "white-box", "apgd", "shortcut", options=_MARGIN),
+    Rung(
+        "pgd straight through",
+        "white-box",
+        "pgd",
+        "straight-through",
+        options={"loss": "margin", "iterations": 100, "keep_best": True},
+    ),
+    Rung("apgd straight through", "white-box", "apgd", "straight-through", options=_MARGIN),
+    Rung("apgd on soft codes", "white-box", "apgd", "soft", options=_MARGIN),
+    Rung("apgd on runner-up codes", "white-box", "apgd", "latent", options=_MARGIN),
+    Rung("apgd on both paths", "white-box", "apgd", "ensemble", options=_MARGIN),
+    *_LAST,
+)
+"""For a network with the layer: rung by rung the attacker knows more of it."""
+
+
+def sanity_rungs(layer: bool, eps: float) -> tuple[Rung, ...]:
+    """Return what `sanity.flags` compares with the ladder, at one ``eps`` and at one where only chance is left."""
+    best, surrogate = ("apgd straight through", "straight-through") if layer else ("apgd on the margin", None)
+    return (
+        Rung(
+            f"{best}, twice the steps",
+            "white-box",
+            "apgd",
+            surrogate,
+            options=_MARGIN | {"iterations": 200},
+            only_eps=(eps,),
+            purpose="steps",
+        ),
+        Rung(
+            f"{best}, twice the restarts",
+            "white-box",
+            "apgd",
+            surrogate,
+            options=_MARGIN | {"restarts": 2},
+            only_eps=(eps,),
+            purpose="restarts",
+        ),
+        Rung(
+            f"{best}, far away",
+            "white-box",
+            "apgd",
+            surrogate,
+            options=_MARGIN | {"iterations": 50},
+            only_eps=(FAR,),
+            purpose="chance",
+        ),
+    )
+
+
+def ladder(layer: bool, dataset: str = "mnist") -> tuple[Rung, ...]:
+    """Return all rungs for a network with or without the layer, sanity checks last."""
+    return (*(LAYER if layer else PLAIN), *sanity_rungs(layer, datasets.find(dataset).epsilons[0]))
+
+
+def epsilons(dataset: str) -> tuple[float, ...]:
+    """Return the budgets of the evaluation: those of the tables, and smaller ones."""
+    return tuple(sorted({*SMALL, *datasets.find(dataset).epsilons}))
+
+
+def stand_in(net: nn.Module, name: str | None, images: Tensor) -> attacks.Model:
+    """Return what an attack differentiates in place of ``net``; None is the network itself.
+
+    Args:
+        net: the network.
+        name: ``"e"``, ``"shortcut"``, ``"straight-through"``, ``"soft"``, ``"latent"``, ``"ensemble"`` or None. A
+            network without the layer stands for itself.
+        images: some of the clean images, from which soft assignment takes its temperature.
+    """
+    if name is None or not isinstance(net, QNet):
+        return net
+    if name == "soft":
+        gap = surrogates.typical_gap(net, images[:64])
+        return surrogates.soft(max(TEMPERATURE * gap, 1e-12), hard=True)(net)
+    known = {
+        "e": surrogates.e,
+        "shortcut": surrogates.shortcut,
+        "straight-through": surrogates.straight_through,
+        "latent": surrogates.latent,
+        "ensemble": surrogates.ensemble,
+    }
+    if name not in known:
+        raise ValueError(f"surrogate is {name!r}; choose one of soft, {', '.join(known)}")
+    return known[name](net)
+
+
+def attacked(
+    net: nn.Module, images: Tensor, labels: Tensor, rung: Rung, eps: float, progress: bool = False
+) -> Tensor:
+    """Return what one rung makes of ``images`` ``(N, 1, H, W)`` and their true classes on ``net``, within ``eps``.
+
+    The control is random noise of the largest size: plus or minus ``eps`` in every pixel.
+    """
+    if rung.attack == "noise":
+        signs = torch.randint(0, 2, images.shape, generator=torch.Generator().manual_seed(0))
+        return (images + eps * (2 * signs.to(images) - 1)).clamp(0, 1)
+    model = stand_in(net, rung.surrogate, images)
+    return ATTACKS[rung.attack](model, images, labels, eps=eps, progress=progress, **rung.options)

@@ -1,0 +1,195 @@
+"""The checks that an evaluation must pass before its numbers mean anything, computed from a recorded ladder.
+
+They are those of Carlini et al. (2019), and the flags that AutoAttack raises: a flag is a sign that the attacks, not
+the network, are the reason for a good number.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import pairwise
+
+import numpy as np
+
+from qlayer_core import intervals
+from qlayer_core.study import records
+from qlayer_core.study.adaptive import worst
+
+CLASSES = 10
+POINT = 1.0  # percent of the images below which a difference is let pass
+
+
+@dataclass(frozen=True)
+class Flag:
+    """One check: what it asks, whether it is raised (None where something isn't measured), and why."""
+
+    name: str
+    raised: bool | None
+    message: str
+
+
+def flags(record: dict) -> list[Flag]:
+    """Return the outcome of every check on a recorded evaluation, see `adaptive.run`."""
+    return [
+        *_twice(record, "steps", "more steps"),
+        *_twice(record, "restarts", "more restarts"),
+        _chance(record),
+        _monotone(record),
+        _order(record),
+        _square(record),
+        _noise(record),
+        _unmoved(record),
+        *_health(record),
+    ]
+
+
+def _cells(record: dict, **wanted) -> list[dict]:
+    """Return the cells whose rung has these fields."""
+    return [
+        cell for cell in record["cells"] if all(cell["how"][name] == value for name, value in wanted.items())
+    ]
+
+
+def _difference(one: np.ndarray, other: np.ndarray) -> tuple[float, float, float]:
+    """Return by how many points ``one`` leaves more images right, and the paired 95 % interval."""
+    return intervals.paired(int((one & ~other).sum()), int((other & ~one).sum()), len(one))
+
+
+def _clearly_more(one: np.ndarray, other: np.ndarray) -> bool:
+    gap, low, _ = _difference(one, other)
+    return gap > POINT and low > 0
+
+
+def _twice(record: dict, purpose: str, what: str) -> Iterator[Flag]:
+    """Twice the effort must not fool clearly more images: the attack has converged."""
+    for cell in _cells(record, purpose=purpose):
+        base = [
+            other
+            for other in _cells(record, purpose="ladder", attack=cell["how"]["attack"])
+            if (other["how"]["surrogate"], other["how"]["source"]) == (cell["how"]["surrogate"], None)
+            and other["eps"] == cell["eps"]
+            and other["how"]["options"].get("loss") == cell["how"]["options"].get("loss")
+        ]
+        if base:
+            once, twice = records.unpack(base[0]), records.unpack(cell)
+            gap, *_ = _difference(once, twice)
+            yield Flag(
+                what,
+                _clearly_more(once, twice),
+                f"at eps {cell['eps']:g}, {cell['rung']} leaves {gap:.1f} points fewer right than {base[0]['rung']}",
+            )
+            return
+    yield Flag(what, None, f"no rung with twice the {purpose} is recorded")
+
+
+def _chance(record: dict) -> Flag:
+    """With a budget of half the pixel range an image can be made grey: only chance may be left."""
+    cells = _cells(record, purpose="chance")
+    if not cells:
+        return Flag("chance", None, "no rung with a budget of half the pixel range is recorded")
+    low, _ = intervals.wilson(cells[0]["correct"], cells[0]["n"])
+    share = 100 * cells[0]["correct"] / cells[0]["n"]
+    return Flag("chance", low > 100 / CLASSES, f"at eps {cells[0]['eps']:g}, {share:.1f} % are still right")
+
+
+def _monotone(record: dict) -> Flag:
+    """A larger budget contains the smaller one: no attack may leave clearly more images right with it."""
+    found = []
+    for name in dict.fromkeys(cell["rung"] for cell in _cells(record, purpose="ladder", survivors=False)):
+        cells = sorted(
+            (cell for cell in record["cells"] if cell["rung"] == name), key=lambda cell: cell["eps"]
+        )
+        for less, more in pairwise(cells):
+            if _clearly_more(records.unpack(more), records.unpack(less)):
+                found.append(f"{name} leaves more right at eps {more['eps']:g} than at {less['eps']:g}")
+    return Flag("monotone", bool(found), "; ".join(found) or "no attack is weaker with a larger budget")
+
+
+def _order(record: dict) -> Flag:
+    """Who sees the network must be at least as strong as who doesn't: otherwise its gradient misleads."""
+    found = []
+    for eps in sorted({cell["eps"] for cell in _cells(record, purpose="ladder")}):
+        by_kind = {
+            kind: [cell for cell in _cells(record, kind=kind, survivors=False) if cell["eps"] == eps]
+            for kind in ("black-box", "white-box")
+        }
+        if all(by_kind.values()):
+            blind, seeing = (min(cells, key=lambda cell: cell["correct"]) for cells in by_kind.values())
+            if _clearly_more(records.unpack(seeing), records.unpack(blind)):
+                found.append(f"at eps {eps:g}, {blind['rung']} is stronger than {seeing['rung']}")
+    return Flag("order", bool(found), "; ".join(found) or "no black box is stronger than the white boxes")
+
+
+def _square(record: dict) -> Flag:
+    """A search without gradients must find next to nothing that the gradients missed."""
+    cells = [cell for cell in _cells(record, attack="square") if cell["how"]["survivors"]]
+    if not cells:
+        return Flag("square", None, "no search without gradients is recorded")
+    shares = {cell["eps"]: 100 * (cell["attacked"] - cell["correct"]) / cell["n"] for cell in cells}
+    eps, most = max(shares.items(), key=lambda item: item[1])
+    text = f"at eps {eps:g}, the Square attack alone fools {most:.1f} % of the images"
+    return Flag("square", most > POINT, text)
+
+
+def _noise(record: dict) -> Flag:
+    """An attack that is no better than noise of the same size isn't one."""
+    found = []
+    for cell in _cells(record, kind="control"):
+        if not _clearly_more(records.unpack(cell), worst(record, cell["eps"])):
+            found.append(f"{cell['eps']:g}")
+    if not _cells(record, kind="control"):
+        return Flag("noise", None, "no noise is recorded")
+    text = (
+        f"no better than noise at eps {', '.join(found)}" if found else "every budget beats noise of its size"
+    )
+    return Flag("noise", bool(found), text)
+
+
+def _unmoved(record: dict) -> Flag:
+    """Images that come back as they were have not been attacked."""
+    found = [
+        f"{cell['rung']} at eps {cell['eps']:g} ({100 * cell['unmoved'] / cell['attacked']:.1f} %)"
+        for cell in _cells(record, kind="white-box")
+        if cell["attacked"] and 100 * cell["unmoved"] > POINT * cell["attacked"]
+    ]
+    return Flag(
+        "unmoved",
+        bool(found),
+        "left images as they were: " + ", ".join(found) if found else "every image was moved",
+    )
+
+
+def _health(record: dict) -> Iterator[Flag]:
+    """What is known of the network itself, see `health.of`."""
+    health = record.get("health")
+    if health is None:
+        yield Flag("zero gradients", None, "the network's gradients are not measured")
+        return
+    dead = {
+        name: shares["ce"]["images"]
+        for name, shares in health["gradients"].items()
+        if shares["ce"]["images"] > POINT
+    }
+    text = ", ".join(f"{share:.1f} % of the images by {name}" for name, share in dead.items())
+    yield Flag(
+        "zero gradients", bool(dead), f"no gradient in {text}" if dead else "all images have a gradient"
+    )
+    yield Flag(
+        "random answers",
+        health["random"],
+        "two calls give two answers: attack their expectation"
+        if health["random"]
+        else "same question, same answer",
+    )
+    yield Flag(
+        "probabilities",
+        health["probabilities"],
+        "the network answers probabilities, which saturate"
+        if health["probabilities"]
+        else "answers are logits",
+    )
+    missed = health["planted"] - health["found"]
+    yield Flag(
+        "planted examples",
+        missed > 0 if health["planted"] else None,
+        f"{health['found']} of {health['planted']} planted adversarial examples are found",
+    )

@@ -1,0 +1,366 @@
+"""The adaptive evaluation: the ladder, its worst case per image, resuming, and each sanity check."""
+
+import copy
+import json
+from functools import partial
+
+import numpy as np
+import pytest
+import torch
+from conftest import small_q_net
+from torch import Tensor, nn
+
+from qlayer_core import attacks, evaluation, intervals
+from qlayer_core.layer import QLayer
+from qlayer_core.models import QNet
+from qlayer_core.study import adaptive, experiments, health, ladder, records, sanity
+from qlayer_core.study.ladder import Rung
+
+FAST = {"loss": "margin", "iterations": 5}
+RUNGS = (
+    Rung("noise", "control", "noise"),
+    Rung("round", "white-box", "apgd", "e", options=FAST),
+    Rung("through", "white-box", "apgd", "latent", options=FAST),
+    Rung("square", "black-box", "square", options={"queries": 10}, survivors=True),
+)
+
+
+@pytest.fixture(scope="module")
+def net(trained_cnn: nn.Sequential, train_digits) -> QNet:
+    """`trained_cnn` with a layer in front of its last one."""
+    layer = QLayer(16, codebook_size=64, gate=False, start="k-means").train()
+    with torch.random.fork_rng(devices=[]), torch.no_grad():
+        torch.manual_seed(0)
+        layer(trained_cnn[:4](train_digits.images[:1000]))
+    return QNet(trained_cnn[:4], copy.deepcopy(layer), trained_cnn[4:], trained_cnn[4:]).eval()
+
+
+# ---- the ladder ----
+
+
+@pytest.mark.parametrize("layer", [False, True])
+def test_every_rung_has_a_name_of_its_own_and_can_be_climbed(layer, net, trained_cnn, digits):
+    rungs = ladder.ladder(layer)
+    assert len({rung.name for rung in rungs}) == len(rungs)
+    x, y = digits.first(3)
+    for rung in rungs:
+        quick = {"queries": 2} if rung.attack == "square" else {"iterations": 1}
+        options = {**rung.options, **({} if rung.attack == "noise" else quick)}
+        target = net if layer and rung.source not in ("source-a", "twin") else trained_cnn
+        made = ladder.attacked(target, x, y, Rung(**vars(rung) | {"options": options}), 0.1)
+        assert 0 < (made - x).abs().max() <= 0.1 + 1e-6, rung.name
+
+
+def test_the_ladder_leads_round_the_quantizer_and_through_it_and_needs_no_gradient_at_last():
+    rungs = ladder.ladder(layer=True)
+    assert {rung.surrogate for rung in rungs} >= {
+        "e",
+        "shortcut",
+        "straight-through",
+        "soft",
+        "latent",
+        "ensemble",
+    }
+    assert {rung.source for rung in rungs} >= {"source-a", "twin", "sibling"}
+    assert {rung.purpose for rung in rungs} == {"ladder", "steps", "restarts", "chance"}
+    for dataset, eps in (("mnist", (0.05, 0.1, 0.2, 0.3)), ("fashion-mnist", (0.05, 0.1, 0.2))):
+        assert ladder.epsilons(dataset) == eps
+
+
+def test_an_unknown_attack_or_surrogate_is_refused(net, digits):
+    with pytest.raises(ValueError, match="attack is 'magic'; choose noise or one of bim, pgd, apgd, square"):
+        Rung("x", "white-box", "magic")
+    with pytest.raises(ValueError, match="surrogate is 'magic'; choose one of soft, e, shortcut"):
+        ladder.stand_in(net, "magic", digits.images[:2])
+
+
+def test_noise_has_the_largest_size_everywhere(net, digits):
+    x, y = digits.first(20)
+    made = ladder.attacked(net, x, y, RUNGS[0], 0.25)
+    inside = (x >= 0.25) & (x <= 0.75)
+    torch.testing.assert_close((made - x).abs()[inside], torch.full_like(x[inside], 0.25))
+    assert 0.4 < (made > x)[inside].float().mean() < 0.6
+
+
+# ---- one cell ----
+
+
+def test_a_cell_counts_the_deployed_answer_in_full_precision(net, digits):
+    x, y = digits.first(40)
+    cell = adaptive.measure(net, x, y, RUNGS[2], 0.2)
+    made = attacks.apgd(attacks.surrogates.latent(net), x, y, eps=0.2, **FAST)
+    expected = evaluation.correct_by_path(net, made, y)["q"]
+    assert records.unpack(cell).tolist() == expected.tolist() and cell["correct"] == expected.sum()
+    assert (cell["n"], cell["attacked"], cell["how"]["surrogate"]) == (40, 40, "latent")
+
+
+def test_a_last_rung_attacks_the_survivors_alone(net, digits):
+    x, y = digits.first(40)
+    alive = torch.arange(40) % 4 == 0
+    cell = adaptive.measure(net, x, y, RUNGS[3], 0.2, alive=alive)
+    found = torch.from_numpy(records.unpack(cell))
+    assert cell["attacked"] == 10 and not (found & ~alive).any()
+    none = adaptive.measure(net, x, y, RUNGS[3], 0.2, alive=torch.zeros(40, dtype=torch.bool))
+    assert (none["attacked"], none["correct"]) == (0, 0)
+    with pytest.raises(ValueError, match="alive is missing: 'square' attacks only the images"):
+        adaptive.measure(net, x, y, RUNGS[3], 0.2)
+
+
+def test_another_networks_images_are_shown_to_this_one(net, trained_cnn, digits):
+    x, y = digits.first(40)
+    rung = Rung("transfer", "black-box", "apgd", options=FAST, source="twin")
+    cell = adaptive.measure(net, x, y, rung, 0.2, source=trained_cnn)
+    made = attacks.apgd(trained_cnn, x, y, eps=0.2, **FAST)
+    assert records.unpack(cell).tolist() == evaluation.correct_by_path(net, made, y)["q"].tolist()
+
+
+# ---- a whole evaluation ----
+
+
+@pytest.fixture
+def recorded(net, monkeypatch, tmp_path) -> records.Unit:
+    """A unit whose network is the small one, and which records in a folder of its own."""
+    monkeypatch.setattr(adaptive, "RESULTS", tmp_path)
+    monkeypatch.setattr(adaptive.records, "load_unit", lambda unit: (net, {"weights_sha256": "w"}))
+    monkeypatch.setattr(adaptive, "HEALTH", 4)
+    monkeypatch.setattr(adaptive, "PLANTS", 0)
+    monkeypatch.setattr(ladder, "SMALL", ())
+    return records.unit("mnist", "q-base")
+
+
+def test_it_is_recorded_as_it_goes_and_continues_where_it_stopped(recorded, monkeypatch):
+    made = []
+    run = partial(
+        adaptive.run, recorded, images=20, report=lambda cell: made.append((cell["rung"], cell["eps"]))
+    )
+    run(RUNGS[:2])
+    first = adaptive.read(recorded)
+    assert [cell["rung"] for cell in first["cells"]] == ["noise", "round"] * 2 and len(made) == 4
+    whole = run(RUNGS)
+    assert made[4:] == [(rung, eps) for eps in (0.2, 0.3) for rung in ("through", "square")]
+    assert whole == adaptive.read(recorded) and len(whole["cells"]) == 8
+    assert [cell for cell in whole["cells"] if cell["rung"] == "round"] == [
+        cell for cell in first["cells"] if cell["rung"] == "round"
+    ]
+    run(RUNGS)
+    assert len(made) == 8  # nothing was left
+    stronger = (Rung("round", "white-box", "apgd", "e", options=FAST | {"iterations": 6}),)
+    run(stronger)
+    assert made[8:] == [("round", eps) for eps in (0.2, 0.3)]
+    monkeypatch.setattr(
+        adaptive.records, "load_unit", lambda unit: (small_q_net().eval(), {"weights_sha256": "v"})
+    )
+    assert len(run(RUNGS[:1])["cells"]) == 2  # of other weights nothing is kept
+
+
+def test_a_network_that_is_not_there_is_told_and_made_up_for(recorded, trained_cnn, monkeypatch):
+    rungs = (*RUNGS[:1], Rung("from the twin", "black-box", "apgd", options=FAST, source="twin"))
+    told = []
+
+    def not_there(dataset, name, seed=0):
+        raise FileNotFoundError(f"no {name}")
+
+    monkeypatch.setattr(adaptive.records, "load", not_there)
+    record = adaptive.run(recorded, rungs, images=10, report=told.append)
+    assert {cell["rung"] for cell in record["cells"]} == {"noise"}
+    missing = [(cell["rung"], cell["missing"]) for cell in told if "missing" in cell]
+    assert missing == [("from the twin", "no cnn")] * 2
+    monkeypatch.setattr(adaptive.records, "load", lambda dataset, name, seed=0: (trained_cnn, {}))
+    assert len(adaptive.run(recorded, rungs, images=10)["cells"]) == 4
+
+
+def test_a_worst_case_is_never_better_than_any_single_attack(recorded):
+    record = adaptive.run(recorded, RUNGS, images=24)
+    clean = records.unpack({"n": 24, "right": record["clean"]})
+    for eps in (0.2, 0.3):
+        worst = adaptive.worst(record, eps)
+        for cell in record["cells"]:
+            if cell["eps"] == eps and cell["how"]["kind"] != "control":
+                assert not (worst & ~records.unpack(cell)).any()
+        assert not (worst & ~clean).any()
+    counts = [adaptive.worst(record, eps).sum() for eps in (0.0, 0.2, 0.3)]
+    assert counts == sorted(counts, reverse=True) and counts[0] == clean.sum() > counts[-1]
+    assert adaptive.worst(record, 0.3, kinds=("black-box",)).sum() >= counts[-1]
+
+
+def test_the_table_of_a_ladder_has_intervals_and_shrinking_survivors(recorded):
+    frame = adaptive.table(adaptive.run(recorded, RUNGS, images=24))
+    assert len(frame) == 8
+    for _, rows in frame.groupby("eps"):
+        assert rows.standing.is_monotonic_decreasing
+        attacked = rows[rows.kind != "control"]
+        assert (attacked.standing <= attacked.accuracy + 1e-9).all()
+    one = frame.iloc[1]
+    assert (one.low, one.high) == intervals.wilson(one.correct, 24)
+
+
+def test_a_missing_evaluation_names_the_call_that_makes_it(recorded):
+    with pytest.raises(FileNotFoundError, match=r"no adaptive evaluation of q-base on mnist.*adaptive\.run"):
+        adaptive.read(recorded)
+
+
+def test_records_lie_beside_the_networks_and_tables_do_not_read_them():
+    path = adaptive.path_of(records.unit("mnist", "q-base", 2))
+    assert path.parts[-4:] == ("mnist", "q-base", "adaptive", "seed2.json")
+    assert experiments.spec("q-base").name == path.parts[-3]
+
+
+# ---- the network's own health ----
+
+
+def rounding(model: nn.Module, levels: int = 8) -> nn.Module:
+    """The network behind rounded pixels, whose gradient is zero."""
+
+    class Rounded(nn.Module):
+        def forward(self, images: Tensor) -> Tensor:
+            return model((levels * images).round() / levels)
+
+    return Rounded().eval()
+
+
+def test_gradients_are_healthy_or_not(net, trained_cnn, digits):
+    x, y = digits.first(30)
+    found = health.of(net, x, y, 0.2, plants=0)
+    assert set(found["gradients"]) == {"e", "shortcut", "straight-through", "soft", "latent", "ensemble"}
+    assert all(shares["ce"]["images"] == 0 for shares in found["gradients"].values())
+    assert not found["random"] and not found["probabilities"]
+    masked = health.of(rounding(trained_cnn), x, y, 0.2, plants=0)
+    assert masked["gradients"]["itself"]["ce"] == {"images": 100.0, "pixels": 100.0}
+    sure = nn.Sequential(trained_cnn, Scale(30)).eval()
+    shares = health.of(sure, x, y, 0.2, plants=0)["gradients"]["itself"]
+    assert shares["ce"]["images"] == 0 and shares["clipped"]["images"] > 50
+
+
+class Scale(nn.Module):
+    def __init__(self, factor: float):
+        super().__init__()
+        self.factor = factor
+
+    def forward(self, logits: Tensor) -> Tensor:
+        return self.factor * logits
+
+
+def test_random_answers_and_probabilities_are_noticed(trained_cnn, digits):
+    class Noisy(nn.Module):
+        def forward(self, images: Tensor) -> Tensor:
+            return trained_cnn(images + 0.01 * torch.randn_like(images))
+
+    x, y = digits.first(10)
+    assert health.of(Noisy().eval(), x, y, 0.1, plants=0)["random"]
+    assert health.of(nn.Sequential(trained_cnn, nn.Softmax(1)).eval(), x, y, 0.1, plants=0)["probabilities"]
+
+
+def test_a_planted_adversarial_example_is_found_unless_the_gradient_is_masked(net, trained_cnn, digits):
+    x, quick = digits.images[:4], partial(attacks.apgd, iterations=25, loss="margin")
+    for network, surrogate in ((trained_cnn, None), (net, "latent"), (net, "straight-through")):
+        seen = health.planted(network, x, 0.2, surrogate=surrogate, attack=quick)
+        assert seen.planted >= 3 and seen.found == seen.planted
+    with pytest.warns(attacks.UnmovedWarning):
+        blind = health.planted(rounding(trained_cnn), x, 0.2, attack=partial(attacks.bim, iterations=10))
+    assert blind.planted >= 3 and blind.found == 0
+
+
+# ---- the sanity checks, on records in which the answer is known ----
+
+
+def cell_of(name: str, eps: float, right: np.ndarray, kind: str = "white-box", **how) -> dict:
+    rung = Rung(name, kind, how.pop("attack", "apgd"), **how)
+    return {
+        "rung": name,
+        "eps": eps,
+        "how": json.loads(json.dumps(vars(rung))),
+        "n": 100,
+        "attacked": 100,
+        "correct": int(right.sum()),
+        "unmoved": 0,
+        "right": records.pack(torch.from_numpy(right)),
+    }
+
+
+def first(count: int) -> np.ndarray:
+    """Of 100 images the first so many are right."""
+    return np.arange(100) < count
+
+
+def record_with(*cells: dict, **more) -> dict:
+    return {"n": 100, "clean": records.pack(torch.from_numpy(first(98))), "cells": list(cells)} | more
+
+
+def raised(record: dict, name: str) -> bool | None:
+    (flag,) = [flag for flag in sanity.flags(record) if flag.name == name]
+    return flag.raised
+
+
+@pytest.mark.parametrize("purpose, name", [("steps", "more steps"), ("restarts", "more restarts")])
+def test_an_attack_that_has_not_converged_is_flagged(purpose, name):
+    base = cell_of("through", 0.2, first(50), surrogate="latent")
+    for count, expected in ((50, False), (49, False), (30, True)):
+        more = cell_of("through, twice", 0.2, first(count), surrogate="latent", purpose=purpose)
+        assert raised(record_with(base, more), name) is expected
+    assert raised(record_with(base), name) is None
+
+
+def test_more_than_chance_far_away_is_flagged():
+    for count, expected in ((3, False), (14, False), (40, True)):
+        cell = cell_of("far", 0.5, first(count), purpose="chance")
+        assert raised(record_with(cell), "chance") is expected
+
+
+def test_an_attack_that_weakens_with_its_budget_is_flagged():
+    for larger, expected in ((30, False), (41, False), (70, True)):
+        cells = [
+            cell_of("through", eps, first(count)) for eps, count in ((0.3, larger), (0.1, 60), (0.2, 40))
+        ]
+        assert raised(record_with(*cells), "monotone") is expected
+
+
+def test_a_black_box_stronger_than_the_white_boxes_is_flagged():
+    for blind, expected in ((70, False), (49, False), (20, True)):
+        cells = (cell_of("through", 0.2, first(50)), cell_of("transfer", 0.2, first(blind), "black-box"))
+        assert raised(record_with(*cells), "order") is expected
+
+
+def test_what_only_a_search_without_gradients_finds_is_flagged():
+    for left, expected in ((50, False), (49, False), (40, True)):
+        square = cell_of("square", 0.2, first(left), "black-box", attack="square", survivors=True)
+        record = record_with(cell_of("through", 0.2, first(50)), square | {"attacked": 50})
+        assert raised(record, "square") is expected
+
+
+def test_an_attack_no_better_than_noise_is_flagged():
+    for left, expected in ((30, False), (90, True)):
+        cells = (
+            cell_of("noise", 0.2, first(90), "control", attack="noise"),
+            cell_of("through", 0.2, first(left)),
+        )
+        assert raised(record_with(*cells), "noise") is expected
+
+
+def test_images_left_alone_are_flagged():
+    for still, expected in ((0, False), (1, False), (20, True)):
+        assert (
+            raised(record_with(cell_of("through", 0.2, first(50)) | {"unmoved": still}), "unmoved")
+            is expected
+        )
+
+
+def test_what_is_known_of_the_network_is_flagged():
+    good = {
+        "gradients": {"e": {"ce": {"images": 0.5, "pixels": 20.0}}},
+        "random": False,
+        "probabilities": False,
+        "planted": 10,
+        "found": 10,
+    }
+    names = ("zero gradients", "random answers", "probabilities", "planted examples")
+    assert [raised(record_with(health=good), name) for name in names] == [False] * 4
+    bad = {
+        "gradients": {"e": {"ce": {"images": 43.7, "pixels": 60.0}}},
+        "random": True,
+        "probabilities": True,
+        "planted": 10,
+        "found": 9,
+    }
+    assert [raised(record_with(health=bad), name) for name in names] == [True] * 4
+    assert raised(record_with(), "zero gradients") is None
+    assert raised(record_with(health=good | {"planted": 0, "found": 0}), "planted examples") is None

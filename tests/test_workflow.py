@@ -1,0 +1,313 @@
+"""The paper's grid as jobs: what waits for what, what a record counts for, and Snakemake from end to end."""
+
+import dataclasses
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from qlayer_core import files
+from qlayer_core.study import experiments, likelihoods, paper, plan, records, units
+from qlayer_core.study.plan import Job, Plan
+
+ROOT = Path(__file__).parent.parent
+SMOKE = {"dataset": "mnist", "model": "cnn", "spec": {"epochs": 2}, "images": 16, "tables": ["2a"]}
+
+
+@pytest.fixture
+def empty(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Results, weights and runs in an empty folder."""
+    for name in ("RESULTS", "WEIGHTS", "RUNS"):
+        for module in (files, records, units, likelihoods):
+            if hasattr(module, name):
+                monkeypatch.setattr(module, name, tmp_path / name.lower())
+    return tmp_path
+
+
+def record_of(job: Job, evaluated: bool = True, **changes) -> dict:
+    """Write the record and weights of a finished job, with what `changes` says of the record."""
+    unit = Plan(smoke=SMOKE).unit(job)
+    unit.weights.parent.mkdir(parents=True, exist_ok=True)
+    unit.weights.write_bytes(str(job).encode())
+    record = records.new_record(unit)
+    record["weights_sha256"] = files.sha256(unit.weights)
+    record["history"] = [{"epoch": k + 1, "score": float(k)} for k in range(unit.spec.epochs)]
+    record["chosen"] = record["history"][-1]
+    record["seconds"]["training"] = 3600.0
+    if evaluated:
+        for attack in experiments.attacks_on(job.dataset, unit.spec):
+            record["cells"].append(dataclasses.asdict(attack) | {"path": None})
+            record["seconds"][str(attack)] = 36.0
+    records.write(record | changes)
+    return record
+
+
+# ---- What waits for what ----
+
+
+def test_the_whole_grid_holds_every_cell_of_the_paper_and_the_figure(empty):
+    jobs = Plan().targets()
+    evaluated = {(job.dataset, job.model) for job in jobs if job.stage == "evaluate"}
+    assert evaluated == {
+        (cell.dataset, cell.model) for table in paper.TABLES.values() for cell in table.cells
+    }
+    assert [job.model for job in jobs if job.stage == "likelihoods"] == ["pixels", "q-base", "q-large"]
+    assert len(Plan(seeds=(0, 1, 2)).targets()) == 3 * len(evaluated) + 3
+
+
+def test_jobs_come_after_those_that_they_wait_for(empty):
+    left = Plan(seeds=(0, 1)).left()
+    order = list(left)
+    for job, waits in left.items():
+        assert all(order.index(other) < order.index(job) for other in waits)
+    assert left[Job("train", "mnist", "validation-a")] == left[Job("train", "mnist", "source-b")] == []
+    judge = Job("train", "mnist", "validation-a")
+    assert left[Job("train", "mnist", "q-base", 1)] == [judge]  # every seed is judged by the same images
+    assert left[Job("train", "mnist", "q-base-adv", 1)] == [judge, Job("train", "mnist", "q-base", 1)]
+    assert left[Job("train", "mnist", "cnn-clean-selected", 1)] == []
+    assert left[Job("evaluate", "fashion-mnist", "q-base", 1)] == [
+        Job("train", "fashion-mnist", name, seed)
+        for name, seed in (("q-base", 1), ("source-a", 0), ("source-b", 0))
+    ]
+    assert left[Job("likelihoods", "mnist", "q-base")] == [
+        Job("train", "mnist", name) for name in ("source-a", "q-base")
+    ]
+
+
+def test_a_part_is_what_its_tables_show_and_what_that_waits_for(empty):
+    only = Plan(only=("table:5",))
+    assert {job.model for job in only.targets()} == {"cnn", "cnn-clean-selected"}
+    assert only.tables(only.targets()[0]) == ("5",)
+    assert {job.model for job in only.left()} == {
+        "cnn",
+        "cnn-clean-selected",
+        "validation-a",
+        "source-a",
+        "source-b",
+    }
+    white_box = Plan(only=("table:2a",)).left()
+    assert not any(job.model.startswith("source") for job in white_box)  # nothing to transfer
+    assert Plan(only=("cnn",)).targets() == [Job("evaluate", d, "cnn") for d in ("mnist", "fashion-mnist")]
+    assert Plan(only=("mnist/source-a",)).targets() == [Job("train", "mnist", "source-a")]
+    # A model asked for by name has all its cells, even where a table of it is asked for, too.
+    both = Plan(only=("table:1a", "mnist/cnn"))
+    assert both.tables(Job("evaluate", "mnist", "cnn")) == ()
+    assert both.tables(Job("evaluate", "mnist", "q-base")) == ("1a",)
+
+
+def test_configurations_read_alike_from_a_file_and_from_the_command_line():
+    expected = Plan((0, 2), ("table:1a", "figure:2"))
+    assert Plan.of({"seeds": [0, 2], "only": ["table:1a", "figure:2"]}) == expected
+    assert Plan.of({"seeds": "0,2", "only": "table:1a, figure:2"}) == expected
+    assert Plan.of({"seeds": 0, "only": None}) == Plan.of({}) == Plan()
+    with pytest.raises(ValueError, match="only is 'table:12'; give table:1a"):
+        Plan.of({"only": "table:12"})
+
+
+# ---- What counts as done ----
+
+
+def test_a_finished_record_counts_however_old_or_new_its_file_is(empty):
+    jobs = Plan(only=("mnist/cnn",))
+    for name in ("validation-a", "source-a", "source-b", "cnn"):
+        record_of(Job("train", "mnist", name))
+    unit = records.unit("mnist", "cnn")
+    for moment in (0, time.time(), time.time() + 1e6):
+        os.utime(unit.record, (moment, moment))
+        assert jobs.left() == {}
+
+
+@pytest.mark.parametrize(
+    ("change", "stages"),
+    [
+        ({"format": 1}, ["train", "evaluate"]),
+        ({"spec": dataclasses.asdict(experiments.spec("cnn-adv")) | {"name": "cnn"}}, ["train", "evaluate"]),
+        (
+            {"history": [{"epoch": 1, "score": 0.0}], "chosen": {"epoch": 1, "score": 0.0}},
+            ["train", "evaluate"],
+        ),
+        ({"cells": []}, ["evaluate"]),
+        ({"weights_sha256": "of other weights"}, ["train", "evaluate"]),
+    ],
+    ids=["other format", "other settings", "interrupted training", "nothing measured", "other weights"],
+)
+def test_a_record_that_is_not_finished_or_of_other_settings_does_not_count(empty, change, stages):
+    for name in ("validation-a", "source-a", "source-b"):
+        record_of(Job("train", "mnist", name))
+    job = Job("train", "mnist", "cnn")
+    record_of(job)
+    plain = Plan(only=("mnist/cnn",))
+    assert plain.left() == {}
+    path = records.unit("mnist", "cnn").record
+    path.write_text(json.dumps(json.loads(path.read_text()) | change))
+    # With other weights than those measured the evaluation is left as soon as the training is.
+    if "weights_sha256" in change:
+        assert not plain.done(job)
+        adv = Plan(only=("mnist/cnn-adv",)).left()
+        assert job in adv and Job("evaluate", "mnist", "cnn") in adv
+    else:
+        assert [one.stage for one in plain.left() if one.model == "cnn"] == stages
+
+
+def test_training_that_ended_early_for_want_of_a_gain_is_finished(empty):
+    job = Job("train", "mnist", "validation-a")
+    history = [{"epoch": k, "score": 1.0 if k == 2 else 0.0} for k in range(1, 13)]
+    record_of(job, history=history, chosen=history[1])
+    assert Plan().done(job)
+    record_of(job, history=history[:-1], chosen=history[1])
+    assert not Plan().done(job)
+
+
+@pytest.mark.parametrize("spoil", ["record", "weights"])
+def test_a_half_written_file_is_never_used(empty, spoil):
+    job = Job("train", "mnist", "validation-a")
+    record_of(job)
+    path = getattr(records.unit("mnist", "validation-a"), spoil)
+    path.write_bytes(path.read_bytes()[:-7])
+    assert not Plan().done(job)
+
+
+def test_a_fresh_clone_needs_no_weights_of_what_is_measured_unless_others_start_from_them(empty):
+    for name in ("validation-a", "source-a", "source-b", "q-base", "q-base-adv"):
+        record_of(Job("train", "mnist", name))
+    for name in ("q-base", "q-base-adv"):
+        records.unit("mnist", name).weights.unlink()
+    assert Plan(only=("mnist/q-base", "mnist/q-base-adv")).left() == {}
+    records.unit("mnist", "q-base-adv").record.unlink()
+    # Q-base trained anew has other weights: it is measured again.
+    stages = [(job.stage, job.model) for job in Plan(only=("mnist/q-base-adv",)).left()]
+    assert stages == [(stage, name) for name in ("q-base", "q-base-adv") for stage in ("train", "evaluate")]
+
+
+def test_likelihoods_are_done_when_every_set_of_images_is_scored(empty):
+    unit, job = likelihoods.Unit("mnist"), Job("likelihoods", "mnist", "pixels")
+    assert not Plan().done(job)
+    record = {
+        "format": likelihoods.FORMAT,
+        "settings": dataclasses.asdict(unit.settings),
+        "sets": {name: {} for name in likelihoods.set_names(unit)},
+    }
+    unit.record.parent.mkdir(parents=True)
+    unit.record.write_text(json.dumps(record))
+    assert Plan().done(job)
+    record["sets"].pop("uniform 0.4")
+    unit.record.write_text(json.dumps(record))
+    assert not Plan().done(job)
+
+
+# ---- How long it takes ----
+
+
+def test_hours_are_those_that_records_say(empty):
+    wanted = Plan(only=("mnist/cnn",))
+    jobs = wanted.left()
+    assert "is not known" in plan.outlook(plan.seconds(wanted, jobs), 1)
+    record_of(Job("train", "mnist", "source-a"))
+    jobs = wanted.left()
+    estimates = plan.seconds(wanted, jobs)
+    attacks = len(experiments.attacks_on("mnist", experiments.spec("cnn")))
+    assert estimates[Job("train", "mnist", "cnn")] == 3600  # of its kind
+    assert estimates[Job("evaluate", "mnist", "cnn")] == pytest.approx(36 * attacks)
+    hours = (3 * 3600 + 36 * attacks) / 2 / 3600  # cnn, validation-a and source-b, two at a time
+    assert f"about {hours:.1f} hours with 2 at a time" in plan.outlook(estimates, 2)
+    assert plan.outlook(estimates, 2).startswith("4 jobs are left (3 train, 1 evaluate)")
+
+
+def test_the_pace_of_this_machine_shows_in_what_is_left(empty, tmp_path):
+    record_of(Job("train", "mnist", "source-a"))
+    wanted = Plan(only=("mnist/source-b", "mnist/validation-a"))
+    jobs = wanted.left()
+    stale = tmp_path / Job("train", "mnist", "source-b").marker
+    stale.parent.mkdir(parents=True)
+    stale.write_text("{}")
+    plan.start(wanted, jobs, 1, tmp_path)
+    assert not stale.exists()  # its record says otherwise
+    said = plan.finish(Job("train", "mnist", "source-b"), 7200.0, tmp_path)  # twice as long as recorded
+    assert said == "1 job is left (1 train): about 2.0 hours with 1 at a time, by recorded times"
+    assert plan.finish(Job("train", "mnist", "validation-a"), 1.0, tmp_path).startswith("Nothing is left")
+
+
+# ---- Through Snakemake ----
+
+
+@pytest.fixture(scope="module")
+def clone(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The package, the workflow and the images in a folder of their own, without results."""
+    folder = tmp_path_factory.mktemp("clone")
+    for name in ("qlayer_core", "workflow"):
+        shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copytree(ROOT / "data" / "mnist", folder / "data" / "mnist")
+    return folder
+
+
+def snakemake(folder: Path, *options: str) -> subprocess.Popen:
+    environment = os.environ | {"PYTHONPATH": str(folder), "QLAYER_PRECISION": "float32"}
+    environment["XDG_CACHE_HOME"] = str(folder / "cache")
+    command = [Path(sys.executable).parent / "snakemake", "--cores", "1", "--config", "only=smoke", *options]
+    return subprocess.Popen(
+        command,
+        cwd=folder,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    )
+
+
+def read(path: Path) -> dict:
+    return json.loads(path.read_text()) if path.exists() else {}
+
+
+def test_a_smoke_run_is_interrupted_continued_and_then_left_alone(clone):
+    path = clone / "data" / "results" / "mnist" / "variants" / "cnn" / "smoke" / "seed0.json"
+    running = snakemake(clone)
+    while len(read(path).get("cells", [])) < 2 and running.poll() is None:
+        time.sleep(0.05)
+    os.killpg(running.pid, signal.SIGINT)  # Ctrl-C reaches Snakemake and its jobs
+    said, _ = running.communicate()
+    before = read(path)
+    assert "Done: train mnist smoke seed 0" in said and 2 <= len(before["cells"]) < 13, said
+
+    continued = snakemake(clone)
+    said, _ = continued.communicate()
+    assert continued.returncode == 0, said
+    assert "1 job is left (1 evaluate)" in said and "Done: train" not in said
+    assert "Nothing is left to do" in said
+    after = read(path)
+    assert len(after["history"]) == 2 and {cell["n"] for cell in after["cells"]} == {16}
+    measured = set(before["seconds"])
+    assert {name: after["seconds"][name] for name in measured} == before["seconds"]  # not measured twice
+    published = {(cell.attack, cell.eps) for cell in paper.TABLES["2a"].cells if cell.model == "cnn"}
+    assert published <= {(cell["attack"], cell["eps"]) for cell in after["cells"]}
+
+    # As in a clone: no traces of earlier runs, and files whose times say nothing.
+    shutil.rmtree(clone / ".snakemake")
+    shutil.rmtree(clone / "runs" / "workflow")
+    for number, file in enumerate([*clone.glob("data/results/**/*.json"), clone / "workflow" / "Snakefile"]):
+        os.utime(file, (1e9 + number, 1e9 + number))
+    again = snakemake(clone)
+    said, _ = again.communicate()
+    assert again.returncode == 0 and "Nothing is left to do" in said, said
+    assert read(path) == after
+
+
+@pytest.mark.parametrize("profile", ["slurm", "kubernetes"])
+def test_clusters_are_given_the_same_jobs(clone, profile):
+    dry = snakemake(
+        clone,
+        "only=mnist/cnn-clean-selected",
+        "--dry-run",
+        "--workflow-profile",
+        f"workflow/profiles/{profile}",
+    )
+    said, _ = dry.communicate()
+    assert dry.returncode == 0, said
+    assert "4 jobs are left (3 train, 1 evaluate)" in said
+    assert "mem_mb=3000" in said and "runtime=1440" in said
