@@ -135,3 +135,17 @@ print(json.dumps([repr(result.error_in_exec), sys.path[0]]))
     error, first = json.loads(done.stdout.strip().splitlines()[-1])
     assert first == "the-book"
     assert ("Restart the kernel" in error) == stale
+
+
+def test_older_launch_cell_is_replaced(tmp_path, monkeypatch):
+    """`make format` puts one launch cell behind the title, whatever an earlier one said."""
+    (tmp_path / "book").mkdir()
+    (tmp_path / "_config.yml").write_text((website.ROOT / "_config.yml").read_text())
+    monkeypatch.setattr(website, "ROOT", tmp_path)
+    older = "# Where the book is not installed, as on Colab, fetch it first.\nimport sys"
+    cells = [nbformat.v4.new_markdown_cell("# A chapter"), nbformat.v4.new_code_cell(older)]
+    path = tmp_path / "book" / "01-chapter.ipynb"
+    nbformat.write(nbformat.v4.new_notebook(cells=cells), path)
+    website.write_launch_cells()
+    found = nbformat.read(path, as_version=4).cells
+    assert [cell.source for cell in found] == ["# A chapter", website.launch_cell()]

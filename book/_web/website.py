@@ -143,7 +143,8 @@ def write_launch_cells() -> None:
 
     for path in (ROOT / "book").glob("*.ipynb"):
         notebook = nbformat.read(path, as_version=4)
-        if not notebook.cells[1].source.startswith(LAUNCH.splitlines()[0]):
+        # by its first words, since what follows them may be new
+        if not notebook.cells[1].source.startswith(" ".join(LAUNCH.split()[:7])):
             notebook.cells.insert(1, nbformat.v4.new_code_cell(metadata={"tags": ["remove-cell"]}))
         notebook.cells[1].source = launch_cell()
         nbformat.write(notebook, path)
