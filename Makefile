@@ -7,6 +7,9 @@ WEB := book/_web
 # Chapters are committed with execution counts, and with outputs only where a cell is tagged keep_output.
 NBSTRIPOUT := $(BIN)/nbstripout --keep-count --extra-keys "cell.metadata.execution metadata.language_info.version"
 
+# Tests that need the built site and a browser.
+SITE_TESTS := tests/test_site.py $(sort $(wildcard tests/test_lab*.py tests/test_web*.py))
+
 .PHONY: help book test live bench format timings clean
 .DEFAULT_GOAL := help
 
@@ -53,10 +56,10 @@ test: vendor/.installed .venv/.benchmarks  ## lint, unit tests, every notebook, 
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(NBSTRIPOUT) --verify book/*.ipynb || { echo 'A chapter is not normalised: run make format.'; exit 1; }
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 tests --ignore tests/test_site.py --ignore tests/test_lab.py
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 tests $(addprefix --ignore ,$(SITE_TESTS))
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --dist loadscope --nbval-lax --nbval-current-env book
 	$(MAKE) book
-	$(BIN)/python -m pytest -q tests/test_site.py tests/test_lab.py
+	$(BIN)/python -m pytest -q $(SITE_TESTS)
 
 live: .venv/.installed  ## JupyterLab on the chapters
 	$(BIN)/jupyter lab --notebook-dir=. book/01-adversarial-examples.ipynb

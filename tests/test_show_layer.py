@@ -23,7 +23,9 @@ def test_every_figure_draws():
     chosen = torch.cdist(panels, codes).argmin(1)
     assert "30 positions" in show.layer.code_space(panels, codes, chosen).text
     maps = torch.rand(1, 8, 12, 12)
-    assert "the 3 feature channels" in show.layer.features(torch.rand(1, 1, 28, 28), maps, maps, channels=3).text
+    assert (
+        "the 3 feature channels" in show.layer.features(torch.rand(1, 1, 28, 28), maps, maps, channels=3).text
+    )
 
 
 def test_the_gate_s_figure_says_how_much_passes():

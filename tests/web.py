@@ -1,4 +1,4 @@
-"""What the tests of the built site share: a static host, a browser that reaches nothing else, and ways to look at a page."""
+"""What the tests of the built site share: a static host, a browser that reaches nothing else, ways to look."""
 
 import contextlib
 import functools
@@ -23,7 +23,7 @@ PHONE, DESKTOP = {"width": 390, "height": 844}, {"width": 1280, "height": 900}
 class Host(http.server.SimpleHTTPRequestHandler):
     """A plain static host, one of those that answer nothing but GET."""
 
-    def do_HEAD(self):  # noqa: N802, the library's name
+    def do_HEAD(self):
         self.send_error(405)
 
     def log_message(self, *_):
@@ -139,7 +139,7 @@ def violations(page, *rules: str, inside: str = ".bd-article", but: str = ".cita
 
 
 def loaded_bytes(urls: list[str]) -> dict[str, int]:
-    """Return how much a page has loaded of the site, by file, as web hosts send it: text packed, the rest as it is."""
+    """Return how much a page has loaded, by file of the site, as web hosts send it: text packed, the rest not."""
     sizes = {}
     for url in urls:
         file = website.SITE / urllib.parse.unquote(urllib.parse.urlsplit(url).path).lstrip("/")

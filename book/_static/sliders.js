@@ -18,7 +18,10 @@ function nameWidgets() {
   }
 }
 
-new MutationObserver(nameWidgets).observe(document.documentElement, {
+// A page changes thousands of times while it is being put together: names are looked after once a frame.
+let asked = null;
+const soon = () => (asked ??= requestAnimationFrame(() => ((asked = null), nameWidgets())));
+new MutationObserver(soon).observe(document.documentElement, {
   childList: true,
   subtree: true,
   characterData: true,

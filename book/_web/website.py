@@ -41,13 +41,18 @@ SCRIPTS = [
 
 # The second cell of every chapter, hidden on the site.
 LAUNCH = """\
-# Where the book is not installed, as on Colab, fetch it first.
+# Where the book is not installed, as on Colab, fetch it first, with what it needs.
 import importlib.util
 import sys
+from importlib.metadata import version
 
 if importlib.util.find_spec("qlayer_core") is None:
     !git clone --quiet --depth 1 {url} the-book
-    sys.path.insert(0, "the-book")"""
+    !"{{sys.executable}}" -m pip install --quiet -e "./the-book[book]"
+    sys.path.insert(0, "the-book")
+    loaded = {{name: sys.modules[name] for name in ("ipywidgets", "numpy", "pandas") if name in sys.modules}}
+    if any(module.__version__ != version(name) for name, module in loaded.items()):
+        raise SystemExit("Restart the kernel once, then run all cells: it still holds packages of older versions.")"""
 
 
 def pages() -> list[str]:
@@ -138,7 +143,8 @@ def write_launch_cells() -> None:
 
     for path in (ROOT / "book").glob("*.ipynb"):
         notebook = nbformat.read(path, as_version=4)
-        if not notebook.cells[1].source.startswith(LAUNCH.splitlines()[0]):
+        # by its first words, since what follows them may be new
+        if not notebook.cells[1].source.startswith(" ".join(LAUNCH.split()[:7])):
             notebook.cells.insert(1, nbformat.v4.new_code_cell(metadata={"tags": ["remove-cell"]}))
         notebook.cells[1].source = launch_cell()
         nbformat.write(notebook, path)

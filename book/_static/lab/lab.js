@@ -188,7 +188,7 @@ async function findSmallest() {
   if (eps !== null) [state.eps, state.step] = [eps.toFixed(2), ""];
   await refresh();
   const who = `${ATTACKS[state.attack]} on ${network.title}`;
-  $("found").textContent = eps === null ? `${who}: the answer holds up to ${LARGEST}.` : `${who}: ${state.eps} is the smallest that changes the answer.`;
+  $("found").textContent = eps === null ? `${who}: the answer holds up to ${LARGEST}.` : `${who}: ${eps.toFixed(2)} is the smallest that changes the answer.`;
   announce(`${$("found").textContent} ${verdicts()}`);
 }
 
@@ -211,7 +211,8 @@ async function attackAll() {
     rows.push(`${network.title}: ${found.changed} of ${found.images} answers changed, ${found.after} right.`);
     body.append(element("tr", {}, element("th", { scope: "row", textContent: network.title }), ...cells));
   }
-  $("success-text").textContent = rows.join(" ");
+  $("success-text").textContent = "";
+  announce(rows.join(" "));
   delete lab.dataset.busy;
 }
 
