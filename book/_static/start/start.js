@@ -53,7 +53,8 @@ function build() {
     paint(picture, digit.clean);
     return element("label", {}, element("input", { type: "radio", name: "start-digit", value: digit.key }), picture);
   };
-  $("digits").append(...book.digits.map(choice));
+  const yours = [element("input", { type: "radio", name: "start-digit", value: "own" }), element("span", { textContent: "yours" })];
+  $("digits").append(...book.digits.map(choice), element("label", { id: "start-yours" }, ...yours));
   $("eps").max = last;
   const alone = book.missing.map((name) => `${NAMES[name]}'s weights are not released yet, so it is missing here.`);
   $("missing").textContent = alone.join(" ");
@@ -83,6 +84,7 @@ function show() {
   $("source").textContent = digit.label === null
     ? "The pattern follows the gradient of the plain CNN, so it is aimed at the plain CNN; Q-base gets what arrives."
     : "The pattern was made on a third network, the attacker's own. Neither of the two has been asked.";
+  $("yours").hidden = !own;
   for (const radio of $("digits").querySelectorAll("input")) radio.checked = radio.value === state.digit;
 }
 
@@ -116,7 +118,7 @@ function outcomeOf(digit) {
   const seen = reached.get(digit.key), found = outcome(digit, book.networks, seen, last);
   if (!found) {
     const known = digit.key !== "own" || Object.keys(digit.answers).length;
-    return [...guess, known ? "Now move the slider." : "Draw your digit, then move the slider."];
+    return [...guess, known ? "Now move the slider." : "The networks below must be loaded to attack it."];
   }
   const mark = state.guess ? element("b", { textContent: found === state.guess ? "✓ " : "✗ " }) : "";
   return [...guess, mark, happened(digit, found, seen), " ", elsewhere(digit)];
@@ -159,6 +161,7 @@ function notify(message) {
 
 function changed(values) {
   Object.assign(state, values);
+  $("share").textContent = "Copy link";
   show();
   if (state.digit !== "own" || state.drawn) remember(state);
   announce();
@@ -230,7 +233,8 @@ async function openPad(networks) {
   const clear = () => {
     latest++;
     delete $("live").dataset.busy;
-    if (state.digit === "own") changed({ digit: book.digits[book.opening].key, drawn: null, step: 0 });
+    own = null;
+    changed({ drawn: null, ...(state.digit === "own" && { digit: book.digits[book.opening].key, step: 0 }) });
   };
   const pad = makePad({ take, clear });
   const focused = document.activeElement === $("load");
