@@ -280,6 +280,34 @@ def test_a_worst_case_comes_from_a_complete_ladder_alone(recorded_ladder):
     assert not evidence.complete(some)
 
 
+def test_cells_variants_and_divergences_become_numbers(recorded_ladder, tmp_path):
+    cell = paper.TABLES["1a"].cell("cnn", "bim 0.3")
+    how = dict(zip(paper.KEY, cell.key, strict=True))
+    counted = {"n": 10_000, "correct": 1602, "accuracy": 16.02, "unmoved": 0, "right": "", "environment": 0}
+    who = {"format": records.FORMAT, "dataset": "mnist", "seed": 2}
+    statistics = [{"set": "clean"}, {"set": "fgsm 0.4", "kl histogram": [2.0, 1.5, 2.5], "kl published": 4.3}]
+    statistics[1] |= {"kl gaussian": [3.0, 2.0, 4.0], "auc": [0.9, 0.8, 1.0]}
+    for place, content in {
+        "mnist/cnn": {"model": "cnn", "cells": [how | counted]},
+        "mnist/variants/q-base/inactive-pull": {
+            "model": "q-base",
+            "variant": "inactive-pull",
+            "chosen": {"score": 81.29},
+        },
+        "mnist/pixelcnn/q-base": {"name": "q-base", "statistics": statistics},
+    }.items():
+        (tmp_path / place).mkdir(parents=True, exist_ok=True)
+        (tmp_path / place / "seed2.json").write_text(json.dumps(who | content))
+    found = evidence.numbers(evidence.frame())
+    assert found[evidence.recorded(cell)] == {2: Number(16.02, *intervals.wilson(1602, 10_000))}
+    assert found[Value("mnist", "q-base", "validation", "inactive-pull")][2].value == 81.29
+    histogram = Value("mnist", "q-base", "divergence", "fgsm kl histogram", 0.4)
+    assert found[histogram] == {2: Number(2.0, 1.5, 2.5)}
+    assert found[Value("mnist", "q-base", "divergence", "fgsm kl published", 0.4)] == {
+        2: Number(4.3, 4.3, 4.3)
+    }
+
+
 def test_all_that_is_recorded_can_be_judged():
     frame = claims.verdicts()
     assert set(frame.protocol) <= set(claims.PROTOCOL) and set(frame.strongest) <= set(claims.STRONGEST)

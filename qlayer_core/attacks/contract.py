@@ -160,18 +160,15 @@ def contract(attack: Callable[..., Tensor]) -> Callable[..., Tensor]:
     ) -> Tensor:
         for name, value in (("batch_size", batch_size), *chosen.items()):
             checks.option(name, value)
-        with (
-            torch.inference_mode(False),
-            torch.no_grad(),
-        ):  # inference tensors have no gradient: work on copies
+        # Inference tensors have no gradient: work on copies.
+        with torch.inference_mode(False), torch.no_grad():
             images, labels, eps = (
                 value.clone() if isinstance(value, Tensor) and value.is_inference() else value
                 for value in (images, labels, eps)
             )
             eps = checks.attack(model, images, labels, eps, targeted)
-            if (
-                "generator" in names and chosen.get("generator") is None
-            ):  # one for all batches: none repeats another
+            # One generator for all batches: none of them repeats another's draws.
+            if "generator" in names and chosen.get("generator") is None:
                 chosen["generator"] = torch.Generator().manual_seed(0)
             result, without = torch.empty_like(images), 0
             starts = range(0, len(images), batch_size)
