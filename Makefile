@@ -40,6 +40,10 @@ vendor/lab/manifest.json: vendor/.installed $(WEB)/export.py $(addprefix qlayer_
 	rm -rf vendor/lab
 	$(BIN)/python $(WEB)/export.py vendor/lab
 
+# The start page's digits, attacked beforehand.
+vendor/start/start.json: vendor/.installed $(WEB)/start.py $(wildcard data/weights/mnist/*)
+	$(BIN)/python $(WEB)/start.py vendor/start
+
 # Executed chapters are cached by their own code alone: forget them when what they import or read has changed.
 _build/.fresh: .venv/.installed $(wildcard qlayer_core/*.py qlayer_core/*/* benchmarks/*.json) $(shell find data -type f)
 	rm -rf _build
@@ -47,7 +51,7 @@ _build/.fresh: .venv/.installed $(wildcard qlayer_core/*.py qlayer_core/*/* benc
 	touch $@
 
 # Pages are always made anew, since a second run would not repeat the first one's warnings.
-book: vendor/.installed vendor/lab/manifest.json _build/.fresh  ## execute every chapter and build the site: _build/html/index.html
+book: vendor/.installed vendor/lab/manifest.json vendor/start/start.json _build/.fresh  ## execute every chapter and build the site: _build/html/index.html
 	rm -rf _build/html _build/.doctrees
 	$(BIN)/jupyter-book build . -W --keep-going
 	$(BIN)/python $(WEB)/website.py check
