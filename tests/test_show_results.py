@@ -64,6 +64,8 @@ def test_a_caption_says_images_seeds_interval_and_number_format(write):
         "1a"
     )
     assert results.measured("1a", seed=1).startswith("Bold: ours, seed 1, on")
+    plain = "Ours, seed 1, on 1,000 test images; attacks computed in bfloat16, answers in float32."
+    assert results.measured("1a", seed=1, bounds=False) == plain
 
 
 def test_several_seeds_give_their_mean_and_range(write):

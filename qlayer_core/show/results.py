@@ -47,8 +47,14 @@ def summary(number: str, seed: int | None = None) -> pd.DataFrame:
     )
 
 
-def measured(number: str, seed: int | None = None) -> str:
-    """Return in words what stands behind our numbers of a table: images, seeds, intervals and number format."""
+def measured(number: str, seed: int | None = None, *, bounds: bool = True) -> str:
+    """Return in words what stands behind our numbers of a table: images, seeds, intervals and number format.
+
+    Args:
+        number: of the table.
+        seed: whose results are shown; None for all.
+        bounds: whether our numbers are bold, with their interval or range below.
+    """
     shown = {(cell.dataset, cell.model) for cell in paper.TABLES[number].cells}
     frame = tables.cells()
     frame = frame[[pair in shown for pair in zip(frame.dataset, frame.model, strict=True)]]
@@ -62,10 +68,10 @@ def measured(number: str, seed: int | None = None) -> str:
     interval = "its 95 % Wilson interval"
     if len(seeds) > 1:
         interval = f"the lowest and highest of several seeds or, with one, {interval}"
+    who = f"{'seed' if len(seeds) == 1 else 'mean over seeds'} {listed([str(one) for one in seeds])}"
     return (
-        f"Bold: ours, {'seed' if len(seeds) == 1 else 'mean over seeds'} {listed([str(one) for one in seeds])}, on"
-        f" {listed([f'{n:,}' for n in images])} test images, with {interval}; attacks computed in"
-        f" {listed(sorted(formats))}, answers in float32."
+        f"{'Bold: ours' if bounds else 'Ours'}, {who}, on {listed([f'{n:,}' for n in images])} test images"
+        f"{f', with {interval}' if bounds else ''}; attacks computed in {listed(sorted(formats))}, answers in float32."
     )
 
 
