@@ -68,10 +68,11 @@ def measured(number: str, seed: int | None = None, *, bounds: bool = True) -> st
     interval = "its 95 % Wilson interval"
     if len(seeds) > 1:
         interval = f"the lowest and highest of several seeds or, with one, {interval}"
+    ends = f", with {interval}" if bounds else ""
     who = f"{'seed' if len(seeds) == 1 else 'mean over seeds'} {listed([str(one) for one in seeds])}"
     return (
         f"{'Bold: ours' if bounds else 'Ours'}, {who}, on {listed([f'{n:,}' for n in images])} test images"
-        f"{f', with {interval}' if bounds else ''}; attacks computed in {listed(sorted(formats))}, answers in float32."
+        f"{ends}; attacks computed in {listed(sorted(formats))}, answers in float32."
     )
 
 
