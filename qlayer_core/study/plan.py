@@ -97,7 +97,13 @@ class Plan:
                     elif self.only and {name, f"{dataset}/{name}"} & set(self.only):
                         wanted.append(Job("train", dataset, name, seed))
         if not self.only or "figure:2" in self.only:
-            wanted += [Job("likelihoods", "mnist", name, 0) for name in likelihoods.SUBJECTS]
+            wanted += [
+                Job("likelihoods", "mnist", name, seed)
+                for name in likelihoods.SUBJECTS
+                for seed in self.seeds
+                if seed == 0
+                or name != likelihoods.PIXELS  # pixels belong to no network: one model of them will do
+            ]
         if SMOKE in self.only:
             wanted.append(Job("evaluate", self.smoke["dataset"], SMOKE, 0))
         return wanted
