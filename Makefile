@@ -10,7 +10,7 @@ NBSTRIPOUT := $(BIN)/nbstripout --keep-count --extra-keys "cell.metadata.executi
 # Tests that need the built site and a browser.
 SITE_TESTS := tests/test_site.py $(sort $(wildcard tests/test_lab*.py tests/test_web*.py))
 
-.PHONY: help book test live bench format timings clean
+.PHONY: help book test live reproduce bench format timings clean
 .DEFAULT_GOAL := help
 
 help:  ## this list
@@ -63,6 +63,10 @@ test: vendor/.installed .venv/.benchmarks  ## lint, unit tests, every notebook, 
 
 live: .venv/.installed  ## JupyterLab on the chapters
 	$(BIN)/jupyter lab --notebook-dir=. book/01-adversarial-examples.ipynb
+
+# Words with commas; what is left out is as in workflow/config.yaml.
+reproduce: .venv/.installed  ## train and measure what is not recorded yet, on all cores: JOBS=4 SEEDS=0,1 ONLY=table:8a
+	$(BIN)/snakemake --cores $(or $(JOBS),all) --config $(if $(SEEDS),seeds=$(SEEDS)) $(if $(ONLY),only=$(ONLY)) $(if $(SEEDS)$(ONLY),,seeds=0)
 
 bench: .venv/.benchmarks  ## speed, side by side with what one would pick instead
 	$(BIN)/python benchmarks/run.py

@@ -1,4 +1,4 @@
-"""One unit of work per call: ``python -m qlayer_core runs|train|evaluate|release|vary|table ...``."""
+"""One unit of work per call: ``python -m qlayer_core runs|train|evaluate|adapt|release|vary|table|claims``."""
 
 import argparse
 import sys
@@ -44,6 +44,7 @@ def _parser() -> argparse.ArgumentParser:
     one.add_argument(
         "--again", action="store_true", help="measure anew what other code or another machine measured"
     )
+    of_a_model(command(_adapt, "attack one trained model with all that an attacker who knows it would try"))
     of_a_model(command(_release, "copy a trained model's weights to data/weights, for chapters to load"))
     one = of_a_model(command(_vary, "train a variant of a model, scored on validation images"))
     one.add_argument("variant")
@@ -51,6 +52,7 @@ def _parser() -> argparse.ArgumentParser:
     one = command(_table, "print one of the paper's tables beside ours")
     one.add_argument("number", choices=tuple(paper.TABLES))
     one.add_argument("--seed", type=int, default=0)
+    command(_claims, "print every claim of the paper with its verdict, from what is recorded")
     return parser
 
 
@@ -73,6 +75,20 @@ def _evaluate(options: argparse.Namespace) -> None:
     units, records = _study()
     unit = records.unit(options.dataset, options.model, options.seed)
     units.evaluate(unit, options.table, again=options.again, report=_print_cell, progress=True)
+
+
+def _adapt(options: argparse.Namespace) -> None:
+    from qlayer_core.study import adaptive
+
+    _, records = _study()
+    unit = records.unit(options.dataset, options.model, options.seed)
+    adaptive.run(unit, report=_print_rung, progress=True)
+
+
+def _claims(options: argparse.Namespace) -> None:
+    from qlayer_core.study import claims
+
+    print(claims.report())
 
 
 def _release(options: argparse.Namespace) -> None:
@@ -118,6 +134,11 @@ def _print_row(row: dict) -> None:
         f"epoch {row['epoch']}  score {row['score']:.2f}  {accuracy}  losses {losses}  {row.get('inactive', '')}",
         flush=True,
     )
+
+
+def _print_rung(cell: dict) -> None:
+    found = cell.get("missing") or f"{100 * cell['correct'] / cell['n']:.1f} % right"
+    print(f"{cell['rung']} {cell['eps']:g}: {found}", flush=True)
 
 
 def _print_cell(cell: dict) -> None:

@@ -73,7 +73,7 @@ def test_a_change_is_compared_with_the_chosen_settings_seed_by_seed(write):
     assert costs["score"] == costs["fgsm 0.3"] == [2.0, -1.0]
     mean = "<td>+0.5</td>"
     assert f"<td>losses x 10</td><td>2</td><td>-1.0 to +2.0</td>{4 * mean}" in shown.study().html
-    assert "1 of " in shown.study().text
+    assert "1 of " in shown.study().text and shown.studied() == 1
 
 
 def test_the_grid_s_run_stands_in_for_the_same_settings(write):

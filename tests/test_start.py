@@ -1,4 +1,4 @@
-"""The start page's digits: chosen by the rule, attacked as by the package, answered by the networks, counted right."""
+"""The start page: digits chosen by the rule, attacked as by the package, answered by the networks, counted right."""
 
 import base64
 import json

@@ -119,7 +119,7 @@ def test_the_straight_gradient_is_that_of_the_tail_at_the_chosen_code(tiny):
 
 
 def test_the_latent_gradient_exchanges_the_chosen_code_for_the_runner_up(tiny):
-    """d logit / d x = - (row . (runner-up - chosen)) * d log(gap + mean gap) / d x, by hand."""
+    """d logit / d x = - (row . (runner-up - chosen)) * d log(gap + a little) / d x, by hand."""
     x = panels_of()
     codes, points = tiny.layer.codebook[0].detach().numpy(), x.numpy()[:, :, 0, 0]
     row = tiny.tail_q[1].weight[0].detach().numpy()
@@ -129,7 +129,7 @@ def test_the_latent_gradient_exchanges_the_chosen_code_for_the_runner_up(tiny):
     gap = np.take_along_axis(squared, order, 1)[:, 1] - squared.min(1)
     slope_of_gap = 2 * (chosen - runner_up)  # of |x - r|^2 - |x - c|^2
     worth = (runner_up - chosen) @ row
-    expected = -worth[:, None] * slope_of_gap / (gap + gap.mean())[:, None]
+    expected = -worth[:, None] * slope_of_gap / (gap + surrogates.NEAR * gap.mean())[:, None]
     found = gradient(surrogates.latent(tiny), x).flatten(1)
     np.testing.assert_allclose(found, expected, rtol=1e-9)
 

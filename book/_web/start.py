@@ -177,7 +177,8 @@ def still(found: dict) -> str:
     """
     if not found["digits"]:
         return (
-            '<div id="start-still"><p>The networks that are attacked here are not released yet.</p></div>\n'
+            '<div id="start-still" class="start-none">\n'
+            "<p>The networks that are attacked here are not released yet.</p>\n</div>\n"
         )
     digit = found["digits"][found["opening"]]
     at = min(min(falls(digit).values()), len(EPSILONS) - 1)

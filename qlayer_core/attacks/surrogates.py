@@ -16,6 +16,8 @@ from qlayer_core.attacks.contract import Model
 from qlayer_core.layer import QLayer
 from qlayer_core.models import QNet
 
+NEAR = 0.03  # of the mean gap: below it, one that is smaller still doesn't pull harder
+
 
 def surrogate(model: nn.Module, path: str | None = None) -> Model:
     """Return what attacks differentiate: one path of a `QNet`, the E-path if none is named, or a plain network."""
@@ -91,7 +93,7 @@ def latent(net: QNet) -> Model:
         with torch.autocast(images.device.type, enabled=False):
             nearest, codes = _distances(net.layer, out.projected).topk(2, largest=False)
             gap = (nearest[..., 1] - nearest[..., 0]).unsqueeze(-1)  # (heads, M, 1)
-            readiness = -(gap + gap.detach().mean()).log()
+            readiness = -(gap + NEAR * gap.detach().mean()).log()
             head = torch.arange(net.layer.heads, device=codes.device).view(-1, 1)
             book = _codebook(net.layer, gap)
             exchange = book[head, codes[..., 1]] - book[head, codes[..., 0]]  # (heads, M, dim)

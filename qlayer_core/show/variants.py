@@ -85,12 +85,20 @@ def costs(name: str, change: str, dataset: str = "mnist") -> dict[str, list[floa
     return found
 
 
+def studied(dataset: str = "mnist") -> int:
+    """Return how many changes of the study are recorded."""
+    pairs = [
+        (name, change) for name in STUDIED for change in STUDIED[name] if not _same(name, change, dataset)
+    ]
+    return sum(bool(costs(name, change, dataset)) for name, change in pairs)
+
+
 def study(models: Sequence[str] = tuple(STUDIED), dataset: str = "mnist") -> Markup:
     """Return what each change costs against the chosen settings, mean over seeds, as a table."""
     lines, kinds, possible = [], [], 0
     for name in models:
         for change in STUDIED[name]:
-            if change == "chosen" or variants.unit(dataset, name, change).spec == experiments.spec(name):
+            if _same(name, change, dataset):
                 continue
             possible += 1
             if found := costs(name, change, dataset):
@@ -106,6 +114,11 @@ def study(models: Sequence[str] = tuple(STUDIED), dataset: str = "mnist") -> Mar
         "Difference from the chosen settings with the same seed, in points of the deployed answer's validation"
         f" accuracy, mean over seeds. {len(lines)} of {possible} changes are recorded.",
     )
+
+
+def _same(name: str, change: str, dataset: str) -> bool:
+    """Return whether a change leaves the grid's settings as they are."""
+    return variants.unit(dataset, name, change).spec == experiments.spec(name)
 
 
 def _reached(record: dict) -> dict[str, float]:

@@ -18,7 +18,6 @@ import torch
 from torch import Tensor, nn
 
 from qlayer_core import attacks, data, evaluation, files, intervals, machine
-from qlayer_core.files import RESULTS
 from qlayer_core.study import fingerprint, health, records
 from qlayer_core.study.ladder import Rung, attacked, epsilons, ladder
 
@@ -137,8 +136,8 @@ def run(
 
 
 def path_of(unit: records.Unit) -> Path:
-    """Return where the evaluation of a network is recorded."""
-    return RESULTS / unit.dataset / unit.spec.name / "adaptive" / f"seed{unit.seed}.json"
+    """Return where the evaluation of a network is recorded, beside its results."""
+    return unit.record.parent / "adaptive" / unit.record.name
 
 
 def write(unit: records.Unit, record: dict) -> None:

@@ -12,7 +12,7 @@ from qlayer_core.machine import autocast
 from qlayer_core.models import QNet, answers
 from qlayer_core.study.ladder import stand_in
 
-SURROGATES = ("e", "shortcut", "straight-through", "soft", "latent", "ensemble")
+SURROGATES = ("e", "shortcut", "straight-through", "soft 0.1", "latent", "ensemble")
 
 
 class Planted(NamedTuple):

@@ -19,7 +19,6 @@ ATTACKS = {
     "apgd": attacks.apgd,
     "square": attacks.square,
 }
-TEMPERATURE = 1.0  # of soft assignment, in units of the network's own `surrogates.typical_gap`
 
 
 @dataclass(frozen=True)
@@ -30,13 +29,9 @@ class Rung:
     kind: str  # "control", "black-box" or "white-box"
     attack: str  # a name of `ATTACKS`, or "noise"
     surrogate: str | None = None  # what stands for the network: see `stand_in`
-    source: str | None = (
-        None  # whose network makes the images: "source-a", "twin", "sibling"; None: the network itself
-    )
+    source: str | None = None  # whose network makes the images: "source-a", "twin", "sibling"; None: its own
     options: Mapping[str, object] = field(default_factory=dict)
-    survivors: bool = (
-        False  # attacks the images alone that all rungs before left right; the others count as wrong
-    )
+    survivors: bool = False  # attack only what all rungs before left right; other images count as wrong
     only_eps: tuple[float, ...] = ()  # left out: every eps
     purpose: str = "ladder"  # or the name of the sanity check that it serves
 
@@ -46,79 +41,59 @@ class Rung:
 
 
 _MARGIN = {"loss": "margin", "iterations": 100}
-_LAST = (
-    Rung("square", "black-box", "square", options={"queries": 1000}, survivors=True),
-)  # black box: it sees answers alone
 _TRANSFER = (
     Rung("noise", "control", "noise"),
     Rung("transfer from a stranger", "black-box", "apgd", None, "source-a", _MARGIN),
 )
+# It sees answers alone, and comes last: what it still finds, the gradients have missed.
+_SQUARE = Rung("square", "black-box", "square", options={"queries": 1000}, survivors=True)
 
 PLAIN = (
     *_TRANSFER,
     Rung("bim", "white-box", "bim"),
-    Rung("apgd on ce", "white-box", "apgd", options={"iterations": 100}),
-    Rung("apgd on dlr", "white-box", "apgd", options={"loss": "dlr", "iterations": 100}),
+    Rung("pgd", "white-box", "pgd", options=_MARGIN | {"keep_best": True}),
+    Rung("apgd on ce", "white-box", "apgd", options=_MARGIN | {"loss": "ce"}),
+    Rung("apgd on dlr", "white-box", "apgd", options=_MARGIN | {"loss": "dlr"}),
     Rung("apgd on the margin", "white-box", "apgd", options=_MARGIN),
-    Rung("pgd", "white-box", "pgd", options={"loss": "margin", "iterations": 100, "keep_best": True}),
-    *_LAST,
+    _SQUARE,
 )
 """For a network whose gradient is its own."""
 
 LAYER = (
     *_TRANSFER,
     Rung("transfer from the undefended twin", "black-box", "apgd", None, "twin", _MARGIN),
-    Rung("transfer from another seed", "black-box", "apgd", "straight-through", "sibling", _MARGIN),
+    Rung("transfer from another seed", "black-box", "apgd", "soft 0.1", "sibling", _MARGIN),
     Rung("bim on the e-path", "white-box", "bim", "e"),  # the paper's own attack
     Rung("apgd on the e-path", "white-box", "apgd", "e", options=_MARGIN),
     Rung("apgd on the shortcut", "white-box", "apgd", "shortcut", options=_MARGIN),
+    Rung("apgd on both paths", "white-box", "apgd", "ensemble", options=_MARGIN),
     Rung(
-        "pgd straight through",
-        "white-box",
-        "pgd",
-        "straight-through",
-        options={"loss": "margin", "iterations": 100, "keep_best": True},
+        "pgd straight through", "white-box", "pgd", "straight-through", options=_MARGIN | {"keep_best": True}
     ),
     Rung("apgd straight through", "white-box", "apgd", "straight-through", options=_MARGIN),
-    Rung("apgd on soft codes", "white-box", "apgd", "soft", options=_MARGIN),
+    Rung("apgd on softer codes", "white-box", "apgd", "soft 0.5", options=_MARGIN),
     Rung("apgd on runner-up codes", "white-box", "apgd", "latent", options=_MARGIN),
-    Rung("apgd on both paths", "white-box", "apgd", "ensemble", options=_MARGIN),
-    *_LAST,
+    Rung("apgd on soft codes", "white-box", "apgd", "soft 0.1", options=_MARGIN),
+    Rung("apgd on soft codes, ce", "white-box", "apgd", "soft 0.1", options=_MARGIN | {"loss": "ce"}),
+    _SQUARE,
 )
 """For a network with the layer: rung by rung the attacker knows more of it."""
 
 
 def sanity_rungs(layer: bool, eps: float) -> tuple[Rung, ...]:
     """Return what `sanity.flags` compares with the ladder, at one ``eps`` and at one where only chance is left."""
-    best, surrogate = ("apgd straight through", "straight-through") if layer else ("apgd on the margin", None)
+    best, surrogate = ("apgd on soft codes", "soft 0.1") if layer else ("apgd on the margin", None)
+
+    def harder(how: str, purpose: str, at: float, **options) -> Rung:
+        given = _MARGIN | options
+        return Rung(
+            f"{best}, {how}", "white-box", "apgd", surrogate, options=given, only_eps=(at,), purpose=purpose
+        )
+
     return (
-        Rung(
-            f"{best}, twice the steps",
-            "white-box",
-            "apgd",
-            surrogate,
-            options=_MARGIN | {"iterations": 200},
-            only_eps=(eps,),
-            purpose="steps",
-        ),
-        Rung(
-            f"{best}, twice the restarts",
-            "white-box",
-            "apgd",
-            surrogate,
-            options=_MARGIN | {"restarts": 2},
-            only_eps=(eps,),
-            purpose="restarts",
-        ),
-        Rung(
-            f"{best}, far away",
-            "white-box",
-            "apgd",
-            surrogate,
-            options=_MARGIN | {"iterations": 50},
-            only_eps=(FAR,),
-            purpose="chance",
-        ),
+        harder("twice the steps", "steps", eps, iterations=200),
+        harder("twice the restarts", "restarts", eps, restarts=2),
+        harder("far away", "chance", FAR, iterations=50),
     )
 
 
@@ -137,15 +112,17 @@ def stand_in(net: nn.Module, name: str | None, images: Tensor) -> attacks.Model:
 
     Args:
         net: the network.
-        name: ``"e"``, ``"shortcut"``, ``"straight-through"``, ``"soft"``, ``"latent"``, ``"ensemble"`` or None. A
-            network without the layer stands for itself.
+        name: ``"e"``, ``"shortcut"``, ``"straight-through"``, ``"latent"``, ``"ensemble"``, ``"soft 0.1"`` with the
+            temperature in units of the network's own `surrogates.typical_gap`, or None. A network without the layer
+            stands for itself.
         images: some of the clean images, from which soft assignment takes its temperature.
     """
     if name is None or not isinstance(net, QNet):
         return net
-    if name == "soft":
+    kind, *temperature = name.split()
+    if kind == "soft" and temperature:
         gap = surrogates.typical_gap(net, images[:64])
-        return surrogates.soft(max(TEMPERATURE * gap, 1e-12), hard=True)(net)
+        return surrogates.soft(max(float(temperature[0]) * gap, 1e-12), hard=True)(net)
     known = {
         "e": surrogates.e,
         "shortcut": surrogates.shortcut,
@@ -154,7 +131,7 @@ def stand_in(net: nn.Module, name: str | None, images: Tensor) -> attacks.Model:
         "ensemble": surrogates.ensemble,
     }
     if name not in known:
-        raise ValueError(f"surrogate is {name!r}; choose one of soft, {', '.join(known)}")
+        raise ValueError(f"surrogate is {name!r}; choose one of soft 0.1, {', '.join(known)}")
     return known[name](net)
 
 

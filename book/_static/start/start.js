@@ -15,7 +15,7 @@ let latest = 0; // study of the reader's digit
 
 const current = () => (state.digit === "own" ? own : book.digits.find(({ key }) => key === state.digit));
 const epsilon = (at) => book.epsilons[at].toFixed(2);
-const percent = (p) => `${Math.round(100 * p)} %`;
+const percent = (p) => `${Math.round(100 * p)}\u00a0%`;
 const capital = (text) => text[0].toUpperCase() + text.slice(1);
 const isLocked = () => book.networks.length > 1 && !state.guess;
 
@@ -53,9 +53,10 @@ function build() {
     paint(picture, digit.clean);
     return element("label", {}, element("input", { type: "radio", name: "start-digit", value: digit.key }), picture);
   };
-  $("digits").append(...book.digits.map(choice));
+  const yours = [element("input", { type: "radio", name: "start-digit", value: "own" }), element("span", { textContent: "yours" })];
+  $("digits").append(...book.digits.map(choice), element("label", { id: "start-yours" }, ...yours));
   $("eps").max = last;
-  const alone = book.missing.map((name) => `${NAMES[name]}’s weights are not released yet, so it is missing here.`);
+  const alone = book.missing.map((name) => `${NAMES[name]}'s weights are not released yet, so it is missing here.`);
   $("missing").textContent = alone.join(" ");
   $("missing").hidden = !alone.length;
 }
@@ -82,7 +83,8 @@ function show() {
   $("outcome").replaceChildren(...outcomeOf(digit));
   $("source").textContent = digit.label === null
     ? "The pattern follows the gradient of the plain CNN, so it is aimed at the plain CNN; Q-base gets what arrives."
-    : "The pattern was made on a third network, the attacker’s own. Neither of the two has been asked.";
+    : "The pattern was made on a third network, the attacker's own. Neither of the two has been asked.";
+  $("yours").hidden = !own;
   for (const radio of $("digits").querySelectorAll("input")) radio.checked = radio.value === state.digit;
 }
 
@@ -111,12 +113,12 @@ function showStrip(strip, digit) {
 
 /** The guess, and what has come of it. */
 function outcomeOf(digit) {
-  if (isLocked()) return [];
+  if (isLocked()) return ["The slider waits for your guess."];
   const guess = state.guess ? [element("b", { textContent: "Your guess:" }), ` ${GUESSES[state.guess]}. `] : [];
   const seen = reached.get(digit.key), found = outcome(digit, book.networks, seen, last);
   if (!found) {
     const known = digit.key !== "own" || Object.keys(digit.answers).length;
-    return [...guess, known ? "Now move the slider." : "Draw your digit, then move the slider."];
+    return [...guess, known ? "Now move the slider." : "The networks below must be loaded to attack it."];
   }
   const mark = state.guess ? element("b", { textContent: found === state.guess ? "✓ " : "✗ " }) : "";
   return [...guess, mark, happened(digit, found, seen), " ", elsewhere(digit)];
@@ -159,6 +161,7 @@ function notify(message) {
 
 function changed(values) {
   Object.assign(state, values);
+  $("share").textContent = "Copy link";
   show();
   if (state.digit !== "own" || state.drawn) remember(state);
   announce();
@@ -183,10 +186,12 @@ async function share() {
   $("spoken").textContent = $("share").textContent;
 }
 
-/** Offer the pad, and say what has to be loaded for it. */
+/** Offer the pad, or put it away; the first time, say what has to be loaded for it. */
 async function draw() {
-  $("own").hidden = false;
-  $("draw").setAttribute("aria-expanded", "true");
+  const opens = $("own").hidden;
+  $("own").hidden = !opens;
+  $("draw").setAttribute("aria-expanded", `${opens}`);
+  if (!opens || $("begin").hidden || !$("load").disabled) return;
   const focused = document.activeElement === $("draw");
   const { load, offer } = await import("./own.js");
   const offered = await offer(book.networks);
@@ -220,11 +225,16 @@ async function openPad(networks) {
       own = digit;
       if (state.digit === "own") changed({}); // not if the reader has gone back to another one
     };
-    study(networks, image, book.epsilons, { wanted: () => state.step, found, isStale }).catch(({ message }) => notify(message));
+    $("live").dataset.busy = "yes";
+    study(networks, image, book.epsilons, { wanted: () => state.step, found, isStale })
+      .catch(({ message }) => notify(message))
+      .finally(() => isStale() || delete $("live").dataset.busy);
   };
   const clear = () => {
     latest++;
-    if (state.digit === "own") changed({ digit: book.digits[book.opening].key, drawn: null, step: 0 });
+    delete $("live").dataset.busy;
+    own = null;
+    changed({ drawn: null, ...(state.digit === "own" && { digit: book.digits[book.opening].key, step: 0 }) });
   };
   const pad = makePad({ take, clear });
   const focused = document.activeElement === $("load");

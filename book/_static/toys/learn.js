@@ -1,19 +1,20 @@
 // A Q-Layer that learns in the page: features of two numbers, a few codes, the four losses of eq. 7 and 8, each with a switch.
 
 import { cell } from "./cells.js";
-import { button, choice, element, frame, MARKS, path, shape, slider, table, tick } from "./kit.js";
+import { button, choice, element, frame, MARKS, path, percent, shape, slider, table, tick } from "./kit.js";
 import { answer, CLASSES, learn, lossesAndGradient, makeData, pairs, RATE, spread, start, updateInactive } from "./tiny.js";
 
-export const LOSSES = {
-  q: "L_Q: the codes' tail answers",
-  e: "L_E: the features' tail answers",
-  codebook: "L_Q→E: codes go to features",
-  commitment: "L_E→Q: features go to codes",
+// Name, what it does, and the letter's index in eq. 7 and 8.
+const LOSSES = {
+  q: ["Q-path", "Cross-entropy of the Q-path", "Q"],
+  e: ["E-path", "Cross-entropy of the E-path", "E"],
+  codebook: ["codebook", "Codebook loss: codes go to features", "Q→E"],
+  commitment: ["commitment", "Commitment loss: features go to codes", "E→Q"],
 };
-const SHORT = { q: "L_Q", e: "L_E", codebook: "L_Q→E", commitment: "L_E→Q" };
-const LEARNED = 0.01; // L_E below this: nothing is left to learn
+const LEARNED = 0.005; // the E-path's loss below this: nothing is left to learn
 const RECENT = 50; // steps without being chosen that make a code inactive
-const PER_FRAME = 8, POINTS = 240; // steps shown in one picture; points of a curve
+const POINTS = 240; // of a curve
+const ENOUGH = 4000; // steps after which Play stops by itself
 
 // ---- A run, without its picture
 
@@ -23,10 +24,11 @@ export function begin({ seed, codes }) {
   return { network, data: makeData(seed), history: [], every: 1, learned: null, chosen: new Array(codes).fill(0) };
 }
 
-/** Take so many steps; note the losses, and the state in which L_E was first below LEARNED. */
+/** Take so many steps; note the losses, and the state in which the E-path's was first below LEARNED. */
 export function advance(run, steps, { weights, dropout }) {
   for (let i = 0; i < steps; i++) {
     const { losses, seen } = learn(run.network, run.data, weights, dropout), at = run.network.steps;
+    run.jumped = run.seen ? seen.filter(({ index }, k) => index !== run.seen[k].index).length / seen.length : 0;
     run.seen = seen;
     for (const { index } of seen) run.chosen[index] = at;
     if (at % run.every === 0) run.history.push({ at, ...losses });
@@ -51,52 +53,53 @@ export const inactive = ({ chosen, network }) => chosen.flatMap((at, i) => (netw
 /** What has become of the features since the classes were learned, in words. */
 export function verdict(run) {
   const { learned, network } = run, now = measures(run);
-  if (!learned) return `After ${network.steps} steps L_E is ${now.losses.e.toFixed(3)}: there is still something to learn.`;
-  if (network.steps - learned.at < 200) return `L_E fell below ${LEARNED} at step ${learned.at}. Let it run on.`;
+  if (!learned) return `After ${count(network.steps)} the E-path's loss is ${now.losses.e.toFixed(3)}: there is still something to learn.`;
+  if (network.steps - learned.at < 200) return `The E-path's loss fell below ${LEARNED} at step ${learned.at}. Let it run on.`;
   const [spreadBy, gapBy] = [now.spread / learned.spread, now.gap / learned.gap];
   const change = spreadBy < 0.97 ? "shrunk together" : spreadBy > 1.03 ? "moved apart" : "kept their spread";
   return `Since step ${learned.at}, when nothing was left to learn, the features have ${change}: their spread is ${spreadBy.toFixed(2)} times what it was, `
     + `the distance to their codes ${gapBy.toFixed(2)} times.`;
 }
 
+const count = (steps) => (steps === 1 ? "1 step" : `${steps.toLocaleString("en")} steps`);
+
 // ---- The picture
 
-const still = matchMedia("(prefers-reduced-motion: reduce)");
-
 export function fill(place) {
-  const settings = { seed: 0, codes: 12, weights: { q: 1, e: 1, codebook: 1, commitment: 1 }, dropout: false };
+  const settings = { seed: 0, codes: 8, weights: { q: 1, e: 1, codebook: 1, commitment: 1 }, dropout: false };
   const shown = { q: true, e: true, codebook: true, commitment: true }; // which losses count
   const effective = () => Object.fromEntries(Object.keys(LOSSES).map((name) => [name, shown[name] ? settings.weights[name] : 0]));
-  let run = begin(settings), playing = false, half = 4; // half: of the picture's width, in the features' numbers
+  let run = begin(settings), playing = false, half = 2; // half: of the picture's width, in the features' numbers
   let told = null;
 
   const cells = shape("g"), dots = shape("g"), marks = shape("g"), axis = shape("text", { class: "toy-scale", x: 98, y: 97, "text-anchor": "end" });
   const picture = shape("svg", { viewBox: "0 0 100 100", role: "img", class: "toy-plane" }, cells, dots, marks, axis);
   const curves = Object.fromEntries(Object.keys(LOSSES).map((name) => [name, shape("path", { class: `toy-curve is-${name}` })]));
-  const labels = Object.fromEntries(Object.keys(LOSSES).map((name) => [name, shape("text", { x: 79, class: `toy-curve-name is-${name}` }, SHORT[name])]));
-  const ticks = [1, 0.1, 0.01, 0.001].map((value) => shape("g", {}, shape("path", { class: "toy-grid", d: `M10,${height(value)}H78` }), shape("text", { x: 9, y: height(value) + 1.2, "text-anchor": "end" }, value)));
-  const ends = shape("text", { x: 78, y: 49, "text-anchor": "end" });
+  const labels = Object.fromEntries(Object.keys(LOSSES).map((name) => [name, shape("text", { x: 75, class: `toy-curve-name is-${name}` }, LOSSES[name][0])]));
+  const ticks = [1, 0.1, 0.01, 0.001].map((value) => shape("g", {}, shape("path", { class: "toy-grid", d: `M13,${height(value)}H74` }), shape("text", { x: 12, y: height(value) + 1.2, "text-anchor": "end" }, value)));
+  const ends = shape("text", { x: 74, y: 49, "text-anchor": "end" });
   const chart = shape("svg", { viewBox: "0 0 100 50", role: "img", class: "toy-chart" }, ...ticks, ...Object.values(curves), ...Object.values(labels), ends);
   const numbers = table("Where it stands, measured without dropout", ["", "E-path", "Q-path"]);
-  const features = table("Features and codes", ["", "now", `when L_E fell below ${LEARNED}`]);
+  const features = table("Features and codes", ["", "now", `when the E-path's loss fell below ${LEARNED}`]);
 
   const moved = element("small");
   const play = button("Play", () => (playing ? stop() : go()));
   const forward = (steps) => () => (stop(), advance(run, steps, options()), show(), report());
-  const reset = () => (stop(), (run = begin(settings)), (half = 4), advance(run, 1, options()), show());
+  const reset = () => (stop(), (run = begin(settings)), (half = 2), advance(run, 1, options()), show());
   const options = () => ({ weights: effective(), dropout: settings.dropout });
   const renew = (strategy, name) => button(name, () => {
-    const idle = inactive(run), names = idle.map((i) => i + 1).join(", ");
+    const idle = inactive(run);
     updateInactive(run.network.tensors, run.seen.map(({ feature }) => feature), idle, strategy);
     show();
     const way = strategy === "pull" ? `a step of ${RATE} towards the closest feature` : "onto the closest feature";
-    moved.textContent = idle.length ? `Moved ${way}: ${names}.` : "No code is inactive: there is nothing to move.";
+    moved.textContent = idle.length ? `${idle.length} moved ${way}.` : "No code is inactive: there is nothing to move.";
     told.say(moved.textContent);
   });
   const seed = element("select", { onchange: () => ((settings.seed = +seed.value), reset()) }, ...Array.from({ length: 10 }, (_, i) => element("option", {}, `${i}`)));
-  const rows = Object.entries(LOSSES).map(([name, words]) => {
-    const weight = slider(`weight of ${SHORT[name]}`, { min: 0, max: 5, step: 0.1, value: 1, words: (v) => v.toFixed(1), onInput: (v) => (settings.weights[name] = v) });
-    const on = tick(words, true, (checked) => ((shown[name] = checked), (weight.input.disabled = !checked)));
+  const rows = Object.entries(LOSSES).map(([name, [short, words, index]]) => {
+    const weight = slider(`weight of the ${short} loss`, { min: 0, max: 5, step: 0.1, value: 1, words: (v) => v.toFixed(1), onInput: (v) => (settings.weights[name] = v) });
+    const symbol = element("span", {}, `${words}, `, element("i", {}, "L"), element("sub", {}, index));
+    const on = tick(symbol, true, (checked) => ((shown[name] = checked), (weight.input.disabled = !checked)));
     return element("div", { className: `toy-loss is-${name}` }, on, weight.node);
   });
   const controls = element("div", { className: "toy-controls" },
@@ -104,14 +107,14 @@ export function fill(place) {
       element("label", { className: "toy-tick" }, "seed ", seed)),
     element("div", { className: "toy-losses" }, ...rows),
     tick("Dropout in front of the quantizer: each number of a feature is 0 in a quarter of the steps", false, (checked) => (settings.dropout = checked)),
-    choice("Codes (starts anew)", { 6: "6", 12: "12", 24: "24" }, "12", (v) => ((settings.codes = +v), reset())),
+    choice("Codes (starts anew)", { 4: "4", 8: "8", 16: "16" }, "8", (v) => ((settings.codes = +v), reset())),
     element("div", { className: "toy-row" }, element("span", {}, "Inactive codes (crossed out): "), renew("pull", "Pull"), renew("reinitialize", "Re-initialise"), moved),
   );
   const body = element("div", {}, element("div", { className: "toy-picture" }, picture, chart), controls, element("div", { className: "toy-results" }, numbers.node, features.node));
   told = frame(place, {
-    question: "After a few hundred steps every point is classified right, and both cross-entropies, L_Q and L_E, are nearly 0. Training goes on. What do the features do?",
+    question: "After a few hundred steps every point is classified right, and the cross-entropies of both paths are nearly 0. Training goes on. What do the features do?",
     options: ["They rest: nothing is left to learn", "They move further apart", "They shrink together"],
-  }, body, () => (report(), !still.matches && go()));
+  }, body, () => (report(), !matchMedia("(prefers-reduced-motion: reduce)").matches && go()));
 
   function go() {
     playing = true;
@@ -126,8 +129,8 @@ export function fill(place) {
   }
   function tock() {
     if (!playing) return;
-    if (!place.isConnected) return stop();
-    advance(run, PER_FRAME, options());
+    if (!place.isConnected || run.network.steps >= ENOUGH) return stop();
+    advance(run, Math.min(12, 1 + Math.floor(run.network.steps / 100)), options()); // slow at first, where much happens
     show();
     told.tell(verdict(run));
     requestAnimationFrame(tock);
@@ -140,22 +143,21 @@ export function fill(place) {
 
   function show() {
     const { tensors } = run.network, codes = pairs(tensors.codes), now = measures(run), idle = new Set(inactive(run));
-    while (run.seen.some(({ feature }) => Math.max(...feature.map(Math.abs)) > half)) half *= 2;
+    while (run.seen.some(({ feature }) => Math.max(...feature.map(Math.abs)) > half)) half += 1;
     const at = ([x, y]) => [50 + (48 * x) / half, 50 - (48 * y) / half];
     cells.replaceChildren(...codes.map((code, i) => {
       const p = answer(tensors.tailQ, tensors.tailQBias, code);
       return shape("path", { class: `toy-cell is-class-${p.indexOf(Math.max(...p))}`, d: path(cell(codes, i, -half * 1.05, half * 1.05).map(at)) });
     }));
     if (!dots.childNodes.length) dots.append(...run.data.map(({ label }) => shape("path", { class: `toy-dot is-class-${label}`, d: MARKS[label] })));
-    run.seen.forEach(({ feature }, i) => dots.childNodes[i].setAttribute("transform", `translate(${at(feature)}) scale(1.15)`));
+    run.seen.forEach(({ feature }, i) => dots.childNodes[i].setAttribute("transform", `translate(${at(feature)}) scale(1.1)`));
     marks.replaceChildren(...codes.map((code, i) => shape("g", { class: `toy-code${idle.has(i) ? " is-inactive" : ""}`, transform: `translate(${at(code)})` },
-      shape("path", { d: MARKS[3], transform: "scale(2.3)" }), shape("text", { y: 1.1 }, `${i + 1}`),
-      ...(idle.has(i) ? [shape("path", { class: "toy-cross", d: "M-3-3L3,3M-3,3L3-3" })] : []))));
+      shape("path", { d: MARKS[3], transform: "scale(2)" }), ...(idle.has(i) ? [shape("path", { class: "toy-cross", d: "M-2.6-2.6L2.6,2.6M-2.6,2.6L2.6-2.6" })] : []))));
     axis.textContent = `from −${half} to ${half}`;
-    picture.setAttribute("aria-label", `${run.data.length} features of ${CLASSES} classes and ${codes.length} codes after ${run.network.steps} steps; `
+    picture.setAttribute("aria-label", `${run.data.length} features of ${CLASSES} classes and ${codes.length} codes after ${count(run.network.steps)}; `
       + `spread of the features ${now.spread.toFixed(2)}, ${idle.size} codes inactive`);
 
-    const last = run.network.steps, across = (step) => 10 + (68 * step) / Math.max(last, 2);
+    const last = run.network.steps, across = (step) => 13 + (61 * step) / Math.max(last, 2);
     const heights = {};
     for (const name of Object.keys(LOSSES)) {
       const row = run.history;
@@ -165,7 +167,7 @@ export function fill(place) {
     let free = -Infinity; // names of curves that meet stand below one another
     for (const [name, y] of Object.entries(heights).sort(([, a], [, b]) => a - b)) labels[name].setAttribute("y", (free = Math.max(y + 1.2, free + 4.2)));
     ends.textContent = `step ${last.toLocaleString("en")}`;
-    chart.setAttribute("aria-label", `losses at step ${last}: ${Object.keys(LOSSES).map((name) => `${SHORT[name]} ${now.losses[name].toFixed(4)}`).join(", ")}`);
+    chart.setAttribute("aria-label", `losses at step ${last}: ${Object.keys(LOSSES).map((name) => `${LOSSES[name][0]} ${now.losses[name].toFixed(4)}`).join(", ")}`);
     numbers.show([
       ["right answers", `${Math.round(100 * now.e)} %`, `${Math.round(100 * now.q)} %`],
       ["cross-entropy", now.losses.e.toFixed(4), now.losses.q.toFixed(4)],
@@ -174,6 +176,7 @@ export function fill(place) {
     features.show([
       ["spread of the features", now.spread.toFixed(2), learned ? learned.spread.toFixed(2) : "–"],
       ["distance to their codes", now.gap.toFixed(3), learned ? learned.gap.toFixed(3) : "–"],
+      ["features that changed their code in the last step", percent(run.jumped), ""],
       ["inactive codes", `${idle.size} of ${codes.length}`, ""],
     ]);
   }

@@ -46,7 +46,7 @@ export async function fill(place) {
   };
   const goal = shape("path", { class: "toy-goal" }), goalName = shape("text", { y: 4 }), net = shape("path", { class: "toy-net" }), bound = shape("path", { class: "toy-bound" });
   const boundName = shape("text", { y: 31.5 });
-  const bar = shape("svg", { viewBox: "0 0 200 34", role: "img", class: "toy-bar" },
+  const bar = shape("svg", { viewBox: "0 -2 200 36", role: "img", class: "toy-bar" },
     shape("rect", { class: "toy-track", x: 4, y: 7, width: 192, height: 17 }), ...bars.hurt, ...bars.help, bound, boundName, goal, goalName, net);
   const sums = table("What the pushes add up to", ["", "score"]);
   const everyone = table(`All ${file.count.toLocaleString("en")} test images of the two digits, all ${PIXELS} pixels`, ["push", "answered right"]);
@@ -68,7 +68,8 @@ export async function fill(place) {
   );
   const body = element("div", {},
     element("div", { className: "toy-picture" },
-      element("div", { className: "toy-images" }, figure(clean, captions[0]), figure(change, captions[1]), figure(pushed, captions[2])), bar),
+      element("div", { className: "toy-images" }, figure(clean, captions[0]), figure(change, captions[1]), figure(pushed, captions[2])),
+      element("figure", {}, bar, element("figcaption", {}, "Each stripe is what one pixel takes off the margin (below, in blue: what it adds). Past the thick line the answer changes."))),
     controls, element("div", { className: "toy-results" }, sums.node, everyone.node));
   const [a, b] = file.pair;
   told = frame(place, {
@@ -111,7 +112,7 @@ export async function fill(place) {
       ["margin: how clearly it is a " + pair[0], found.margin.toFixed(1)],
       [`ε · ‖w‖₁: the most that any push can do${k}`, `${state.eps.toFixed(2)} · ${(state.eps ? found.bound / state.eps : 0).toFixed(1)} = ${found.bound.toFixed(1)}`],
       [state.inside ? "this push, between black and white" : "this push", found.total.toFixed(1)],
-      [falls ? "past the margin by" : "left of the margin", Math.abs(found.left).toFixed(1)],
+      [falls ? "past the margin by" : "what is left of the margin", Math.abs(found.left).toFixed(1)],
     ]);
     const column = file.epsilons.findIndex((eps) => Math.abs(eps - 0.02 * Math.round(state.eps / 0.02)) < 1e-6);
     everyone.show([

@@ -5,7 +5,7 @@ import { button, choice, element, frame, MARKS, movable, path, percent, placeOf,
 import { uniform } from "./random.js";
 
 export const CODES = [[0.14, 0.83], [0.49, 0.88], [0.85, 0.8], [0.27, 0.53], [0.62, 0.58], [0.9, 0.44], [0.13, 0.2], [0.46, 0.25], [0.78, 0.13]];
-export const VECTOR = [0.415, 0.555];
+export const VECTOR = [0.37, 0.5];
 const NUDGES = 200, PLACES = 2000;
 
 const add = ([a, b], [c, d]) => [a + c, b + d];
@@ -48,7 +48,7 @@ const line = (mark, from, to) => {
 };
 
 export function fill(place) {
-  const state = { codes: CODES.map((code) => [...code]), vector: [...VECTOR], eps: 0.08, norm: "circle" };
+  const state = { codes: CODES.map((code) => [...code]), vector: [...VECTOR], eps: 0.12, norm: "circle" };
   let told = null; // frame, once there
   const cells = state.codes.map(() => shape("path", { class: "toy-cell" }));
   const jump = shape("line", { class: "toy-jump" }), arrow = shape("line", { class: "toy-arrow" });
@@ -59,7 +59,7 @@ export function fill(place) {
   const codeMarks = state.codes.map((_, i) => shape("g", { class: "toy-handle toy-code" },
     shape("circle", { r: 6, class: "toy-grip" }), shape("path", { d: MARKS[3], transform: "scale(3)" }), shape("text", { y: 1.4 }, `${i + 1}`)));
   const vectorMark = shape("g", { class: "toy-handle toy-vector" },
-    shape("circle", { r: 6, class: "toy-grip" }), shape("circle", { r: 2.6 }));
+    shape("circle", { r: 6, class: "toy-grip" }), shape("circle", { r: 1.9 }));
   const picture = shape("svg", { viewBox: "0 0 100 100", role: "group", "aria-label": `${CODES.length} codes, the cell of each, and one feature vector`, class: "toy-plane" },
     ...cells.map((one) => shape("g", { "aria-hidden": "true" }, one)), effects, ...codeMarks, vectorMark);
 
@@ -85,7 +85,7 @@ export function fill(place) {
     element("ul", { className: "toy-legend" },
       element("li", { className: "is-vector" }, "the vector: drag it, tap where it should be, or use the arrow keys"),
       element("li", { className: "is-code" }, "codes: they can be dragged, too"),
-      element("li", { className: "is-dot" }, `${NUDGES} random nudges; those that change the code are dark`),
+      element("li", { className: "is-dot" }, `${NUDGES} random nudges; filled squares change the code`),
       element("li", { className: "is-jump" }, "arrow: the worst nudge; thick line: what it does to the code")),
   );
   const body = element("div", {}, element("div", { className: "toy-picture" }, picture), controls, element("div", { className: "toy-results" }, results.node));
@@ -112,7 +112,7 @@ export function fill(place) {
     random.nudges.forEach(({ by, to }, i) => {
       dots[i].setAttribute("d", MARKS[to === from ? 0 : 1]);
       dots[i].classList.toggle("is-changed", to !== from);
-      put(dots[i], add(vector, by), 0.55);
+      put(dots[i], add(vector, by), 0.5);
     });
     line(arrow, vector, add(vector, worst.nudge));
     put(end, add(vector, worst.nudge));

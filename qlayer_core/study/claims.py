@@ -1,0 +1,144 @@
+"""What becomes of the paper's claims: a verdict under its own protocol, and one under the strongest attack.
+
+The claims are those of `statements`; both verdicts follow from records by the rules of `protocol_verdict`,
+`strongest_verdict` and `evidence.judge`.
+"""
+
+from collections.abc import Mapping
+
+import pandas as pd
+
+from qlayer_core.study import evidence
+from qlayer_core.study.evidence import Number, Outcome, Value
+from qlayer_core.study.statements import CLAIMS, Claim
+
+PROTOCOL = ("reproduced", "partly", "not", "not measured yet", "no numbers")
+STRONGEST = ("holds", "holds for weak attacks only", "does not hold", "not measured yet", "not about attacks")
+
+
+def verdicts(frame: pd.DataFrame | None = None) -> pd.DataFrame:
+    """Return every claim with its verdicts, one row each, in the order of `CLAIMS`.
+
+    Args:
+        frame: recorded numbers as `evidence.frame` gives them; left out, all that are recorded.
+
+    Returns:
+        Columns name, section, sentence; in_paper ("8 of 8": how many comparisons the paper's own numbers bear out, or
+        ""); protocol (one of `PROTOCOL`) and protocol_numbers ("7 of 8 hold, 1 undecided"); strongest (one of
+        `STRONGEST`) and strongest_numbers; missing (what is not measured, or "").
+    """
+    numbers = evidence.numbers(evidence.frame() if frame is None else frame)
+    return pd.DataFrame([_row(claim, numbers) for claim in CLAIMS])
+
+
+def report(frame: pd.DataFrame | None = None) -> str:
+    """Return every claim with its verdicts as text, three lines each."""
+    parts = []
+    for row in verdicts(frame).itertuples():
+        lines = [f"{row.name} (section {row.section}): {row.sentence}"]
+        for under, verdict, count in (
+            ("in the paper's own numbers", row.in_paper and "", row.in_paper),
+            ("under the paper's protocol", row.protocol, row.protocol_numbers),
+            ("under the strongest attack", row.strongest, row.strongest_numbers),
+        ):
+            if words := ": ".join(word for word in (verdict, count) if word):
+                lines.append(f"    {under}  {words}")
+        parts.append("\n".join(lines))
+    return "\n\n".join(parts)
+
+
+def outcomes(claim: Claim, frame: pd.DataFrame | None = None) -> pd.DataFrame:
+    """Return every comparison of a claim with its numbers: what a verdict unfolds to.
+
+    Returns:
+        Columns under ("the paper's protocol" or "the strongest attack"), comparison, paper_first, paper_second,
+        first, second, difference, low, high, seeds and result.
+    """
+    numbers = evidence.numbers(evidence.frame() if frame is None else frame)
+    rows = []
+    for under, comparisons in (
+        ("the paper's protocol", claim.protocol),
+        ("the strongest attack", claim.strongest),
+    ):
+        for comparison in comparisons:
+            found = evidence.judge(comparison, numbers)
+            published = comparison.published or (float("nan"),) * 2
+            rows.append(
+                {
+                    "under": under,
+                    "comparison": str(comparison),
+                    "paper_first": published[0],
+                    "paper_second": published[1],
+                    "first": found.first,
+                    "second": found.second,
+                    "difference": found.difference,
+                    "low": found.low,
+                    "high": found.high,
+                    "seeds": found.seeds,
+                    "result": found.result,
+                }
+            )
+    return pd.DataFrame(rows)
+
+
+def protocol_verdict(results: list[str]) -> str:
+    """Return the verdict on outcomes under the paper's protocol.
+
+    *Reproduced* if all comparisons hold, *not* if none does, *partly* otherwise. It is *not measured yet* while a
+    number is missing, except where those that are there already hold in part and fail in part.
+    """
+    if not results:
+        return "no numbers"
+    if "holds" in results and "fails" in results:
+        return "partly"
+    if "not measured" in results:
+        return "not measured yet"
+    if all(result == "holds" for result in results):
+        return "reproduced"
+    return "partly" if "holds" in results else "not"
+
+
+def strongest_verdict(results: list[str], protocol: str) -> str:
+    """Return the verdict on outcomes under the strongest attack.
+
+    The claim *holds* if all comparisons hold. If not it *holds for weak attacks only* where at least a part of it is
+    reproduced under the paper's protocol, and *does not hold* where none is, or where the paper gives no numbers.
+    """
+    if not results:
+        return "not about attacks"
+    if all(result == "holds" for result in results):
+        return "holds"
+    if "not measured" in results and "fails" not in results:
+        return "not measured yet"
+    if protocol == "not measured yet":
+        return "not measured yet"
+    return "holds for weak attacks only" if protocol in ("reproduced", "partly") else "does not hold"
+
+
+def _row(claim: Claim, numbers: Mapping[Value, Mapping[int, Number]]) -> dict:
+    own = [evidence.judge(comparison, numbers) for comparison in claim.protocol]
+    worst = [evidence.judge(comparison, numbers) for comparison in claim.strongest]
+    in_paper = [comparison.in_the_paper() for comparison in claim.protocol]
+    printed = [borne_out for borne_out in in_paper if borne_out is not None]
+    protocol = protocol_verdict([outcome.result for outcome in own])
+    absent = [str(outcome.comparison) for outcome in own + worst if outcome.result == "not measured"]
+    return {
+        "name": claim.name,
+        "section": claim.section,
+        "sentence": claim.sentence,
+        "in_paper": f"{sum(printed)} of {len(printed)}" if printed else "",
+        "protocol": protocol,
+        "protocol_numbers": _count(own),
+        "strongest": strongest_verdict([outcome.result for outcome in worst], protocol),
+        "strongest_numbers": _count(worst),
+        "missing": (claim.missing or "; ".join(absent)) if absent else "",
+    }
+
+
+def _count(found: list[Outcome]) -> str:
+    """Return for example ``7 of 8 hold, 1 undecided``."""
+    if not found:
+        return ""
+    number = {result: sum(outcome.result == result for outcome in found) for result in evidence.OUTCOMES}
+    rest = [f"{number[result]} {result}" for result in evidence.OUTCOMES[1:] if number[result]]
+    return ", ".join([f"{number['holds']} of {len(found)} hold", *rest])

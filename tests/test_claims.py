@@ -1,0 +1,286 @@
+"""The verdicts: each rule on made-up numbers whose outcome is known, and the claims against the paper's numbers."""
+
+import json
+from dataclasses import asdict
+
+import pandas as pd
+import pytest
+import torch
+
+from qlayer_core import intervals
+from qlayer_core.study import claims, evidence, ladder, paper, records, statements, variants
+from qlayer_core.study.evidence import Comparison, Number, Value, worst_case
+
+A, B = Value("mnist", "q-base", "clean", "none", path="q"), Value("mnist", "cnn", "clean", "none")
+
+
+def number(percent: float, n: int = 10_000) -> Number:
+    return Number(percent, *intervals.wilson(round(n * percent / 100), n))
+
+
+def judged(first, second, by: float = 0.0, near: bool = False, n: int = 10_000) -> str:
+    """The result of a comparison; a number per seed."""
+    found = {
+        value: {seed: number(percent, n) for seed, percent in enumerate(percents)}
+        for value, percents in ((A, first), (B, second))
+    }
+    return evidence.judge(Comparison(A, B, by, near), found).result
+
+
+# ---- one comparison ----
+
+
+@pytest.mark.parametrize(
+    "first, second, expected",
+    [
+        ([80.0], [70.0], "holds"),
+        ([70.0], [80.0], "fails"),
+        ([70.0], [70.0], "fails"),  # not more
+        ([70.2], [70.0], "undecided"),  # within the interval
+        ([80.0, 81.0, 79.0], [70.0, 75.0, 60.0], "holds"),
+        ([80.0, 81.0, 70.0], [70.0, 75.0, 71.0], "undecided"),  # one seed disagrees
+        ([60.0, 61.0, 62.0], [70.0, 75.0, 71.0], "fails"),
+        ([0.0], [0.0], "fails"),  # nothing is left of either
+    ],
+)
+def test_more_is_more_with_its_interval_and_in_every_seed(first, second, expected):
+    assert judged(first, second) == expected
+
+
+def test_much_more_is_more_by_the_margin():
+    assert judged([80.0], [65.0], by=10) == "holds"
+    assert judged([80.0], [69.5], by=10) == "undecided"
+    assert judged([80.0], [75.0], by=10) == "fails"
+
+
+def test_near_is_within_the_margin_either_way():
+    for first, second, expected in (
+        (80, 79, "holds"),
+        (79, 80, "holds"),
+        (80, 75.3, "undecided"),
+        (80, 70, "fails"),
+    ):
+        assert judged([first], [second], by=5, near=True) == expected
+    assert judged([80, 80], [79, 70], by=5, near=True) == "undecided"
+
+
+def test_fewer_images_decide_less():
+    assert judged([52.0], [48.0], n=10_000) == "holds"
+    assert judged([52.0], [48.0], n=200) == "undecided"
+
+
+def test_the_interval_is_newcombes_averaged_over_seeds_that_both_have():
+    found = {A: {0: number(80), 1: number(82), 2: number(10)}, B: {0: number(70), 1: number(71)}}
+    outcome = evidence.judge(Comparison(A, B), found)
+    expected = [intervals.difference(found[A][seed], found[B][seed]) for seed in (0, 1)]
+    assert (outcome.low, outcome.high) == tuple(
+        pytest.approx(sum(end) / 2) for end in zip(*expected, strict=True)
+    )
+    assert (outcome.seeds, outcome.difference) == (2, pytest.approx(10.5))
+
+
+def test_what_is_not_recorded_is_not_measured():
+    for found in ({}, {A: {0: number(80)}}, {A: {0: number(80)}, B: {1: number(70)}}):
+        assert evidence.judge(Comparison(A, B), found).result == "not measured"
+
+
+def test_words_for_a_comparison():
+    value = Value("mnist", "q-base", "black-box", "fgsm", 0.2, "cnn-a", None, "q")
+    assert str(Comparison(value, B, 10)) == "q-base black-box fgsm 0.2 cnn-a q > 10 + cnn clean"
+    assert str(Comparison(A, B, 5, near=True)) == "q-base clean q within 5 of cnn clean"
+
+
+# ---- the verdicts ----
+
+
+@pytest.mark.parametrize(
+    "results, expected",
+    [
+        ([], "no numbers"),
+        (["holds"] * 3, "reproduced"),
+        (["holds", "holds", "undecided"], "partly"),
+        (["holds", "fails"], "partly"),
+        (["fails", "undecided"], "not"),
+        (["undecided"], "not"),
+        (["holds", "not measured"], "not measured yet"),
+        (["fails", "not measured"], "not measured yet"),
+        (["holds", "fails", "not measured"], "partly"),  # whatever the missing one says
+    ],
+)
+def test_the_verdict_under_the_papers_protocol(results, expected):
+    assert claims.protocol_verdict(results) == expected
+
+
+@pytest.mark.parametrize(
+    "results, protocol, expected",
+    [
+        ([], "reproduced", "not about attacks"),
+        (["holds"], "reproduced", "holds"),
+        (["holds"], "not measured yet", "holds"),
+        (["fails"], "reproduced", "holds for weak attacks only"),
+        (["holds", "undecided"], "partly", "holds for weak attacks only"),
+        (["fails"], "not", "does not hold"),
+        (["fails"], "no numbers", "does not hold"),
+        (["fails"], "not measured yet", "not measured yet"),
+        (["not measured"], "reproduced", "not measured yet"),
+        (["holds", "not measured"], "reproduced", "not measured yet"),
+        (["fails", "not measured"], "reproduced", "holds for weak attacks only"),
+    ],
+)
+def test_the_verdict_under_the_strongest_attack(results, protocol, expected):
+    assert claims.strongest_verdict(results, protocol) == expected
+
+
+def frame_of(numbers: dict[Value, float]) -> pd.DataFrame:
+    rows = [asdict(value) | {"seed": 0} | number(percent)._asdict() for value, percent in numbers.items()]
+    return pd.DataFrame(rows, columns=list(evidence.COLUMNS))
+
+
+def published_frame() -> pd.DataFrame:
+    """A world in which we measured exactly what the paper printed, and nothing else."""
+    return frame_of(
+        {evidence.recorded(cell): cell.accuracy for t in paper.TABLES.values() for cell in t.cells}
+    )
+
+
+def test_had_we_measured_the_papers_numbers_its_claims_would_be_judged_as_it_judges_them():
+    frame = claims.verdicts(published_frame()).set_index("name")
+    verdict = frame.protocol.to_dict()
+    assert verdict["black box, MNIST"] == verdict["white box, raw"] == "reproduced"
+    assert verdict["two tails are better than one"] == "partly"  # under C&W by less than the interval
+    # The paper disagrees with itself: see `paper.INCONSISTENCIES`.
+    assert verdict["white box, adversarially trained"] == "partly"
+    assert verdict["layer between the convolutions, white box"] == "partly"
+    assert verdict["several heads make up for lost information"] == "partly"
+    for name in ("C&W transfers badly", "any CNN", "pulling inactive codes beats setting them"):
+        assert verdict[name] == "not measured yet" and frame.missing[name]
+    assert set(frame.strongest) <= {"not measured yet", "not about attacks"}
+
+
+def test_a_claim_that_falls_under_the_strongest_attack():
+    left = {
+        worst_case("mnist", model, eps): percent
+        for model, percents in {"cnn": (6.0, 0.0), "q-base": (9.0, 0.0), "q-large": (3.0, 0.0)}.items()
+        for eps, percent in zip((0.2, 0.3), percents, strict=True)
+    }
+    frame = pd.concat([published_frame(), frame_of(left)])
+    row = claims.verdicts(frame).set_index("name").loc["black box, MNIST"]
+    assert (row.protocol, row.strongest) == ("reproduced", "holds for weak attacks only")
+    assert (row.protocol_numbers, row.strongest_numbers) == ("8 of 8 hold", "1 of 4 hold, 3 fails")
+    assert row.in_paper == "8 of 8" and row.missing == ""
+    text = claims.report(frame)
+    assert "under the strongest attack  holds for weak attacks only: 1 of 4 hold, 3 fails" in text
+    survives = {value: percent + (50 if value.model != "cnn" else 0) for value, percent in left.items()}
+    frame = pd.concat([published_frame(), frame_of(survives)])
+    assert claims.verdicts(frame).set_index("name").strongest["black box, MNIST"] == "holds"
+
+
+def test_a_verdict_unfolds_to_its_numbers():
+    (claim,) = [claim for claim in statements.CLAIMS if claim.name == "better than adversarial training"]
+    rows = claims.outcomes(claim, published_frame())
+    own = rows.iloc[0]
+    assert (own.paper_first, own.paper_second) == (own["first"], own["second"]) == (67.01, 64.60)
+    assert own.low < own.difference < own.high and own.result == "holds"
+    assert rows.result[1:].tolist() == ["not measured"]
+
+
+# ---- the claims ----
+
+
+def test_every_claim_is_carried_by_something_and_said_once():
+    assert len(statements.CLAIMS) >= 19
+    assert len({claim.name for claim in statements.CLAIMS}) == len(statements.CLAIMS)
+    for claim in statements.CLAIMS:
+        assert claim.protocol or claim.strongest, claim.name
+        assert claim.sentence.endswith(".") and claim.section
+
+
+def test_the_papers_own_numbers_bear_its_claims_out_but_where_it_contradicts_itself():
+    found = {
+        claim.name: [comparison.in_the_paper() for comparison in claim.protocol if comparison.published]
+        for claim in statements.CLAIMS
+    }
+    wrong = {name: results.count(False) for name, results in found.items() if False in results}
+    assert wrong == {
+        "another architecture's images": 1,
+        "white box, adversarially trained": 4,
+        "white box, Fashion-MNIST": 6,
+        "layer between the convolutions, white box": 1,
+        "source A is the stronger attacker": 1,
+        "several heads make up for lost information": 1,
+        "the shortcut is the weaker attack": 3,
+    }
+    listed = sum(len(one.pairs) for one in paper.INCONSISTENCIES if one.kind in ("claim", "exception"))
+    assert sum(wrong.values()) == listed + 1  # the clean accuracies of Table 1b are no claim of section 4
+
+
+def test_every_number_that_a_claim_names_can_be_recorded():
+    """Rungs, variants and attacks by names that are there, but for what `missing` says would have to be added."""
+    rungs = {rung.name for rung in ladder.LAYER}
+    for claim in statements.CLAIMS:
+        for comparison in (*claim.protocol, *claim.strongest):
+            for value in (comparison.first, comparison.second):
+                if value.setting == "ladder":
+                    assert value.attack in rungs and value.eps in ladder.epsilons(value.dataset)
+                if value.setting == "worst case":
+                    assert value.eps in ladder.epsilons(value.dataset)
+                if value.setting == "validation" and not claim.missing:
+                    assert value.attack in variants.STUDIED[value.model]
+
+
+def test_white_box_cells_are_those_of_the_papers_own_gradient():
+    fgsm, cw = (paper.TABLES["2a"].cell("q-base", column) for column in ("fgsm 0.2", "cw 0.2"))
+    assert evidence.recorded(fgsm).attack == "fgsm-clipped" and evidence.recorded(cw).attack == "cw-softmax"
+    plain = paper.TABLES["2a"].cell("cnn", "cw 0.2")
+    assert evidence.recorded(plain).attack == "cw"
+    blind = paper.TABLES["1a"].cell("q-base", "fgsm 0.2")
+    assert evidence.recorded(blind).attack == "fgsm"
+    shortcut = paper.TABLES["11"].cell("q-base via shortcut", "bim 0.2")
+    assert evidence.recorded(shortcut).attack == "bim"
+
+
+# ---- from files to numbers ----
+
+
+@pytest.fixture
+def recorded_ladder(tmp_path, monkeypatch) -> dict:
+    """A made-up evaluation of q-base on 100 images, complete, in a folder of its own."""
+    monkeypatch.setattr(records, "RESULTS", tmp_path)
+    right = {
+        name: records.pack(torch.arange(100) % 10 < k)
+        for name, k in (("most", 9), ("half", 5), ("others", 4))
+    }
+    cells = [
+        {
+            "rung": rung.name,
+            "eps": eps,
+            "how": json.loads(json.dumps(vars(rung))),
+            "n": 100,
+            "correct": 50 if eps < 0.2 else 40,
+            "right": right["half"] if eps < 0.2 else right["others"],
+        }
+        for rung in ladder.LAYER
+        for eps in ladder.epsilons("mnist")
+    ]
+    record = {"format": records.FORMAT, "dataset": "mnist", "model": "q-base", "seed": 1, "n": 100}
+    record |= {"clean": right["most"], "cells": cells}
+    path = tmp_path / "mnist" / "q-base" / "adaptive" / "seed1.json"
+    path.parent.mkdir(parents=True)
+    path.write_text(json.dumps(record))
+    return record
+
+
+def test_a_worst_case_comes_from_a_complete_ladder_alone(recorded_ladder):
+    found = evidence.numbers(evidence.frame())
+    assert found[worst_case("mnist", "q-base", 0.1)] == {1: Number(50.0, *intervals.wilson(50, 100))}
+    assert found[worst_case("mnist", "q-base", 0.3)][1].value == 40.0
+    assert found[Value("mnist", "q-base", "ladder", "apgd on the e-path", 0.2)][1].value == 40.0
+    assert evidence.complete(recorded_ladder)
+    some = recorded_ladder | {"cells": recorded_ladder["cells"][:-9]}
+    assert not evidence.complete(some)
+
+
+def test_all_that_is_recorded_can_be_judged():
+    frame = claims.verdicts()
+    assert set(frame.protocol) <= set(claims.PROTOCOL) and set(frame.strongest) <= set(claims.STRONGEST)
+    assert len(frame) == len(statements.CLAIMS)

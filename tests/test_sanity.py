@@ -1,0 +1,113 @@
+"""Each sanity check of the adaptive evaluation, on made-up records in which its answer is known."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+
+from qlayer_core.study import records, sanity
+from qlayer_core.study.ladder import Rung
+
+
+def cell_of(name: str, eps: float, right: np.ndarray, kind: str = "white-box", **how) -> dict:
+    rung = Rung(name, kind, how.pop("attack", "apgd"), **how)
+    return {
+        "rung": name,
+        "eps": eps,
+        "how": json.loads(json.dumps(vars(rung))),
+        "n": 100,
+        "attacked": 100,
+        "correct": int(right.sum()),
+        "unmoved": 0,
+        "right": records.pack(torch.from_numpy(right)),
+    }
+
+
+def first(count: int) -> np.ndarray:
+    """Of 100 images the first so many are right."""
+    return np.arange(100) < count
+
+
+def record_with(*cells: dict, **more) -> dict:
+    return {"n": 100, "clean": records.pack(torch.from_numpy(first(98))), "cells": list(cells)} | more
+
+
+def raised(record: dict, name: str) -> bool | None:
+    (flag,) = [flag for flag in sanity.flags(record) if flag.name == name]
+    return flag.raised
+
+
+@pytest.mark.parametrize("purpose, name", [("steps", "more steps"), ("restarts", "more restarts")])
+def test_an_attack_that_has_not_converged_is_flagged(purpose, name):
+    base = cell_of("through", 0.2, first(50), surrogate="latent")
+    for count, expected in ((50, False), (49, False), (30, True)):
+        more = cell_of("through, twice", 0.2, first(count), surrogate="latent", purpose=purpose)
+        assert raised(record_with(base, more), name) is expected
+    assert raised(record_with(base), name) is None
+
+
+def test_more_than_chance_far_away_is_flagged():
+    for count, expected in ((3, False), (14, False), (40, True)):
+        cell = cell_of("far", 0.5, first(count), purpose="chance")
+        assert raised(record_with(cell), "chance") is expected
+
+
+def test_an_attack_that_weakens_with_its_budget_is_flagged():
+    for larger, expected in ((30, False), (41, False), (70, True)):
+        cells = [
+            cell_of("through", eps, first(count)) for eps, count in ((0.3, larger), (0.1, 60), (0.2, 40))
+        ]
+        assert raised(record_with(*cells), "monotone") is expected
+
+
+def test_a_black_box_stronger_than_the_white_boxes_is_flagged():
+    for blind, expected in ((70, False), (49, False), (20, True)):
+        cells = (cell_of("through", 0.2, first(50)), cell_of("transfer", 0.2, first(blind), "black-box"))
+        assert raised(record_with(*cells), "order") is expected
+
+
+def test_what_only_a_search_without_gradients_finds_is_flagged():
+    for left, expected in ((50, False), (49, False), (40, True)):
+        square = cell_of("square", 0.2, first(left), "black-box", attack="square", survivors=True)
+        record = record_with(cell_of("through", 0.2, first(50)), square | {"attacked": 50})
+        assert raised(record, "square") is expected
+
+
+def test_an_attack_no_better_than_noise_is_flagged():
+    for left, expected in ((30, False), (90, True)):
+        cells = (
+            cell_of("noise", 0.2, first(90), "control", attack="noise"),
+            cell_of("through", 0.2, first(left)),
+        )
+        assert raised(record_with(*cells), "noise") is expected
+
+
+def test_images_left_alone_are_flagged():
+    for still, expected in ((0, False), (1, False), (20, True)):
+        assert (
+            raised(record_with(cell_of("through", 0.2, first(50)) | {"unmoved": still}), "unmoved")
+            is expected
+        )
+
+
+def test_what_is_known_of_the_network_is_flagged():
+    good = {
+        "gradients": {"e": {"ce": {"images": 0.5, "pixels": 20.0}}},
+        "random": False,
+        "probabilities": False,
+        "planted": 10,
+        "found": 10,
+    }
+    names = ("zero gradients", "random answers", "probabilities", "planted examples")
+    assert [raised(record_with(health=good), name) for name in names] == [False] * 4
+    bad = {
+        "gradients": {"e": {"ce": {"images": 43.7, "pixels": 60.0}}},
+        "random": True,
+        "probabilities": True,
+        "planted": 10,
+        "found": 9,
+    }
+    assert [raised(record_with(health=bad), name) for name in names] == [True] * 4
+    assert raised(record_with(), "zero gradients") is None
+    assert raised(record_with(health=good | {"planted": 0, "found": 0}), "planted examples") is None
