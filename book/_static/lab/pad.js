@@ -10,7 +10,10 @@ const PEN = 22; // the width of its line, of the pad's 280
 export function makePad({ take, clear }) {
   const ink = $("ink"), pen = ink.getContext("2d", { willReadFrequently: true });
   Object.assign(pen, { lineWidth: PEN, lineCap: "round", lineJoin: "round", strokeStyle: "#fff", fillStyle: "#fff" });
-  const at = ({ offsetX, offsetY }) => [offsetX, offsetY].map((offset) => (offset / ink.clientWidth) * ink.width);
+  const at = ({ clientX, clientY }) => {
+    const { left, top, width } = ink.getBoundingClientRect();
+    return [clientX - left, clientY - top].map((offset) => (offset / width) * ink.width);
+  };
   let pointer = null, last = null, asked = null;
 
   // A stroke reports a few times a frame; one image a frame is enough.
