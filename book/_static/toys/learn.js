@@ -85,7 +85,13 @@ export function fill(place) {
   const moved = element("small");
   const play = button("Play", () => (playing ? stop() : go()));
   const forward = (steps) => () => (stop(), advance(run, steps, options()), show(), report());
-  const reset = () => (stop(), (run = begin(settings)), (half = 2), advance(run, 1, options()), show());
+  const reset = () => {
+    stop();
+    [run, half, moved.textContent] = [begin(settings), 2, ""];
+    advance(run, 1, options());
+    show();
+    if (place.dataset.state === "open") report();
+  };
   const options = () => ({ weights: effective(), dropout: settings.dropout });
   const renew = (strategy, name) => button(name, () => {
     const idle = inactive(run);

@@ -69,7 +69,7 @@ export async function fill(place) {
   const body = element("div", {},
     element("div", { className: "toy-picture" },
       element("div", { className: "toy-images" }, figure(clean, captions[0]), figure(change, captions[1]), figure(pushed, captions[2])),
-      element("figure", {}, bar, element("figcaption", {}, "Each stripe is what one pixel takes off the margin (below, in blue: what it adds). Past the thick line the answer changes."))),
+      element("figure", {}, bar, element("figcaption", {}, "Each stripe is what one pixel takes off the margin; in a lower row stands what some add to it. Past the thick line the answer changes."))),
     controls, element("div", { className: "toy-results" }, sums.node, everyone.node));
   const [a, b] = file.pair;
   told = frame(place, {
