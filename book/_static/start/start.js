@@ -8,6 +8,7 @@ const GUESSES = { cnn: "the plain CNN falls first", "q-base": "Q-base falls firs
 const THE = { cnn: "the plain CNN", "q-base": "Q-base" };
 const SIDE = 28;
 
+// What the reader has chosen; but for what the slider has shown, all of it stands in the address.
 const state = { digit: "", step: 0, guess: "", drawn: null };
 const reached = new Map(); // by digit, the furthest position of the slider
 let book, last, own = null; // what the page was built with; the slider's last position; the reader's digit
