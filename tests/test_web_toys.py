@@ -238,6 +238,7 @@ def test_layer_learns_by_step_and_by_play_and_starts_anew(opened):
     assert chart.get_attribute("aria-label") == paused
     page.get_by_role("button", name="Reset").click()
     assert picture.inner_html() == marks, "the same seed, the same start"
+    assert page.locator(".toy-outcome").inner_text().startswith("After 1 step ")
     page.get_by_label("seed").select_option("3")
     assert picture.inner_html() != marks
     page.get_by_label("seed").select_option("0")
