@@ -92,6 +92,22 @@ def test_a_cell_counts_the_deployed_answer_in_full_precision(net, digits):
     assert (cell["n"], cell["attacked"], cell["how"]["surrogate"]) == (40, 40, "latent")
 
 
+def test_images_that_fall_at_once_are_spared_the_rest(net, digits, monkeypatch):
+    asked = []
+    spied = ladder.ATTACKS | {
+        "apgd": lambda *given, **options: asked.append(len(given[1])) or attacks.apgd(*given, **options)
+    }
+    monkeypatch.setattr(ladder, "ATTACKS", spied)
+    x, y = digits.first(40)
+    whole = Rung("through", "white-box", "apgd", "soft 0.1", options={"loss": "margin", "iterations": 24})
+    cell = adaptive.measure(net, x, y, whole, 0.15)
+    assert asked[0] == 40 and 0 < asked[1] < 40 and len(asked) == 2
+    short = adaptive.measure(net, x, y, ladder.quick(whole), 0.15)
+    assert asked[2:] == [40] and short["correct"] == asked[1]
+    assert not (records.unpack(cell) & ~records.unpack(short)).any()  # what the short form fools stays fooled
+    assert cell["correct"] < short["correct"]
+
+
 def test_a_last_rung_attacks_the_survivors_alone(net, digits):
     x, y = digits.first(40)
     alive = torch.arange(40) % 4 == 0

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from qlayer_core import attacks, data, evaluation, files, intervals, machine
 from qlayer_core.study import fingerprint, health, records
-from qlayer_core.study.ladder import Rung, attacked, epsilons, ladder
+from qlayer_core.study.ladder import Rung, attacked, epsilons, ladder, quick
 
 IMAGES = 1000  # the first of the test set
 HEALTH, PLANTS = 200, 10  # of them for the look at gradients, and for planted examples
@@ -66,7 +66,7 @@ def measure(
     if len(chosen):
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", attacks.UnmovedWarning)  # they are counted
-            made = attacked(net if source is None else source, x, y, rung, eps, progress)
+            made = _made(net, x, y, rung, eps, net if source is None else source, progress)
         unmoved = int((made == x).flatten(1).all(1).sum())
         survived[chosen] = right(net, made, y).cpu()
     return {
@@ -80,6 +80,18 @@ def measure(
         "seconds": round(time.perf_counter() - started, 1),
         "right": records.pack(survived),
     }
+
+
+def _made(
+    net: nn.Module, x: Tensor, y: Tensor, rung: Rung, eps: float, source: nn.Module, progress: bool
+) -> Tensor:
+    """Return the images of a rung; those that its short form fools are spared the rest."""
+    short = quick(rung)
+    made = attacked(source, x, y, short or rung, eps, progress=progress)
+    left = right(net, made, y).nonzero().squeeze(1)
+    if short and len(left):
+        made[left] = attacked(source, x[left], y[left], rung, eps, clean=x, progress=progress)
+    return made
 
 
 def run(
