@@ -50,9 +50,18 @@ if importlib.util.find_spec("qlayer_core") is None:
     !git clone --quiet --depth 1 {url} the-book
     !"{{sys.executable}}" -m pip install --quiet -e "./the-book[book]"
     sys.path.insert(0, "the-book")
-    loaded = {{name: sys.modules[name] for name in ("ipywidgets", "numpy", "pandas") if name in sys.modules}}
-    if any(module.__version__ != version(name) for name, module in loaded.items()):
-        raise SystemExit("Restart the kernel once, then run all cells: it still holds packages of older versions.")"""
+    loaded = {{
+        name: sys.modules[name]
+        for name in ("ipywidgets", "numpy", "pandas")
+        if name in sys.modules
+    }}
+    if any(
+        module.__version__ != version(name)
+        for name, module in loaded.items()
+    ):
+        raise SystemExit(
+            "Restart the kernel once, then run all cells: it still holds packages of older versions."
+        )"""
 
 
 def pages() -> list[str]:
