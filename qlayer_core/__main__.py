@@ -1,4 +1,4 @@
-"""One unit of work per call: ``python -m qlayer_core runs|train|evaluate|adapt|release|vary|table|claims``."""
+"""One unit of work per call: ``python -m qlayer_core runs|train|evaluate|adapt|vary|likelihoods|...``."""
 
 import argparse
 import sys
@@ -49,6 +49,11 @@ def _parser() -> argparse.ArgumentParser:
     one = of_a_model(command(_vary, "train a variant of a model, scored on validation images"))
     one.add_argument("variant")
     one.add_argument("--until", type=int, help="pause after so many epochs")
+    one = command(_likelihoods, "train a PixelCNN over pixels or a network's codes, and score images with it")
+    one.add_argument("dataset", choices=tuple(datasets.DATASETS))
+    one.add_argument("model", help="pixels, or a model with the layer")
+    one.add_argument("--seed", type=int, default=0)
+    one.add_argument("--until", type=int, help="pause after so many epochs")
     one = command(_table, "print one of the paper's tables beside ours")
     one.add_argument("number", choices=tuple(paper.TABLES))
     one.add_argument("--seed", type=int, default=0)
@@ -83,6 +88,16 @@ def _adapt(options: argparse.Namespace) -> None:
     _, records = _study()
     unit = records.unit(options.dataset, options.model, options.seed)
     adaptive.run(unit, report=_print_rung, progress=True)
+
+
+def _likelihoods(options: argparse.Namespace) -> None:
+    from qlayer_core.study import likelihoods
+
+    _study()
+    one = likelihoods.Unit(options.dataset, options.model, options.seed)
+    likelihoods.train(one, until=options.until, report=print, progress=True)
+    if options.until is None:
+        likelihoods.measure(one, report=print, progress=True)
 
 
 def _claims(options: argparse.Namespace) -> None:
