@@ -105,7 +105,7 @@ def test_gradients_have_the_sign_of_float64_however_sure_the_network_is(tmp_path
     with torch.no_grad():
         model.tail_e[1].weight *= 200_000
     images = digits.images[:20]
-    assert model(images, path="e").softmax(1).amax(1).min() == 1
+    assert model(images, path="e").softmax(1).amax(1).min() > 1 - 1e-6
     found = np.concatenate(Exported(model, tmp_path).run("gradient-e", images, -1)["gradient"])
     exact = partial(copy.deepcopy(model).double(), path="e")
     x = images.double().requires_grad_()

@@ -23,102 +23,15 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from qlayer_core import attacks, baselines, data, files
+from qlayer_core import data, files
 from qlayer_core.study import records
+from qlayer_core.study.tasks import NETWORKS, TASKS, Load, Task
 
 Attack = Callable[[nn.Module, Tensor, Tensor, float], Tensor]
 BEST = files.RESULTS / "challenge.json"
 HIDDEN = 10  # one test image in so many is kept for grading
 TOLERANCE = 1e-6  # of float32 sums; 1/255 is four thousand times as much
 ALPHABET = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"  # no letter that looks like a digit
-
-
-@dataclass(frozen=True)
-class Task:
-    """One network to break.
-
-    Args:
-        number: 1 is the easiest.
-        title: what the page calls it.
-        goal: in plain words.
-        network: of `NETWORKS`.
-        eps: how far a pixel may move.
-        target: percent of right answers that the network may have left, at most.
-        seconds: for all hidden images together.
-        images: how many of them.
-        draws: how often a network that answers at random is asked about each image.
-        dataset: whose images.
-    """
-
-    number: int
-    title: str
-    goal: str
-    network: str
-    eps: float
-    target: float
-    seconds: float = 120.0
-    images: int = 100
-    draws: int = 1
-    dataset: str = "mnist"
-
-
-class ClippedSoftmax(nn.Module):
-    """A network that answers with the logarithm of its probabilities, clipped as the framework of 2019 did.
-
-    Args:
-        network: images to logits.
-    """
-
-    def __init__(self, network: nn.Module):
-        super().__init__()
-        self.network = network
-
-    def forward(self, images: Tensor) -> Tensor:
-        """Return ``(N, classes)``; where the network is sure, nothing changes with the image."""
-        shares = self.network(images).float().softmax(1)
-        return shares.clamp(attacks.losses.CLIP, 1 - attacks.losses.CLIP).log()
-
-
-Load = Callable[[str], nn.Module]  # a released network by its name
-NETWORKS: dict[
-    str, tuple[str, Callable[[nn.Module], nn.Module]]
-] = {  # the released network, and what is put round it
-    "masked": ("cnn", lambda net: baselines.Defended(baselines.BitDepth(3), net)),
-    "clipped": ("cnn", ClippedSoftmax),
-    "q-base": ("q-base", lambda net: net),
-    "q-inner": ("q-inner", lambda net: net),
-    "q-base-adv": ("q-base-adv", lambda net: net),
-    "randomised": (
-        "cnn-adv",
-        lambda net: baselines.Defended(baselines.RandomDiscretization(4, sigma=0.15), net),
-    ),
-}
-TASKS = (
-    Task(
-        1,
-        "A masked gradient",
-        "Its input is rounded to 8 values, and rounding has no slope.",
-        "masked",
-        0.2,
-        20,
-    ),
-    Task(2, "Too sure to be attacked", "Its probabilities are clipped where it is sure.", "clipped", 0.2, 20),
-    Task(3, "Q-base", "A quantization layer behind the convolutions, one codebook.", "q-base", 0.2, 30),
-    Task(4, "Q-inner", "Four codebooks between the two convolutions.", "q-inner", 0.2, 40),
-    Task(
-        5, "Q-base, trained to resist", "It has seen attacked images in training.", "q-base-adv", 0.3, 60, 240
-    ),
-    Task(
-        6,
-        "A network that rolls dice",
-        "Noise, then the nearest of four colours, anew at every look.",
-        "randomised",
-        0.3,
-        60,
-        240,
-        draws=8,
-    ),
-)
 
 
 class RefusedError(ValueError):

@@ -133,7 +133,7 @@ def train(
         "chosen": state.best,
         "bits": {
             "uniform": math.log2(model.values),
-            "independent": independent_bits(train_set, validation_set, model.values),
+            "independent": pixelcnn.independent_bits(train_set, validation_set, model.values),
             "model": state.best["bits"]["validation"],
         },
         "weights_sha256": files.sha256(weights),
@@ -283,21 +283,6 @@ def encode(network: QNet | None, images: Tensor, batch_size: int = 256) -> Tenso
             indices = network.layer.nearest(network.layer.project(network.encoder(batch)))
             found.append(indices.transpose(0, 1).to(torch.uint8))
     return torch.cat(found)
-
-
-def independent_bits(train_set: Tensor, validation_set: Tensor, values: int) -> float:
-    """Return the bits per dimension of a model in which every symbol is drawn by itself.
-
-    Args:
-        train_set: ``(N, heads, H, W)``, whose counts, plus one, are the model's probabilities at each position.
-        validation_set: ``(M, heads, H, W)``, what it must describe.
-        values: of a symbol.
-    """
-    rows, wanted = train_set.flatten(1).long().T, validation_set.flatten(1).long().T  # (positions, N)
-    counts = torch.ones(len(rows), values, dtype=torch.float64, device=rows.device)
-    counts.scatter_add_(1, rows, torch.ones_like(rows, dtype=torch.float64))
-    shares = counts / counts.sum(1, keepdim=True)
-    return -shares.gather(1, wanted).log2().mean().item()
 
 
 def describe(record: dict, name: str) -> dict:
