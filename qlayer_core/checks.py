@@ -1,6 +1,7 @@
 """Every refusal of an argument, once; each raises an error that names the value, the rule and the remedy."""
 
 from collections.abc import Callable, Sequence
+from numbers import Integral
 
 import torch
 from torch import Tensor, nn
@@ -18,7 +19,8 @@ RATES = ("step", "learning_rate")
 
 def option(name: str, value: object) -> None:
     """A count is a whole number that is large enough, a rate a positive number."""
-    if name in COUNTS and not (isinstance(value, int) and value >= COUNTS[name]):
+    whole = isinstance(value, Integral) and not isinstance(value, bool)  # numpy's whole numbers, too
+    if name in COUNTS and not (whole and value >= COUNTS[name]):
         raise ValueError(f"{name} is {value!r}; it must be a whole number, at least {COUNTS[name]}")
     if name in RATES and not value > 0:
         raise ValueError(f"{name} is {value!r}; it must be greater than 0")

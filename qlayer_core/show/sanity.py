@@ -158,7 +158,8 @@ def white_over_black(dataset: str = "mnist", models: Sequence[str] = TARGETS, se
         ax.set_title(names.label(name))
         ax.set(xlabel="epsilon", ylim=(0, 102))
     grid[0, 0].set_ylabel("accuracy (%)")
-    grid[0, 0].legend(loc="lower left")
+    if keys:
+        grid[0, 0].legend(loc="lower left")
     return (
         figure,
         "Accuracy under FGSM against epsilon, by an attacker who sees the network and by one who doesn't."
