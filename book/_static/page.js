@@ -77,3 +77,9 @@ document.addEventListener("DOMContentLoaded", () => {
   }
   for (const code of document.querySelectorAll(".bd-article .highlight > pre")) watch(code);
 });
+
+// ---- Hidden code opens by a line that says so; the label that Jupyter Book adds says something else to a screen reader.
+
+addEventListener("DOMContentLoaded", () => {
+  for (const line of document.querySelectorAll("details > summary[aria-label]")) line.removeAttribute("aria-label");
+});
