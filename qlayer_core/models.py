@@ -66,8 +66,8 @@ class QNet(nn.Module):
 
 
 def straight_through(before: Tensor, after: Tensor) -> Tensor:
-    """Return the value of ``after`` with the gradient of ``before`` (Bengio et al., 2013), same shapes."""
-    return before + (after - before).detach()
+    """Return exactly the value of ``after`` with the gradient of ``before`` (Bengio et al., 2013), same shapes."""
+    return after.detach() + (before - before.detach())
 
 
 @torch.no_grad()

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from qlayer_core.attacks.contract import Model
 from qlayer_core.layer import QLayer
 from qlayer_core.models import QNet
+from qlayer_core.models import straight_through as straight_through_of
 
 NEAR = 0.03  # of the mean gap: below it, one that is smaller still doesn't pull harder
 
@@ -44,7 +45,7 @@ def straight_through(net: QNet) -> Model:
 
     def model(images: Tensor) -> Tensor:
         out = net.layer(net.encoder(images))
-        return net.tail_q(_with_gradient_of(out.projected, out.quantized))
+        return net.tail_q(straight_through_of(out.projected, out.quantized))
 
     return model
 
@@ -71,7 +72,7 @@ def soft(temperature: float, *, hard: bool = False) -> Callable[[QNet], Model]:
                 shares = (-_distances(net.layer, out.projected) / temperature).softmax(-1)
                 mixture = _as_map(shares @ _codebook(net.layer, shares), out.projected)
             mixture = mixture.to(out.projected.dtype)
-            return net.tail_q(_with_gradient_of(mixture, out.quantized) if hard else mixture)
+            return net.tail_q(straight_through_of(mixture, out.quantized) if hard else mixture)
 
         return model
 
@@ -98,7 +99,7 @@ def latent(net: QNet) -> Model:
             book = _codebook(net.layer, gap)
             exchange = book[head, codes[..., 1]] - book[head, codes[..., 0]]  # (heads, M, dim)
             towards = _as_map(readiness * exchange.detach(), out.projected)
-        return net.tail_q(_with_gradient_of(towards.to(out.quantized.dtype), out.quantized))
+        return net.tail_q(straight_through_of(towards.to(out.quantized.dtype), out.quantized))
 
     return model
 
@@ -109,7 +110,7 @@ def ensemble(net: QNet) -> Model:
 
     def model(images: Tensor) -> Tensor:
         out = net.layer(net.encoder(images))
-        q = net.tail_q(_with_gradient_of(out.projected, out.quantized))
+        q = net.tail_q(straight_through_of(out.projected, out.quantized))
         tail_e = net.tail_q if net.tail_e is None else net.tail_e
         return (q + tail_e(out.projected)) / 2
 
@@ -134,11 +135,6 @@ def _with_layer(net: QNet) -> QNet:
             f"the network is a {type(net).__name__} without a Q-Layer: attack it as it is, its gradient is its own"
         )
     return net
-
-
-def _with_gradient_of(carrier: Tensor, value: Tensor) -> Tensor:
-    """Return exactly ``value`` with the gradient of ``carrier``, same shapes."""
-    return value.detach() + (carrier - carrier.detach())
 
 
 def _codebook(layer: QLayer, like: Tensor) -> Tensor:
