@@ -66,7 +66,7 @@ test: vendor/.installed .venv/.benchmarks  ## lint, unit tests, every notebook, 
 	$(BIN)/python -m pytest -q $(SITE_TESTS)
 
 live: .venv/.installed  ## JupyterLab on the chapters
-	$(BIN)/jupyter lab --notebook-dir=. book/01-adversarial-examples.ipynb
+	$(BIN)/jupyter lab --notebook-dir=. book/01-fooling-a-network.ipynb
 
 # Words with commas; what is left out is as in workflow/config.yaml.
 reproduce: .venv/.installed  ## train and measure what is not recorded yet, on all cores: JOBS=4 SEEDS=0,1 ONLY=table:8a

@@ -48,7 +48,7 @@ def tray():
 def page(browser, address):
     """The lab, opened but not started; `page.asked` lists what it asked for."""
     page = browser.new_page()
-    page.asked, page.lab = [], f"{address}/book/05-attack-lab.html"
+    page.asked, page.lab = [], f"{address}/book/08-attack-lab.html"
     page.on("request", lambda r: page.asked.append(r.url) if r.method == "GET" else None)
     page.goto(page.lab)
     page.wait_for_selector("#lab-start:enabled")

@@ -92,7 +92,7 @@ def test_every_page_works_in_silence(engine, address):
 
 
 def test_lab_starts_and_answers(engine, address):
-    visit(engine, address, "book/05-attack-lab")
+    visit(engine, address, "book/08-attack-lab")
     engine.wait("!document.getElementById('lab-start').disabled")
     engine.run("document.getElementById('lab-start').click()")
     idle = "!('busy' in document.getElementById('lab').dataset) && document.querySelector('[data-verdict]') !== null"
