@@ -42,9 +42,15 @@ def _parser() -> argparse.ArgumentParser:
         "--table", action="append", default=[], choices=tuple(paper.TABLES), help="only its cells"
     )
     one.add_argument(
+        "--images", type=int, help="only the first so many test images, where not as many are measured yet"
+    )
+    one.add_argument(
         "--again", action="store_true", help="measure anew what other code or another machine measured"
     )
-    of_a_model(command(_adapt, "attack one trained model with all that an attacker who knows it would try"))
+    one = of_a_model(
+        command(_adapt, "attack one trained model with all that an attacker who knows it would try")
+    )
+    one.add_argument("--images", type=int, help="how many of the first test images, unless more are recorded")
     of_a_model(command(_release, "copy a trained model's weights to data/weights, for chapters to load"))
     one = of_a_model(command(_vary, "train a variant of a model, scored on validation images"))
     one.add_argument("variant")
@@ -79,7 +85,9 @@ def _train(options: argparse.Namespace) -> None:
 def _evaluate(options: argparse.Namespace) -> None:
     units, records = _study()
     unit = records.unit(options.dataset, options.model, options.seed)
-    units.evaluate(unit, options.table, again=options.again, report=_print_cell, progress=True)
+    units.evaluate(
+        unit, options.table, limit=options.images, again=options.again, report=_print_cell, progress=True
+    )
 
 
 def _adapt(options: argparse.Namespace) -> None:
@@ -87,7 +95,8 @@ def _adapt(options: argparse.Namespace) -> None:
 
     _, records = _study()
     unit = records.unit(options.dataset, options.model, options.seed)
-    adaptive.run(unit, report=_print_rung, progress=True)
+    images = adaptive.IMAGES if options.images is None else options.images
+    adaptive.run(unit, images=images, report=_print_rung, progress=True)
 
 
 def _likelihoods(options: argparse.Namespace) -> None:

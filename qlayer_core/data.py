@@ -22,6 +22,7 @@ __all__ = ["Split", "load", "prepare"]
 
 SPLIT_SEED = 0  # of the one fixed draw of validation images
 VALIDATION_IMAGES = 10_000
+TEST_IMAGES = 10_000  # of both data sets; what a cell of a table is of
 SPLITS = ("train", "validation", "test")
 
 

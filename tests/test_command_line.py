@@ -110,6 +110,31 @@ def test_what_another_machine_measured_can_be_measured_again(miniature, capsys, 
     assert lines(capsys) == []  # it continues where it was stopped
 
 
+def test_a_first_look_at_few_images_gives_way_to_a_look_at_more(miniature, capsys, monkeypatch):
+    few = data.load("mnist", "test")
+    monkeypatch.setattr(data, "load", lambda dataset, split, limit=None: few.first(limit))
+    for name in ("validation-a", "source-a", "cnn"):
+        main(["train", "mnist", name])
+    look = ["evaluate", "mnist", "cnn", "--table", "2a", "--images"]
+
+    def counts() -> set[int]:
+        return {cell["n"] for cell in records.read("mnist", "cnn")["cells"]}
+
+    main([*look, "9"])
+    assert counts() == {9}
+    first = {units.attack_of(cell): records.unpack(cell) for cell in records.read("mnist", "cnn")["cells"]}
+    lines(capsys)
+    main([*look, "9"])
+    assert lines(capsys) == []
+    main([*look, str(IMAGES)])
+    assert counts() == {IMAGES}
+    cells = records.read("mnist", "cnn")["cells"]
+    assert all((records.unpack(cell)[:9] == first[units.attack_of(cell)]).mean() > 0.5 for cell in cells)
+    lines(capsys)
+    main([*look, "9"])
+    assert lines(capsys) == [] and counts() == {IMAGES}  # fewer never replace more
+
+
 def test_black_box_images_are_made_anew_when_the_code_has_changed(miniature, monkeypatch):
     for name in ("validation-a", "source-a", "cnn", "q-base"):
         main(["train", "mnist", name])

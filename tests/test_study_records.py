@@ -346,6 +346,17 @@ def test_a_white_box_attack_that_is_weaker_than_a_blind_one_is_marked():
     assert not any("unreliable" in cell for cell in record["cells"])
 
 
+def test_cells_of_different_numbers_of_images_are_compared_on_those_that_both_are_of():
+    blind, seeing = (paper.TABLES[number].cell("q-base", "bim 0.3") for number in ("1a", "2a"))
+    right = torch.arange(10_000) >= 5000  # wrong on the first half, so on all of the first 1,000
+    many = cell_of(blind, 5000) | {"right": records.pack(right)}
+    few = cell_of(seeing, 10, n=1000) | {"right": records.pack(torch.arange(1000) < 10)}
+    units.judge({"cells": [many, few]})
+    assert "fewer images right (0.00 %)" in few["unreliable"]  # though 5,000 are more than 10
+    units.judge({"cells": [many, few := few | {"correct": 0}]})
+    assert "unreliable" not in few
+
+
 def test_an_attack_that_left_images_as_they_were_is_marked():
     seeing = cell_of(paper.TABLES["2a"].cell("q-base", "bim 0.3"), 3000)
     record = {"cells": [seeing | {"unmoved": 4369}, seeing | {"unmoved": 100, "eps": 0.2}]}

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 
-from qlayer_core import checks, datasets, files, loop
+from qlayer_core import checks, data, datasets, files, loop
 from qlayer_core.study import experiments, likelihoods, paper, records, units
 
 STAGES = ("train", "evaluate", "likelihoods")
@@ -135,6 +135,10 @@ class Plan:
         spec = dataclasses.replace(experiments.spec(self.smoke["model"]), **self.smoke["spec"])
         return records.Unit(job.dataset, spec, job.seed, SMOKE)
 
+    def images(self, job: Job) -> int:
+        """Return how many test images the cells of a job must be of."""
+        return self.smoke["images"] if job.model == SMOKE else data.TEST_IMAGES
+
     # ---- What is left ----
 
     def needs(self, job: Job) -> list[Job]:
@@ -166,7 +170,7 @@ class Plan:
         if not record["history"] or not state.over(unit.spec.epochs, unit.spec.patience):
             return False
         if job.stage == "evaluate":
-            return not units.left_to_measure(record, unit, self.tables(job))
+            return not units.left_to_measure(record, unit, self.tables(job), images=self.images(job))
         return unit.weights.exists() and files.sha256(unit.weights) == record["weights_sha256"]
 
     def left(self) -> dict[Job, list[Job]]:
@@ -197,11 +201,11 @@ class Plan:
             likelihoods.train(one, progress=progress)
             likelihoods.measure(one, progress=progress)
             return
-        images = self.smoke["images"] if job.model == SMOKE else None
+        limit = self.images(job) if job.model == SMOKE else None
         if job.stage == "train":
-            units.train(self.unit(job), limit=images, progress=progress)
+            units.train(self.unit(job), limit=limit, progress=progress)
         else:
-            units.evaluate(self.unit(job), self.tables(job), limit=images, progress=progress)
+            units.evaluate(self.unit(job), self.tables(job), limit=limit, progress=progress)
 
 
 def _scored(unit: likelihoods.Unit) -> bool:
@@ -233,7 +237,9 @@ def seconds(plan: Plan, jobs: Iterable[Job]) -> dict[Job, float | None]:
     for path in files.RESULTS.glob("*/*/seed*.json"):
         if record := _tried(records.read_file, path):
             kind = (record["spec"]["layer"] is not None, record["spec"]["adversarial"])
+            shares = {str(units.attack_of(cell)): data.TEST_IMAGES / cell["n"] for cell in record["cells"]}
             for what, value in record["seconds"].items():
+                value *= shares.get(what, 1)
                 for key in (record["model"], kind, None):
                     times.setdefault((key, what), []).append(value)
     for dataset in datasets.DATASETS:

@@ -88,7 +88,8 @@ def evaluate(
     Args:
         unit: what to attack.
         tables: only the cells that these tables of the paper show; all attacks if there are none.
-        limit: only the first so many test images: a trial, not a result.
+        limit: only the first so many test images, where none or fewer are measured yet: a first look, whose cells
+            say how many images they are of and give way to those of more.
         again: measure anew what other code or another machine measured.
         report: called with each new cell.
         progress: show the batches of an attack as they pass.
@@ -96,7 +97,7 @@ def evaluate(
     device = machine.device()
     model, record = records.load_unit(unit)
     model, (images, labels) = model.to(device), data.load(unit.dataset, "test", limit=limit).to(device)
-    for attack in left_to_measure(record, unit, tables, device if again else None):
+    for attack in left_to_measure(record, unit, tables, device if again else None, len(images)):
         started = time.perf_counter()
         if attack.setting == "black-box":
             made = _black_box(unit.dataset, attack, images, progress)
@@ -145,9 +146,10 @@ def judge(record: dict) -> None:
         other = blind.get((cell["attack"].removesuffix("-clipped"), cell["eps"], cell["path"]))
         if cell["setting"] != "white-box":
             continue
-        if other and other["correct"] < cell["correct"]:
+        if other and (fewer := _right(other, cell)) < _right(cell, other):
+            share = 100 * fewer / min(cell["n"], other["n"])
             cell["unreliable"] = (
-                f"the same attack made on another network leaves fewer images right ({other['accuracy']:.2f} %)"
+                f"the same attack made on another network leaves fewer images right ({share:.2f} %)"
             )
         elif (
             cell["attack"] in ("fgsm", "bim", "fgsm-clipped", "bim-clipped")
@@ -155,6 +157,13 @@ def judge(record: dict) -> None:
         ):
             share = 100 * cell["unmoved"] / cell["n"]
             cell["unreliable"] = f"{share:.1f} % of the images had no gradient and were not attacked"
+
+
+def _right(cell: dict, other: dict) -> int:
+    """Return how many of the images that both cells are of the first one counts as right."""
+    if cell["n"] <= other["n"]:
+        return cell["correct"]
+    return int(records.unpack(cell)[: other["n"]].sum())
 
 
 def _untrained(unit: Unit, start: Unit | None) -> nn.Module:
@@ -171,17 +180,24 @@ def _untrained(unit: Unit, start: Unit | None) -> nn.Module:
 
 
 def left_to_measure(
-    record: dict, unit: Unit, tables: Sequence[str] = (), device: torch.device | None = None
+    record: dict,
+    unit: Unit,
+    tables: Sequence[str] = (),
+    device: torch.device | None = None,
+    images: int = data.TEST_IMAGES,
 ) -> list[Attack]:
     """Return the attacks without a recorded cell, or without one of today's code and machine where one is given.
 
-    All of them, or only those that the named tables show.
+    All of them, or only those that the named tables show. A cell of fewer than ``images`` test images doesn't count.
     """
     done = {
         attack_of(cell)
         for cell in record["cells"]
-        if device is None
-        or record["environments"][cell["environment"]] == _environment(attack_of(cell), device)
+        if cell["n"] >= images
+        and (
+            device is None
+            or record["environments"][cell["environment"]] == _environment(attack_of(cell), device)
+        )
     }
     shown = {
         attack_of(vars(cell))
