@@ -183,6 +183,15 @@ def test_a_network_that_is_not_there_is_told_and_made_up_for(recorded, trained_c
     assert len(adaptive.run(recorded, rungs, images=10)["cells"]) == 4
 
 
+def test_a_first_look_at_few_images_gives_way_to_a_look_at_more(recorded):
+    few = adaptive.run(recorded, RUNGS, images=10)
+    assert {few["n"], *(cell["n"] for cell in few["cells"])} == {10}
+    assert {*adaptive.table(few).n} == {10}
+    more = adaptive.run(recorded, RUNGS, images=24)
+    assert {more["n"], *(cell["n"] for cell in more["cells"])} == {24} and len(more["cells"]) == 8
+    assert adaptive.run(recorded, RUNGS, images=10) == adaptive.read(recorded) == more
+
+
 def test_a_worst_case_is_never_better_than_any_single_attack(recorded):
     record = adaptive.run(recorded, RUNGS, images=24)
     clean = records.unpack({"n": 24, "right": record["clean"]})

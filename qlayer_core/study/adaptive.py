@@ -21,7 +21,7 @@ from qlayer_core import attacks, data, evaluation, files, intervals, machine
 from qlayer_core.study import fingerprint, health, records
 from qlayer_core.study.ladder import Rung, attacked, epsilons, ladder, quick
 
-IMAGES = 1000  # the first of the test set
+IMAGES = 1000  # the first of the test set, unless a call asks for another number
 HEALTH, PLANTS = 200, 10  # of them for the look at gradients, and for planted examples
 
 
@@ -110,7 +110,7 @@ def run(
     Args:
         unit: the network; its weights must be those that its results are recorded of.
         rungs: left out, the whole ladder with its sanity checks.
-        images: how many of the first test images.
+        images: how many of the first test images. More than are recorded replace the record; fewer leave it as it is.
         report: called with each new cell.
         progress: show the batches of an attack as they pass.
     """
@@ -120,6 +120,8 @@ def run(
     test = data.load(unit.dataset, "test", limit=images).to(device)
     rungs = ladder(unit.spec.layer is not None, unit.dataset) if rungs is None else rungs
     record = _started(unit, about["weights_sha256"], test, net)
+    if record["n"] > len(test.labels):
+        return record
     for eps in sorted({*epsilons(unit.dataset), *(eps for rung in rungs for eps in rung.only_eps)}):
         for rung in rungs:
             if eps not in (rung.only_eps or epsilons(unit.dataset)):
@@ -220,10 +222,10 @@ def table(record: dict) -> pd.DataFrame:
 
 
 def _started(unit: records.Unit, weights: str, test: data.Split, net: nn.Module) -> dict:
-    """Return the record so far, or a new one where there is none of these weights and this number of images."""
+    """Return the record so far, or a new one where there is none of these weights and at least so many images."""
     if path_of(unit).exists():
         record = read(unit)
-        if (record["weights_sha256"], record["n"]) == (weights, len(test.labels)):
+        if record["weights_sha256"] == weights and record["n"] >= len(test.labels):
             return record
     clean = right(net, *test).cpu()
     return {
