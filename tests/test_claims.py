@@ -280,6 +280,23 @@ def test_a_worst_case_comes_from_a_complete_ladder_alone(recorded_ladder):
     assert not evidence.complete(some)
 
 
+def test_a_ladder_of_weights_that_were_replaced_counts_no_longer(recorded_ladder, tmp_path):
+    here = tmp_path / "mnist" / "q-base"
+    ladder_of = recorded_ladder | {"weights_sha256": "old"}
+    (here / "adaptive" / "seed1.json").write_text(json.dumps(ladder_of))
+    network = {"format": records.FORMAT, "dataset": "mnist", "model": "q-base", "seed": 1, "cells": []}
+    for weights, counts in (("old", True), ("new", False)):
+        (here / "seed1.json").write_text(json.dumps(network | {"weights_sha256": weights}))
+        assert (worst_case("mnist", "q-base", 0.1) in evidence.numbers(evidence.frame())) is counts
+
+
+def test_numbers_say_of_how_many_images_they_are(recorded_ladder):
+    frame = evidence.frame()
+    assert evidence.images(frame)[worst_case("mnist", "q-base", 0.1)] == 100
+    fewer = pd.concat([frame, frame.assign(n=40, seed=2)])
+    assert set(evidence.images(fewer).values()) == {40}
+
+
 def test_cells_variants_and_divergences_become_numbers(recorded_ladder, tmp_path):
     cell = paper.TABLES["1a"].cell("cnn", "bim 0.3")
     how = dict(zip(paper.KEY, cell.key, strict=True))

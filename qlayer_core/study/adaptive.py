@@ -8,7 +8,7 @@ every rung of `study.ladder` and every eps it is recorded which images are still
 import json
 import time
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
@@ -173,6 +173,17 @@ def read(unit: records.Unit) -> dict:
             f" adaptive.run(records.unit({unit.dataset!r}, {unit.spec.name!r}, {unit.seed}))"
         )
     return records.read_file(path)
+
+
+def recorded(dataset: str = "*") -> Iterator[dict]:
+    """Yield every recorded evaluation, of one data set or all, but those of weights that were replaced since."""
+    for path in sorted(records.RESULTS.glob(f"{dataset}/*/adaptive/seed*.json")):
+        record = records.read_file(path)
+        unit = records.unit(record["dataset"], record["model"], record["seed"])
+        if not unit.record.exists() or (
+            records.read_unit(unit)["weights_sha256"] == record["weights_sha256"]
+        ):
+            yield record
 
 
 def worst(record: dict, eps: float, kinds: Sequence[str] = ("black-box", "white-box")) -> np.ndarray:

@@ -52,9 +52,11 @@ def outcomes(claim: Claim, frame: pd.DataFrame | None = None) -> pd.DataFrame:
 
     Returns:
         Columns under ("the paper's protocol" or "the strongest attack"), comparison, paper_first, paper_second,
-        first, second, difference, low, high, seeds and result.
+        first, second, difference, low, high, seeds, images (of the one that is of fewer) and result; first_value and
+        second_value are the `evidence.Value` that are compared, and near and by the relation.
     """
-    numbers = evidence.numbers(evidence.frame() if frame is None else frame)
+    frame = evidence.frame() if frame is None else frame
+    numbers, images = evidence.numbers(frame), evidence.images(frame)
     rows = []
     for under, comparisons in (
         ("the paper's protocol", claim.protocol),
@@ -67,6 +69,10 @@ def outcomes(claim: Claim, frame: pd.DataFrame | None = None) -> pd.DataFrame:
                 {
                     "under": under,
                     "comparison": str(comparison),
+                    "first_value": comparison.first,
+                    "second_value": comparison.second,
+                    "by": comparison.by,
+                    "near": comparison.near,
                     "paper_first": published[0],
                     "paper_second": published[1],
                     "first": found.first,
@@ -75,6 +81,9 @@ def outcomes(claim: Claim, frame: pd.DataFrame | None = None) -> pd.DataFrame:
                     "low": found.low,
                     "high": found.high,
                     "seeds": found.seeds,
+                    "images": min(
+                        images.get(value, float("nan")) for value in (comparison.first, comparison.second)
+                    ),
                     "result": found.result,
                 }
             )

@@ -40,7 +40,7 @@ class Value:
 
 
 FIELDS = tuple(field.name for field in fields(Value))
-COLUMNS = (*FIELDS, "seed", "value", "low", "high")
+COLUMNS = (*FIELDS, "seed", "value", "low", "high", "n")
 
 
 @dataclass(frozen=True)
@@ -132,6 +132,15 @@ def numbers(frame: pd.DataFrame) -> dict[Value, dict[int, Number]]:
     return found
 
 
+def images(frame: pd.DataFrame) -> dict[Value, float]:
+    """Return of how many images each number of such a frame is, NaN where it is no share of images."""
+    found = {}
+    for row in frame.to_dict("records"):
+        value = Value(**{name: None if pd.isna(row[name]) else row[name] for name in FIELDS})
+        found[value] = min(row["n"], found.get(value, row["n"]))
+    return found
+
+
 # ---- from the paper's cells to ours ----
 
 
@@ -207,17 +216,20 @@ def rungs(first: str, second: str, *models: str) -> tuple[Comparison, ...]:
 
 
 def frame() -> pd.DataFrame:
-    """Return all recorded numbers that a claim may rest on: columns `COLUMNS`; percent, or nats for divergences."""
+    """Return all recorded numbers that a claim may rest on: columns `COLUMNS`; percent, or nats for divergences.
+
+    ``n`` is the number of images, None where a number is not a share of images.
+    """
     rows = [*_cells(), *_ladders(), *_variants(), *_divergences()]
     return pd.DataFrame(rows, columns=list(COLUMNS)).astype({"eps": float, "value": float})
 
 
-def _row(value: Value, seed: int, number: float, low: float, high: float) -> dict:
-    return asdict(value) | {"seed": seed, "value": number, "low": low, "high": high}
+def _row(value: Value, seed: int, number: float, low: float, high: float, n: int | None = None) -> dict:
+    return asdict(value) | {"seed": seed, "value": number, "low": low, "high": high, "n": n}
 
 
 def _counted(value: Value, seed: int, correct: int, n: int) -> dict:
-    return _row(value, seed, 100 * correct / n, *intervals.wilson(correct, n))
+    return _row(value, seed, 100 * correct / n, *intervals.wilson(correct, n), n)
 
 
 def _cells() -> Iterator[dict]:
@@ -227,8 +239,7 @@ def _cells() -> Iterator[dict]:
 
 
 def _ladders() -> Iterator[dict]:
-    for path in sorted(records.RESULTS.glob("*/*/adaptive/seed*.json")):
-        record = records.read_file(path)
+    for record in adaptive.recorded():
         dataset, model, seed = (record[name] for name in ("dataset", "model", "seed"))
         for cell in record["cells"]:
             rung = Value(dataset, model, "ladder", cell["rung"], cell["eps"])
