@@ -59,7 +59,8 @@ def _parser() -> argparse.ArgumentParser:
     one.add_argument("dataset", choices=tuple(datasets.DATASETS))
     one.add_argument("model", help="pixels, or a model with the layer")
     one.add_argument("--seed", type=int, default=0)
-    one.add_argument("--until", type=int, help="pause after so many epochs")
+    one.add_argument("--until", type=int, help="pause after so many epochs, and score with what is learned")
+    one.add_argument("--images", type=int, help="score the first so many test images; 0: none")
     one = command(_table, "print one of the paper's tables beside ours")
     one.add_argument("number", choices=tuple(paper.TABLES))
     one.add_argument("--seed", type=int, default=0)
@@ -105,8 +106,10 @@ def _likelihoods(options: argparse.Namespace) -> None:
     _study()
     one = likelihoods.Unit(options.dataset, options.model, options.seed)
     likelihoods.train(one, until=options.until, report=print, progress=True)
-    if options.until is None:
-        likelihoods.measure(one, report=print, progress=True)
+    if options.images != 0:
+        likelihoods.measure(one, limit=options.images, report=print, progress=True)
+        if one.seed == 0:
+            likelihoods.release(one)
 
 
 def _claims(options: argparse.Namespace) -> None:

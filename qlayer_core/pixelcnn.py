@@ -132,7 +132,8 @@ class PixelCNN(nn.Module):
             nn.ReLU(),
             nn.Conv2d(settings.filters, self.heads * self.values, 1),
         )
-        self.reach = sum(size // 2 for size in sizes)  # rows above a position that it sees
+        # how far it sees from a position: rows above, columns to either side
+        self.reach = sum(size // 2 for size in sizes)
 
     def inputs(self, symbols: Tensor) -> Tensor:
         """Return ``(N, heads * dim, H, W)``, the symbols ``(N, heads, H, W)`` as the first layer sees them."""
@@ -239,10 +240,13 @@ def sample(
     height, width = side
     drawn = torch.zeros(count, model.heads, height, width, dtype=torch.uint8, device=model.table.device)
     for row in range(height):
-        top = max(0, row - model.reach)  # the rows above it change nothing
         for column in range(width):
-            maps = model.stacks(model.inputs(drawn[:, :, top : row + 1]))[1]
-            shares = model.logits(maps[:, :, -1:, column : column + 1]).float().softmax(-1)
+            # what lies further away changes nothing
+            top, left = max(0, row - model.reach), max(0, column - model.reach)
+            window = drawn[:, :, top : row + 1, left : column + model.reach + 1]
+            maps = model.stacks(model.inputs(window))[1]
+            at = column - left
+            shares = model.logits(maps[:, :, -1:, at : at + 1]).float().softmax(-1)
             draws = torch.multinomial(shares.view(-1, model.values).cpu(), 1, generator=generator)
             drawn[:, :, row, column] = draws.view(count, model.heads).to(drawn)
     return drawn

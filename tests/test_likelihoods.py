@@ -173,7 +173,8 @@ def test_codes_are_encoded_as_the_network_chooses_them(networks):
 
 @pytest.fixture
 def places(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
-    """Records, runs and weights in a temporary folder, and few epsilons."""
+    """Records, runs and weights in a temporary folder, few epsilons and few samples."""
+    monkeypatch.setattr(likelihoods, "SAMPLES", 2)
     for name in ("RESULTS", "RUNS", "WEIGHTS"):
         monkeypatch.setattr(likelihoods, name, tmp_path / name.lower())
     monkeypatch.setattr(likelihoods, "EPSILONS", (0.4,))
@@ -212,6 +213,8 @@ def test_a_unit_is_trained_scored_and_recorded(name, networks, places):
         dark = pixelcnn.log_likelihood(model, symbols, 2 * attacked / 255 - 1).numpy()
         assert np.allclose(likelihoods.unpack(record["sets"]["published fgsm 0.4"]), dark, rtol=1e-5)
     else:
+        drawn = pixelcnn.sample(model, likelihoods.SAMPLES, symbols.shape[2:])
+        assert np.array_equal(likelihoods.samples(record), drawn.numpy())
         assert trained["bits"]["uniform"] == 4  # 16 codes
         labels = data.load("mnist", "test", limit=30).labels
         right = (networks[name](attacked).argmax(1) == labels).float().mean().item()
@@ -226,7 +229,10 @@ def test_an_interrupted_unit_goes_on_and_ends_in_the_same_record(networks, place
         path.unlink()
 
     likelihoods.train(unit, limit=40, until=1)
-    assert len(likelihoods.read(unit)["history"]) == 1
+    paused = likelihoods.measure(
+        unit, limit=5
+    )  # what is learned so far can be scored, and the record says so
+    assert len(paused["history"]) == 1 and not paused["finished"]
     likelihoods.train(unit, limit=40)
 
     def interrupt(row: dict) -> None:
@@ -238,7 +244,8 @@ def test_an_interrupted_unit_goes_on_and_ends_in_the_same_record(networks, place
     likelihoods.train(unit, limit=40)  # of finished training nothing changes, and what was scored stays
     rows = []
     again = likelihoods.measure(unit, limit=10, report=rows.append)
-    assert "clean" not in [row["set"] for row in rows]
+    assert "clean" not in [row["set"] for row in rows] and again["finished"]
+    assert likelihoods.measure(unit, limit=5) == again  # of more images than asked for, none is dropped
     for field in whole.keys() - {"seconds"}:
         assert again[field] == whole[field], field
 

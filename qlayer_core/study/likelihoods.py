@@ -5,7 +5,7 @@ images, and scores every test image clean, attacked (FGSM made on the attackers'
 tables) and with noise of the same size, each rounded to 256 values first, as a file or a camera would.
 
 ``data/results/<data set>/pixelcnn/<name>/seed<k>.json`` holds the log-likelihoods of all images and what follows from
-them, see `describe`.
+them, see `describe`, images drawn from the model, and whether training was ``finished`` or paused before its end.
 """
 
 import base64
@@ -34,6 +34,7 @@ SETTINGS = Settings()
 SUBJECTS = (PIXELS, "q-base", "q-large")
 EPSILONS = (0.1, 0.2, 0.3, 0.4)
 FIGURE_2 = 0.4  # epsilon of the paper's figure
+SAMPLES = 16  # images drawn from each model
 PERTURBATIONS = {
     "fgsm": "the sign of source-a's gradient",
     "signs": "a random sign per pixel: as large as FGSM in every norm",
@@ -131,6 +132,7 @@ def train(
         "seconds": {"training": round(state.seconds, 1)},
         "history": state.history,
         "chosen": state.best,
+        "finished": state.over(unit.settings.epochs, unit.settings.patience),
         "bits": {
             "uniform": math.log2(model.values),
             "independent": pixelcnn.independent_bits(train_set, validation_set, model.values),
@@ -143,7 +145,7 @@ def train(
     if unit.record.exists():
         before = json.loads(unit.record.read_text())
         if before["weights_sha256"] == record["weights_sha256"]:  # what was measured is of these weights
-            record |= {name: before[name] for name in ("sets", "statistics")}
+            record |= {name: before[name] for name in ("sets", "statistics", "samples") if name in before}
             record["seconds"] = before["seconds"] | record["seconds"]
     _write(unit, record)
     return record
@@ -156,16 +158,23 @@ def measure(
     report: Callable[[dict], None] = lambda row: None,
     progress: bool = False,
 ) -> dict:
-    """Score all sets of test images that are not recorded yet, one file write each; return the record.
+    """Score all sets of test images that are not recorded yet, one file write each, then draw samples.
+
+    A set of all 10,000 images takes about an eighth of an epoch of training.
 
     Args:
         unit: what scores.
-        limit: only the first so many test images.
+        limit: only the first so many test images, unless more are recorded.
         report: called with what `describe` says of each new set.
         progress: show the batches as they pass.
+
+    Returns:
+        The record.
     """
     device = machine.device()
     model, network, record = load(unit, device)
+    if limit is not None:
+        limit = max(limit, record["sets"].get("clean", {}).get("n", 0))
     clean, labels = data.load(unit.dataset, "test", limit=limit).to(device)
     symbols = encode(network, clean)
     for name in set_names(unit):
@@ -192,7 +201,20 @@ def measure(
         record["statistics"] = [one for one in record["statistics"] if one["set"] != name] + [row]
         _write(unit, record)
         report(row)
+    if "samples" not in record:
+        drawn = pixelcnn.sample(
+            model, SAMPLES, tuple(symbols.shape[2:]), torch.Generator().manual_seed(unit.seed)
+        )
+        record["samples"] = base64.b64encode(drawn.cpu().numpy().tobytes()).decode()
+        _write(unit, record)
     return record
+
+
+def samples(record: dict) -> np.ndarray:
+    """Return the symbols drawn from the model, ``(n, heads, H, W)`` uint8."""
+    shape = record["symbols"]
+    drawn = np.frombuffer(base64.b64decode(record["samples"]), np.uint8)
+    return drawn.reshape(-1, shape["heads"], *shape["side"])
 
 
 def release(unit: Unit) -> None:
