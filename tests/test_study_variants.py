@@ -42,7 +42,7 @@ def test_settings_have_names_of_their_own_and_change_what_they_say(name):
         changed = differing(asdict(one.spec), asdict(spec))
         assert set(changed) <= {"commitment", "inactive", "dropout"}
     assert all(len(specs) == 1 for specs in seen.values())  # one name never stands for two runs
-    assert len(seen) == (36 if spec.adversarial else 18)
+    assert len(seen) == (108 if spec.adversarial else 18)
 
 
 @pytest.mark.parametrize(
@@ -67,6 +67,14 @@ def test_adversarial_training_starts_from_the_raw_network_of_its_own_setting():
         variants.start(variants.unit("mnist", "q-large-adv", "exact-gradients")) is None
     )  # that of the grid
     assert variants.start(setting.unit("mnist", "q-large")) is None
+
+
+def test_adversarial_training_may_have_another_commitment():
+    setting = Setting("squared", "pull", "reinitialize", "off", then="none")
+    adversarial, raw = (setting.unit("mnist", name) for name in ("q-large-adv", "q-large"))
+    assert (adversarial.spec.commitment, raw.spec.commitment) == ("none", "squared")
+    assert adversarial.variant == "squared-pull-then-none-reinitialize-dropout-off"
+    assert variants.start(adversarial) == raw and setting.departures() == 3
 
 
 def test_the_nearest_to_the_paper_wins_a_tie_and_only_a_tie():

@@ -42,6 +42,7 @@ def decision(dataset: str = "mnist", seeds: Sequence[int] = (0,)) -> Markup:
             for name in DECIDED_ON
         ]
         cells = [
+            names.COMMITMENTS[setting.then or setting.commitment],
             names.UPDATES[setting.raw],
             names.UPDATES[setting.adversarial],
             names.DROPOUTS[setting.dropout],
@@ -51,7 +52,8 @@ def decision(dataset: str = "mnist", seeds: Sequence[int] = (0,)) -> Markup:
         ]
         first = names.COMMITMENTS[setting.commitment]
         lines.append([f"<strong>{cell}</strong>" if setting == chosen else cell for cell in (first, *cells)])
-    heads = ["commitment", "strategy, raw", "strategy, adv.", "dropout", *map(names.label, DECIDED_ON)]
+    settings = [f"{what}, {how}" for what in ("commitment", "strategy") for how in ("raw", "adv.")]
+    heads = [*settings, "dropout", *map(names.label, DECIDED_ON)]
     return table(lines, [*heads, "mean", "departures from the paper's text"], caption)
 
 

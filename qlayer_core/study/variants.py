@@ -25,22 +25,27 @@ class Setting:
     raw: str = "pull"  # strategy for inactive codes in raw training
     adversarial: str = "pull"  # and in adversarial training
     dropout: str = "front"
+    then: str | None = None  # the commitment of adversarial training; None: that of raw training
 
     def departures(self) -> int:
         """Return in how many ways it differs from the paper's text."""
         return sum(a != b for a, b in zip(vars(self).values(), vars(Setting()).values(), strict=True))
 
     def variant(self, adversarial: bool) -> str:
-        """Return the variant's name: raw training does not depend on the strategy of adversarial training."""
-        strategies = [self.raw, self.adversarial] if adversarial else [self.raw]
+        """Return the variant's name: raw training does not depend on the settings of adversarial training."""
+        then = [f"then-{self.then}"] if self.then else []
+        strategies = [self.raw, *then, self.adversarial] if adversarial else [self.raw]
         return "-".join([self.commitment, *strategies, f"dropout-{self.dropout}"])
 
     def spec(self, name: str) -> RunSpec:
         """Return the run of that name with this setting."""
         base = experiments.spec(name)
-        inactive = self.adversarial if base.adversarial else self.raw
         layer = replace(base.layer, dropout=self.dropout)
-        return replace(base, commitment=self.commitment, inactive=inactive, layer=layer)
+        if base.adversarial:
+            commitment, inactive = self.then or self.commitment, self.adversarial
+        else:
+            commitment, inactive = self.commitment, self.raw
+        return replace(base, commitment=commitment, inactive=inactive, layer=layer)
 
     def unit(self, dataset: str, name: str, seed: int = 0) -> Unit:
         """Return the unit that trains the run of that name with this setting."""
@@ -51,9 +56,10 @@ class Setting:
 SETTINGS = {
     f"{setting.variant(True)}": setting
     for setting in (
-        Setting(commitment, raw, adversarial, dropout)
+        Setting(commitment, raw, adversarial, dropout, then)
         for dropout in DROPOUTS
         for commitment in COMMITMENTS
+        for then in (None, *(form for form in COMMITMENTS if form != commitment))
         for raw in UPDATES
         for adversarial in UPDATES
     )
