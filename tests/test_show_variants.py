@@ -38,8 +38,8 @@ def test_a_decision_shows_the_settings_that_are_whole_best_first(write):
     decide(write, Setting("squared", "pull", "pull", "behind"), 80, 80, 84)
     table = shown.decision()
     rows = [line.split("</tr>")[0] for line in table.html.split("<tbody>")[1].split("<tr>")[1:]]
-    assert len(rows) == 2 and "2 of 36 settings are recorded for all 4 networks" in table.text
-    cells = ("1, pull", "2, re-initialize", "off", "80.0", "80.0", "88.0", "90.0", "84.50", "3")
+    assert len(rows) == 2 and "2 of 108 settings are recorded for all 4 networks" in table.text
+    cells = ("none", "1, pull", "2, re-initialize", "off", "80.0", "80.0", "88.0", "90.0", "84.50", "3")
     assert "".join(f"<td><strong>{cell}</strong></td>" for cell in cells) in rows[0]
     assert "<strong>" not in rows[1] and "<td>81.00</td><td>1</td>" in rows[1]
 
@@ -52,7 +52,7 @@ def test_within_a_tie_the_bold_one_is_nearer_to_the_paper(write):
 
 
 def test_nothing_recorded_is_an_empty_table_that_says_so(write):
-    assert "<td>" not in shown.decision().html and "0 of 36 settings" in shown.decision().text
+    assert "<td>" not in shown.decision().html and "0 of 108 settings" in shown.decision().text
     assert "<td>" not in shown.study().html and "0 of " in shown.study().text
     assert shown.commitments() == {}
 
