@@ -225,6 +225,19 @@ def bits_per_dimension(log_likelihoods: Tensor, dimensions: int) -> Tensor:
 
 
 @torch.no_grad()
+def next_logits(model: PixelCNN, symbols: Tensor, row: int, column: int) -> Tensor:
+    """Return logits ``(N, heads, values)`` of one position of ``symbols`` ``(N, heads, H, W)``, given those before.
+
+    It looks no further than the model does, so that it is cheap to go through an image position by position.
+    """
+    top, left = max(0, row - model.reach), max(0, column - model.reach)
+    window = symbols[:, :, top : row + 1, left : column + model.reach + 1]
+    maps = model.stacks(model.inputs(window))[1]
+    at = column - left
+    return model.logits(maps[:, :, -1:, at : at + 1])[:, 0, 0].float()
+
+
+@torch.no_grad()
 def sample(
     model: PixelCNN, count: int, side: tuple[int, int], generator: torch.Generator | None = None
 ) -> Tensor:
@@ -241,12 +254,7 @@ def sample(
     drawn = torch.zeros(count, model.heads, height, width, dtype=torch.uint8, device=model.table.device)
     for row in range(height):
         for column in range(width):
-            # what lies further away changes nothing
-            top, left = max(0, row - model.reach), max(0, column - model.reach)
-            window = drawn[:, :, top : row + 1, left : column + model.reach + 1]
-            maps = model.stacks(model.inputs(window))[1]
-            at = column - left
-            shares = model.logits(maps[:, :, -1:, at : at + 1]).float().softmax(-1)
+            shares = next_logits(model, drawn, row, column).softmax(-1)
             draws = torch.multinomial(shares.view(-1, model.values).cpu(), 1, generator=generator)
             drawn[:, :, row, column] = draws.view(count, model.heads).to(drawn)
     return drawn
