@@ -8,10 +8,12 @@ import numpy as np
 import pytest
 import start
 import torch
+import website
 from torch import nn
 
 from qlayer_core import attacks
-from qlayer_core.study import records
+from qlayer_core.show import found as sentences
+from qlayer_core.study import evidence, records
 
 
 @pytest.fixture(scope="module")
@@ -185,6 +187,15 @@ def test_a_network_without_weights_is_left_out_and_said_so(tmp_path, monkeypatch
     assert "q-base is left out" in capsys.readouterr().out
     assert json.loads((tmp_path / "start" / "start.json").read_text())["networks"] == ["cnn"]
     assert "Q-base" not in (tmp_path / "start" / "still.html").read_text()
+    assert (tmp_path / "start" / "found.html").read_text() == sentences.start_page(evidence.frame())
+
+
+def test_the_page_says_what_was_found_between_its_two_marks_and_types_no_number_there():
+    page = (website.ROOT / "book" / "intro.md").read_text()
+    begin, end = (f"% What was found, in five sentences: {mark}." for mark in ("begin", "end"))
+    between = page.split(begin)[1].split(end)[0].split("\n", 1)[1]
+    assert ":file: ../vendor/start/found.html" in between
+    assert not any(character.isdigit() for character in between)
 
 
 @pytest.mark.parametrize("there", [[], [start.SOURCE], ["cnn"]])

@@ -1,7 +1,8 @@
 """What the mini-lab of the start page shows before a reader asks for more: FGSM images, and what networks answer.
 
 ``python book/_web/start.py FOLDER`` writes ``start.json``, for the page's script, and ``still.html``, what stands in
-the page without it. Everything is computed from released weights. The images are made on the attacker's own network,
+the page without it, both computed from released weights; and ``found.html``, what was found in five sentences, which
+`show.found` writes from recorded results. The images are made on the attacker's own network,
 so for the networks that answer it is a black-box attack. A network whose weights are not released is left out, with
 a message in the terminal and on the page.
 
@@ -22,7 +23,8 @@ from PIL import Image
 from torch import Tensor, nn
 
 from qlayer_core import attacks, data, datasets, files, models
-from qlayer_core.study import records
+from qlayer_core.show import found as sentences
+from qlayer_core.study import evidence, records
 
 SOURCE = "source-a"  # the attacker's own
 NETWORKS = ("cnn", "q-base")
@@ -228,7 +230,7 @@ def released() -> Networks:
 
 
 def write(folder: Path) -> dict:
-    """Write ``start.json`` and ``still.html``, and return what the former holds."""
+    """Write ``start.json``, ``still.html`` and ``found.html``, and return what the first holds."""
     networks, source = released(), records.unit("mnist", SOURCE).released.exists()
     if networks and source:
         images, labels = data.load("mnist", "test")
@@ -237,6 +239,7 @@ def write(folder: Path) -> dict:
         print("start page: there is nothing to attack yet, so it shows a sentence instead")
         found = {"networks": [], "missing": list(NETWORKS), "digits": []}
     texts = {"start.json": json.dumps(found, separators=(",", ":")), "still.html": still(found)}
+    texts["found.html"] = sentences.start_page(evidence.frame())
     for name, text in texts.items():
         files.write_atomically(folder / name, lambda path, text=text: path.write_text(text))
         print(f"start page: {name}, {len(text) / 1e3:.1f} kB")

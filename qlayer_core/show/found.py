@@ -1,0 +1,163 @@
+"""What was found, in sentences that anyone can read, written from what is recorded.
+
+Each sentence follows from outcomes of `study.evidence.judge`, and says so where something isn't measured yet. Shares
+are rounded to whole digits of a hundred; what stands behind them unfolds on the page of verdicts.
+"""
+
+import pandas as pd
+
+from qlayer_core.show import names, verdict
+from qlayer_core.show.page import Markup, listed
+from qlayer_core.study import claims, evidence, paper
+from qlayer_core.study.evidence import Comparison, Outcome, Value, worst_case
+from qlayer_core.study.statements import CLAIMS, Claim
+
+LAYER, PLAIN = "q-base", "cnn"
+SMALL = (0.1, 0.2)  # epsilons at which something is left to compare
+
+
+def blind(frame: pd.DataFrame) -> str:
+    """Return what the layer does against images that were made without looking at the network."""
+    claim = _claim("black box, MNIST")
+    found = _outcomes(claim.protocol, frame)
+    if not (known := _measured(found)):
+        return "Whether the Q-Layer helps against an attacker who cannot see the network has not been measured yet."
+    helps = {
+        "holds": "The Q-Layer helps",
+        "fails": "The Q-Layer does not help",
+        "mixed": "The Q-Layer helps in part",
+    }
+    hardest = next((one for one in known if _is(one, LAYER, "bim", 0.3)), known[-1])
+    eps, who = hardest.comparison.first.eps, names.label(hardest.comparison.first.model)
+    return (
+        f"{helps[_together(known)]} against an attacker who cannot see the network: of 100 digits, each changed by"
+        f" up to {eps:g} on a scale from black, 0, to white, 1, {who} still reads {hardest.first:.0f}, and the same"
+        f" network without the layer {hardest.second:.0f}."
+    )
+
+
+def seeing(frame: pd.DataFrame) -> str:
+    """Return what the layer does against the strongest attack by someone who sees all of the network."""
+    found = _outcomes(
+        [Comparison(worst_case("mnist", LAYER, eps), worst_case("mnist", PLAIN, eps)) for eps in SMALL], frame
+    )
+    if not (known := _measured(found)):
+        return "Whether it helps against an attacker who knows it has not been measured yet."
+    better, worse = any(one.low > 0 for one in known), any(one.high < 0 for one in known)
+    says = {
+        (True, False): "It helps against an attacker who knows it, too"
+        + ("" if _together(known) == "holds" else ", in part"),
+        (False, True): "It does not help against an attacker who knows it, and even harms",
+        (False, False): "It makes no measurable difference against an attacker who knows it",
+        (True, True): "It helps in one case and harms in the other against an attacker who knows it",
+    }[better, worse]
+    left = listed(
+        [
+            f"{one.first:.0f} instead of {one.second:.0f} after a change of {one.comparison.first.eps:g}"
+            for one in known
+        ]
+    )
+    return f"{says}: of 100 digits, the strongest of our attacks leaves {left}."
+
+
+def own_attack(frame: pd.DataFrame) -> str:
+    """Return how far the paper's attack on the layer falls short of the strongest one."""
+    (found,) = _outcomes(
+        [
+            Comparison(
+                Value("mnist", LAYER, "ladder", "bim on the e-path", 0.2), worst_case("mnist", LAYER, 0.2)
+            )
+        ],
+        frame,
+    )
+    if found.result == "not measured":
+        return "How far the attack by which the paper measured this falls short has not been measured yet."
+    if found.result != "holds":
+        return (
+            "The attack by which the paper measured this, which walks around the layer, is about as strong as all"
+            f" together: after a change of 0.2 it leaves {found.first:.0f} of 100 digits, they {found.second:.0f}."
+        )
+    return (
+        "The attack by which the paper measured this walks around the layer and is too weak: after a change of 0.2 it"
+        f" leaves {found.first:.0f} of 100 digits, where attacks through the layer leave {found.second:.0f}."
+    )
+
+
+def symptom() -> str:
+    """Return the sign in the paper's own tables that attacks failed."""
+    table = paper.TABLES["6b"]
+    same = {table.cell("q-base e", f"bim {eps}").accuracy for eps in (0.2, 0.3)}
+    assert len(same) == 1  # it is what the sentence is about
+    return (
+        f"In {verdict.seeing_does_worse()} places of the paper's tables an attacker who sees the network does worse"
+        " than one who does not, and once a larger change fools exactly as many images as a smaller one: these"
+        " attacks had failed, and their failures were counted as robustness."
+    )
+
+
+def balance(frame: pd.DataFrame) -> str:
+    """Return how many of the paper's claims can be judged, and how the verdicts fall."""
+    rows = claims.verdicts(frame)
+    own = {name: int((rows.protocol == name).sum()) for name in ("reproduced", "partly", "not")}
+    worst = {
+        name: int((rows.strongest == name).sum())
+        for name in ("holds", "holds for weak attacks only", "does not hold")
+    }
+    tested, attacked = sum(own.values()), sum(worst.values())
+    words = {"reproduced": "as the paper says", "partly": "in part", "not": "not at all"}
+    came_out = listed([f"{own[name]} {word}" for name, word in words.items() if own[name]] or ["none"])
+    says = f"Repeating the paper's own tests settles {tested} of its {len(rows)} claims so far: {came_out}"
+    if not attacked:
+        return f"{says}; what the strongest attack leaves of them has not been measured yet."
+    stand = {0: "none holds", 1: "one holds"}.get(worst["holds"], f"{worst['holds']} hold")
+    return f"{says}; of the {attacked} that were also put to the strongest attack, {stand}."
+
+
+def headline(frame: pd.DataFrame) -> list[str]:
+    """Return the verdict in three sentences."""
+    return [blind(frame), seeing(frame), balance(frame)]
+
+
+def five(frame: pd.DataFrame) -> list[str]:
+    """Return what was found, in five sentences."""
+    return [blind(frame), seeing(frame), own_attack(frame), symptom(), balance(frame)]
+
+
+def lead(frame: pd.DataFrame) -> Markup:
+    """Return the three sentences as a page's first paragraph."""
+    text = " ".join(headline(frame))
+    return Markup(f'<p class="lead">{text}</p>', text)
+
+
+def start_page(frame: pd.DataFrame) -> str:
+    """Return the five sentences as HTML for the start page, the last two with a link to the chapters behind them."""
+    items = [f"<li>{sentence}</li>" for sentence in five(frame)]
+    more = (
+        '<p>How this was measured: <a href="13-adaptive-attacks.html">the attacker who knows</a>. Every claim, one by'
+        ' one: <a href="16-verdict.html">the verdict</a>.</p>'
+    )
+    return f'<ol id="found">\n{chr(10).join(items)}\n</ol>\n{more}\n'
+
+
+def _claim(name: str) -> Claim:
+    return next(claim for claim in CLAIMS if claim.name == name)
+
+
+def _outcomes(comparisons, frame: pd.DataFrame) -> list[Outcome]:
+    numbers = evidence.numbers(frame)
+    return [evidence.judge(comparison, numbers) for comparison in comparisons]
+
+
+def _measured(found: list[Outcome]) -> list[Outcome]:
+    return [one for one in found if one.result != "not measured"]
+
+
+def _together(found: list[Outcome]) -> str:
+    """Return "holds" if all hold, "fails" if none does, else "mixed"."""
+    holds = [one.result == "holds" for one in found]
+    return "holds" if all(holds) else "mixed" if any(holds) else "fails"
+
+
+def _is(one: Outcome, model: str, attack: str, eps: float) -> bool:
+    value = one.comparison.first
+    return (value.model, value.attack, value.eps) == (model, attack, eps)

@@ -1,0 +1,264 @@
+"""What the chapter on adaptive attacks shows of recorded ladders: rung by rung, the worst case, and the flags.
+
+Records are those of `study.adaptive`, by model name, as `recorded` gives them.
+"""
+
+import re
+from collections.abc import Mapping, Sequence
+from html import escape
+
+import ipywidgets as w
+import numpy as np
+
+from qlayer_core import intervals
+from qlayer_core.show import names
+from qlayer_core.show.controls import choice, explorer, slider
+from qlayer_core.show.page import Markup, decimal, lines, listed, paragraph, table
+from qlayer_core.study import adaptive, evidence, experiments, ladder, records, sanity
+
+PAPERS = {"bim on the e-path", "bim"}  # rungs that are the paper's own attack
+SPELLED = {
+    "e-path": "E-path",
+    "bim": "BIM",
+    "pgd": "PGD",
+    "apgd": "APGD",
+    "square": "Square",
+    "ce": "cross-entropy",
+    "dlr": "DLR",
+}
+
+
+def recorded(dataset: str = "mnist", seed: int = 0) -> dict[str, dict]:
+    """Return the evaluations of a data set by model name, in the order of the grid, as far as they are complete.
+
+    Complete is one whose white-box rungs are recorded at every epsilon: only then is there a worst case.
+    """
+    found = {
+        record["model"]: record
+        for record in adaptive.recorded(dataset)
+        if record["seed"] == seed and evidence.complete(record)
+    }
+    return {name: found[name] for name in experiments.RUNS if name in found}
+
+
+def rung_name(name: str) -> str:
+    """Return how the text calls a rung: ``"bim on the e-path"`` is ``"BIM on the E-path"``."""
+    return re.sub(r"[\w-]+", lambda word: SPELLED.get(word[0], word[0]), name)
+
+
+def climbed(record: dict, eps: float) -> list[dict]:
+    """Return the rungs at one ``eps`` in their order: name, alone and standing (images right), n.
+
+    ``alone`` counts the images that are right under this attack, ``standing`` those that none so far has fooled. The
+    control, noise, fools no one for good. A last rung that attacks the survivors alone has no ``alone``.
+    """
+    rows = []
+    standing = records.unpack({"n": record["n"], "right": record["clean"]})
+    for cell in record["cells"]:
+        how = cell["how"]
+        if cell["eps"] != eps or how["purpose"] != "ladder":
+            continue
+        if how["kind"] != "control":
+            standing = standing & records.unpack(cell)
+        rows.append(
+            {
+                "name": cell["rung"],
+                "alone": None if how["survivors"] else cell["correct"],
+                "standing": int(standing.sum()),
+                "n": record["n"],
+            }
+        )
+    return rows
+
+
+def epsilons(found: Mapping[str, dict]) -> list[float]:
+    """Return the epsilons at which every ladder was climbed."""
+    each = [
+        {cell["eps"] for cell in record["cells"] if cell["how"]["purpose"] == "ladder"}
+        for record in found.values()
+    ]
+    return sorted(set.intersection(*each))
+
+
+def ladders(found: Mapping[str, dict], beside: str = "cnn") -> w.VBox:
+    """Return a list of networks and a slider over epsilon: a network's ladder above that of the one ``beside``.
+
+    Args:
+        found: records by model name, as `recorded` gives them.
+        beside: the network to compare with; shown where it is among them.
+    """
+    budgets = epsilons(found)
+    chosen = [name for name in found if name != beside] or list(found)
+
+    def page(which: int, step: int) -> str:
+        shown = [chosen[which], *([beside] if beside in found and chosen[which] != beside else [])]
+        legend = (
+            "<p>Filled: digits that this attack and all before it left right. Outline: right under this attack"
+            " alone.</p>"
+        )
+        return legend + "".join(_ladder(name, found[name], budgets[step]) for name in shown)
+
+    start = min(1, len(budgets) - 1)
+    return explorer(
+        [
+            choice("network", [names.label(name) for name in chosen]),
+            slider("epsilon", [f"{eps:.2f}" for eps in budgets], start),
+        ],
+        page,
+    )
+
+
+def _ladder(name: str, record: dict, eps: float) -> str:
+    """Return one ladder as rows of bars."""
+    rows, n = climbed(record, eps), record["n"]
+    clean = int(records.unpack({"n": n, "right": record["clean"]}).sum())
+    colour, parts = names.colour(name), []
+    for row in rows:
+        share, alone = 100 * row["standing"] / n, row["alone"]
+        outline = (
+            ""
+            if alone is None
+            else f'<path d="M0 0h{100 * alone / n:.1f}v1H0z" fill="none" stroke="{colour}"/>'
+        )
+        drawing = f'<path d="M0 0h{share:.1f}v1H0z" fill="{colour}" opacity=".75"/>{outline}'
+        said = f"{share:.0f} % left" if row["name"] != "noise" else f"{100 * alone / n:.0f} % right"
+        if alone is not None and row["name"] != "noise":
+            said = f"{100 * alone / n:.0f} alone, {said}"
+        word = rung_name(row["name"]) + (" (the paper's)" if row["name"] in PAPERS else "")
+        svg = f'<svg aria-hidden="true" viewBox="0 0 100 1" preserveAspectRatio="none">{drawing}</svg>'
+        parts.append(f"<span>{escape(word)}</span>{svg}<span>{said}</span>")
+    title = f"<p><b>{names.label(name)}</b>, {n:,} digits, {clean} of them right without an attack</p>"
+    return f'{title}<div class="ql-rows">{"".join(parts)}</div>'
+
+
+def own_attack(record: dict, eps: float) -> dict:
+    """Return the recorded cell of the paper's own attack, BIM, through the E-path where there is one."""
+    for cell in record["cells"]:
+        if cell["rung"] in PAPERS and cell["eps"] == eps:
+            return cell
+    raise KeyError(f"no BIM at eps {eps:g} is recorded of {record['model']}")
+
+
+def worst_table(found: Mapping[str, dict]) -> Markup:
+    """Return a table of what is left under all attacks together, beside the paper's attack alone, by epsilon."""
+    budgets, rows = epsilons(found), []
+    for name, record in found.items():
+        n, line = (
+            record["n"],
+            [lines(names.label(name), "at least", "at most", "under BIM alone", "under noise")],
+        )
+        for eps in budgets:
+            left = int(adaptive.worst(record, eps).sum())
+            noise = next(
+                (
+                    cell["correct"]
+                    for cell in record["cells"]
+                    if (cell["rung"], cell["eps"]) == ("noise", eps)
+                ),
+                None,
+            )
+            others = (*intervals.wilson(left, n), 100 * own_attack(record, eps)["correct"] / n)
+            last = None if noise is None else 100 * noise / n
+            line.append(lines(decimal(100 * left / n, 1), *(decimal(value, 1) for value in (*others, last))))
+        rows.append(line)
+    counts = listed(sorted({f"{record['n']:,}" for record in found.values()}))
+    return table(
+        rows,
+        ["", *(f"epsilon {eps:g}" for eps in budgets)],
+        "Digits (%) that no attack of the ladder fooled (bold), with the 95 % interval; of the first"
+        f" {counts} test images, seed 0.",
+    )
+
+
+def reading(found: Mapping[str, dict], eps: float, beside: str = "cnn") -> Markup:
+    """Return what the ladders say at one epsilon, network by network, as a paragraph."""
+    parts = []
+    for name, record in found.items():
+        n, left = record["n"], int(adaptive.worst(record, eps).sum())
+        own = own_attack(record, eps)["correct"]
+        low, high = intervals.wilson(left, n)
+        says = f"{names.label(name)}: BIM, the paper's attack, leaves {100 * own / n:.0f} % of {n:,} digits right"
+        if name != beside:
+            alone = [
+                row for row in climbed(record, eps) if row["alone"] is not None and row["name"] != "noise"
+            ]
+            best = min(alone, key=lambda row: row["alone"])
+            says += f"; {rung_name(best['name'])} alone, the strongest single attack, {100 * best['alone'] / n:.0f} %"
+        parts.append(f"{says}; all together {100 * left / n:.0f} % ({low:.0f} to {high:.0f})")
+    return paragraph(f"At epsilon {eps:g}. " + ". ".join(parts) + ".")
+
+
+def compared(found: Mapping[str, dict], name: str, other: str = "cnn") -> list[dict]:
+    """Return by how many points more of ``name`` than of ``other`` is left under all attacks, by epsilon.
+
+    The first test images that both are of are compared in pairs: eps, gap, low, high (95 %) and n.
+    """
+    rows = []
+    for eps in epsilons({key: found[key] for key in (name, other)}):
+        one, two = (adaptive.worst(found[key], eps) for key in (name, other))
+        n = min(len(one), len(two))
+        one, two = one[:n], two[:n]
+        gap, low, high = intervals.paired(int((one & ~two).sum()), int((two & ~one).sum()), n)
+        rows.append({"eps": eps, "gap": gap, "low": low, "high": high, "n": n})
+    return rows
+
+
+def verdict(found: Mapping[str, dict], name: str, other: str = "cnn") -> Markup:
+    """Return whether ``name`` resists all attacks together better than ``other``, as a paragraph."""
+    rows = compared(found, name, other)
+    more = [row for row in rows if row["low"] > 0]
+    less = [row for row in rows if row["high"] < 0]
+
+    def at(some: Sequence[dict]) -> str:
+        gaps = "{eps:g} ({gap:+.0f} points, {low:+.0f} to {high:+.0f})"
+        return listed([gaps.format(**row) for row in some])
+
+    who, than = names.label(name), names.label(other)
+    says = [
+        f"Under all attacks together {who} keeps clearly more digits right than {than} at epsilon {at(more)}."
+        if more
+        else f"Under all attacks together {who} keeps clearly more digits right than {than} at no epsilon."
+    ]
+    if less:
+        says.append(f"It keeps clearly fewer at {at(less)}.")
+    if rest := [f"{row['eps']:g}" for row in rows if row not in more + less]:
+        says.append(f"At {listed(rest)} the two cannot be told apart on {rows[0]['n']:,} digits.")
+    return paragraph(" ".join(says))
+
+
+def flags_table(found: Mapping[str, dict]) -> Markup:
+    """Return which sanity checks raise a flag, a row each and a column per network, and what the raised ones say."""
+    by_name = {name: {flag.name: flag for flag in sanity.flags(record)} for name, record in found.items()}
+    checks = list(dict.fromkeys(check for flags in by_name.values() for check in flags))
+    words = {True: "<strong>raised</strong>", False: "clear", None: "not measured"}
+    rows = [
+        [check, *(words[flags[check].raised] if check in flags else "-" for flags in by_name.values())]
+        for check in checks
+    ]
+    raised = [
+        f"<li>{names.label(name)}, {flag.name}: {escape(flag.message)}.</li>"
+        for name, flags in by_name.items()
+        for flag in flags.values()
+        if flag.raised
+    ]
+    shown = table(
+        rows, ["check", *map(names.label, by_name)], "The twelve checks of the glossary, per network."
+    )
+    reasons = f"<ul>{''.join(raised)}</ul>" if raised else "<p>No flag is raised.</p>"
+    return Markup(shown.html + reasons, f"{shown.text} {len(raised)} raised.")
+
+
+def agrees(record: dict, rung: str, eps: float, right: np.ndarray) -> tuple[int, int, int]:
+    """Return how many of the first images are right live, how many in the record, and how many differ."""
+    cell = next(cell for cell in record["cells"] if (cell["rung"], cell["eps"]) == (rung, eps))
+    there = records.unpack(cell)[: len(right)]
+    here = np.asarray(right)[: len(there)]
+    return int(here.sum()), int(there.sum()), int((here != there).sum())
+
+
+def rung(name: str, layer: bool = True) -> ladder.Rung:
+    """Return a rung of the ladder by its name."""
+    known = {one.name: one for one in (ladder.LAYER if layer else ladder.PLAIN)}
+    if name not in known:
+        raise ValueError(f"there is no rung {name!r}; choose one of {', '.join(known)}")
+    return known[name]

@@ -1,0 +1,239 @@
+"""The claims of the paper as traffic lights that unfold to their numbers, and where the paper contradicts itself."""
+
+from collections import Counter
+from collections.abc import Iterable
+from html import escape
+
+import numpy as np
+import pandas as pd
+
+from qlayer_core.show import names
+from qlayer_core.show.ladder import rung_name
+from qlayer_core.show.page import DASH, Markup, decimal, listed, table
+from qlayer_core.show.plot import SERIES, WRONG
+from qlayer_core.show.results import column_name, row_name
+from qlayer_core.study import claims, evidence, paper
+from qlayer_core.study.evidence import Value
+from qlayer_core.study.statements import CLAIMS, Claim
+
+GREEN, AMBER, RED, GREY = (
+    ("●", names.COLOURS["q-large"]),
+    ("◐", SERIES[1]),
+    ("○", WRONG),
+    ("◌", names.NEUTRAL),
+)
+"""Sign and colour of a light: the sign alone tells them apart, too."""
+
+PROTOCOL = {
+    "reproduced": (GREEN, "reproduced"),
+    "partly": (AMBER, "reproduced in part"),
+    "not": (RED, "not reproduced"),
+    "not measured yet": (GREY, "not measured yet"),
+    "no numbers": (GREY, "no numbers in the paper"),
+}
+STRONGEST = {
+    "holds": (GREEN, "holds"),
+    "holds for weak attacks only": (AMBER, "holds for weak attacks only"),
+    "does not hold": (RED, "does not hold"),
+    "not measured yet": (GREY, "not measured yet"),
+    "not about attacks": (GREY, "not about the strongest attack"),
+}
+SIDES = ("first_value", "second_value", "by", "near")
+KINDS = {
+    "value": "one measurement, two values",
+    "caption": "a caption",
+    "claim": "the text against the tables",
+    "exception": "an exception to a rule of the text",
+    "order": "an attacker who sees more does worse",
+}
+
+
+# ---- the claims ----
+
+
+def groups(frame: pd.DataFrame | None = None) -> dict[str, list[dict]]:
+    """Return the claims, as `claims.verdicts` rows with their ``"claim"``, by how far they can be judged.
+
+    Returns:
+        ``"judged"``, those with a verdict on one side or the other; ``"begun"``, those of which some comparisons are
+        measured and not enough; ``"open"``, those of which none is.
+    """
+    found: dict[str, list[dict]] = {"judged": [], "begun": [], "open": []}
+    for claim, row in zip(CLAIMS, claims.verdicts(frame).to_dict("records"), strict=True):
+        row["claim"] = claim
+        done, of = _measured(row)
+        judged = row["protocol"] in ("reproduced", "partly", "not") or row["strongest"] in (
+            "holds",
+            "holds for weak attacks only",
+            "does not hold",
+        )
+        found["judged" if judged else "begun" if done else "open"].append(row | {"done": done, "of": of})
+    return found
+
+
+def _measured(row: dict) -> tuple[int, int]:
+    """Return how many comparisons of a claim are measured, and how many there are."""
+    done = of = 0
+    for side, comparisons in (("protocol", row["claim"].protocol), ("strongest", row["claim"].strongest)):
+        absent = [part for part in row[f"{side}_numbers"].split(", ") if part.endswith(" not measured")]
+        of += len(comparisons)
+        done += len(comparisons) - sum(int(part.split()[0]) for part in absent)
+    return done, of
+
+
+def lights(rows: Iterable[dict], frame: pd.DataFrame) -> Markup:
+    """Return claims as lines with two lights each, which unfold to sentence, section and numbers.
+
+    Args:
+        rows: claims of one of the `groups`.
+        frame: recorded numbers, as `evidence.frame` gives them.
+    """
+    rows = list(rows)
+    parts = [_claim(row, frame) for row in rows]
+    words = [f"{row['name']}: {row['protocol']}, {row['strongest']}" for row in rows]
+    return Markup("".join(parts) or "<p>None.</p>", "; ".join(words) or "None.")
+
+
+def _light(light: tuple[str, str]) -> str:
+    sign, colour = light
+    return f'<span aria-hidden="true" style="color: {colour}; font-weight: 700">{sign}</span>'
+
+
+def _claim(row: dict, frame: pd.DataFrame) -> str:
+    own, worst = PROTOCOL[row["protocol"]], STRONGEST[row["strongest"]]
+    line = f"{_light(own[0])} {own[1]}"
+    if row["strongest"] != "not about attacks":
+        line += f" &nbsp; {_light(worst[0])} strongest attack: {worst[1]}"
+    counts = []
+    if row["in_paper"]:
+        counts.append(f"The paper's own numbers bear out {row['in_paper']} comparisons.")
+    if row["protocol_numbers"]:
+        counts.append(f"Under its protocol, ours: {row['protocol_numbers']}.")
+    if row["strongest_numbers"]:
+        counts.append(f"Under the strongest attack: {row['strongest_numbers']}.")
+    if row["missing"] and row["claim"].missing:
+        counts.append(f"Missing: {escape(row['claim'].missing)}.")
+    return (
+        f'<details style="border-bottom: 1px solid var(--pst-color-border, #d4dae0); padding: 0.5rem 0">'
+        f"<summary><strong>{escape(row['sentence'])}</strong> <small>section {row['section']}</small><br>"
+        f"<small>{line}</small></summary><p>{' '.join(counts)}</p>{numbers(row['claim'], frame).html}</details>"
+    )
+
+
+def numbers(claim: Claim, frame: pd.DataFrame) -> Markup:
+    """Return the comparisons of a claim that are measured, with the paper's two numbers and ours, as a table."""
+    found = claims.outcomes(claim, frame)
+    measured = found[found.result != "not measured"] if len(found) else found
+    if measured.empty:
+        return Markup("<p>None of its comparisons is measured yet.</p>", "None is measured yet.")
+    rows = []
+    for one in measured.to_dict("records"):
+        images = DASH if np.isnan(one["images"]) else f"{one['images']:,.0f}"
+        rows.append(
+            [
+                f'<span style="white-space: normal">{escape(compared(*(one[key] for key in SIDES)))}</span>',
+                f"{decimal(one['paper_first'])} | {decimal(one['paper_second'])}",
+                f"{decimal(one['first'])} | {decimal(one['second'])}",
+                f"{decimal(one['difference'], 1, True)} ({decimal(one['low'], 1)} to {decimal(one['high'], 1)})",
+                f"{images}, {one['seeds']}",
+                one["result"],
+            ]
+        )
+    left = len(found) - len(measured)
+    caption = f"{claim.name[0].upper()}{claim.name[1:]}: {len(rows)} of {len(found)} comparisons are measured"
+    heads = ["", "paper", "ours", "difference (95 %)", "images, seeds", "result"]
+    return table(rows, heads, caption + (f", {left} are not yet." if left else "."))
+
+
+def compared(first: Value, second: Value, by: float = 0.0, near: bool = False) -> str:
+    """Return a comparison in words: ``"Q-base above CNN: BIM 0.3, black box from CNN A"``."""
+    more = f" by over {by:g}" if by else ""
+    relation = f"within {by:g} points of" if near else f"above{more}"
+    whose, other = subject(first), subject(second)
+    if (how := condition(first)) == condition(second):
+        return f"{whose} {relation} {other}: {how}"
+    if whose == other:
+        return f"{whose}: {how} {relation} {condition(second)}"
+    return f"{whose}, {how} {relation} {other}, {condition(second)}"
+
+
+def subject(value: Value) -> str:
+    """Return how the text calls what a number is of."""
+    if value.setting == "divergence" and value.model == "pixels":
+        return "pixels"
+    return names.label(value.model, "e" if value.path == "e" else None)
+
+
+def condition(value: Value) -> str:
+    """Return how the text calls under what a number is measured."""
+    eps = f" {value.eps:g}" if value.eps else ""
+    if value.setting == "clean":
+        return "clean images"
+    if value.setting == "worst case":
+        return f"all attacks{eps}"
+    if value.setting == "ladder":
+        return f"{rung_name(value.attack)}{eps}"
+    if value.setting == "validation":
+        return f"variant {value.attack}"
+    if value.setting == "divergence":
+        return f"{value.attack}{eps}"
+    made = f"black box from CNN {value.source[-1].upper()}" if value.source else "white box"
+    road = ", through the shortcut" if value.attacked_path == "shortcut" else ""
+    attack = value.attack.removesuffix("-clipped")
+    gradient = ", clipped gradient" if attack != value.attack else ""
+    return f"{names.attack(attack)}{eps}{gradient}, {made}{road}"
+
+
+def tally(rows: Iterable[dict]) -> Markup:
+    """Return how many claims have which pair of verdicts, as a table."""
+    counts = Counter((row["protocol"], row["strongest"]) for row in rows)
+    columns = [verdict for verdict in STRONGEST if any(pair[1] == verdict for pair in counts)]
+    lines = [
+        [
+            f"{_light(light)} {word}",
+            *(str(counts[verdict, column]) if counts[verdict, column] else DASH for column in columns),
+        ]
+        for verdict, (light, word) in PROTOCOL.items()
+        if any(pair[0] == verdict for pair in counts)
+    ]
+    heads = [f"{_light(STRONGEST[column][0])} {STRONGEST[column][1]}" for column in columns]
+    caption = (
+        f"{sum(counts.values())} claims: a row per verdict under the paper's own protocol, a column per verdict under"
+        " the strongest attack."
+    )
+    return table(lines, ["", *heads], caption)
+
+
+# ---- the paper against itself ----
+
+
+def contradictions() -> Markup:
+    """Return the places where the paper disagrees with itself, each of which unfolds to its pairs of numbers."""
+    parts, words = [], []
+    for one in paper.INCONSISTENCIES:
+        rows = [
+            [
+                f"{escape(row_name(first.row))}, {column_name(first.column)}",
+                f"Table {first.table}: {decimal(first.accuracy)}",
+                f"Table {second.table}, {escape(row_name(second.row))}: {decimal(second.accuracy)}",
+            ]
+            for first, second in one.pairs
+        ]
+        pairs = table(rows, ["", "here", "there"], f"Accuracy (%): {KINDS[one.kind]}.").html if rows else ""
+        where = f"{'Table' if len(one.tables) == 1 else 'Tables'} {listed(one.tables)}"
+        parts.append(
+            '<details style="border-bottom: 1px solid var(--pst-color-border, #d4dae0); padding: 0.5rem 0">'
+            f"<summary>{escape(one.note)} <small>{KINDS[one.kind]}; {where}</small></summary>{pairs}</details>"
+        )
+        words.append(f"{one.note} ({where})")
+    return Markup("".join(parts), " ".join(words))
+
+
+def seeing_does_worse() -> int:
+    """Return in how many pairs of its cells the paper's attacker who sees the network fools fewer images."""
+    return sum(len(one.pairs) for one in paper.INCONSISTENCIES if one.kind == "order")
+
+
+def recorded() -> pd.DataFrame:
+    """Return all recorded numbers, once for a page: see `evidence.frame`."""
+    return evidence.frame()

@@ -1,0 +1,165 @@
+"""The verdicts as the book shows them: lights, sentences that follow from numbers, and what isn't measured yet."""
+
+import re
+from dataclasses import asdict
+
+import pandas as pd
+import pytest
+
+from qlayer_core import intervals
+from qlayer_core.show import found, verdict
+from qlayer_core.study import evidence, paper, statements
+from qlayer_core.study.evidence import Value, worst_case
+
+N = 200
+E_PATH = Value("mnist", "q-base", "ladder", "bim on the e-path", 0.2)
+
+
+def frame_of(numbers: dict[Value, float], n: int = N) -> pd.DataFrame:
+    rows = []
+    for value, percent in numbers.items():
+        low, high = intervals.wilson(round(n * percent / 100), n)
+        rows.append(asdict(value) | {"seed": 0, "value": percent, "low": low, "high": high, "n": n})
+    return pd.DataFrame(rows, columns=list(evidence.COLUMNS))
+
+
+def published() -> dict[Value, float]:
+    """What we would have measured, had it been exactly what the paper printed."""
+    return {evidence.recorded(cell): cell.accuracy for t in paper.TABLES.values() for cell in t.cells}
+
+
+def worst(layer: tuple[float, float], plain: tuple[float, float]) -> dict[Value, float]:
+    """What all attacks leave at 0.1 and 0.2."""
+    return {
+        worst_case("mnist", model, eps): percent
+        for model, both in (("q-base", layer), ("cnn", plain))
+        for eps, percent in zip((0.1, 0.2), both, strict=True)
+    }
+
+
+NOTHING = frame_of({})
+
+
+# ---- sentences ----
+
+
+def test_without_records_the_sentences_say_that_nothing_is_measured():
+    for sentence in (found.blind(NOTHING), found.seeing(NOTHING), found.own_attack(NOTHING)):
+        assert sentence.endswith("has not been measured yet.")
+    assert "settles 0 of its 29 claims so far: none" in found.balance(NOTHING)
+
+
+def test_the_first_sentence_turns_with_the_numbers():
+    frame = frame_of(published())
+    assert found.blind(frame).startswith("The Q-Layer helps against an attacker who cannot see")
+    assert "Q-base still reads 38, and the same network without the layer 16." in found.blind(frame)
+    cnn = {value: 99.0 for value in published() if value.model == "cnn"}
+    assert found.blind(frame_of(published() | cnn)).startswith("The Q-Layer does not help")
+
+
+@pytest.mark.parametrize(
+    ("layer", "plain", "says"),
+    [
+        ((80, 60), (40, 10), "It helps against an attacker who knows it, too:"),
+        ((80, 10), (40, 10), "It helps against an attacker who knows it, too, in part:"),
+        ((20, 0), (50, 2), "It does not help against an attacker who knows it, and even harms:"),
+        ((40, 1), (41, 2), "It makes no measurable difference against"),
+        ((80, 0), (40, 30), "It helps in one case and harms in the other"),
+    ],
+)
+def test_the_second_turns_with_the_worst_cases_and_their_intervals(layer, plain, says):
+    sentence = found.seeing(frame_of(worst(layer, plain)))
+    assert sentence.startswith(says)
+    assert f"{layer[0]} instead of {plain[0]} after a change of 0.1" in sentence
+
+
+def test_the_third_says_by_how_much_the_papers_attack_falls_short():
+    frame = frame_of(worst((20, 2), (40, 2)) | {E_PATH: 24.0})
+    assert "it leaves 24 of 100 digits, where attacks through the layer leave 2." in found.own_attack(frame)
+    alike = frame_of(worst((20, 23), (40, 2)) | {E_PATH: 24.0})
+    assert "is about as strong as all together" in found.own_attack(alike)
+
+
+def test_the_fourth_counts_pairs_of_the_papers_own_cells():
+    pairs = [pair for one in paper.INCONSISTENCIES if one.kind == "order" for pair in one.pairs]
+    assert all(seeing.accuracy > blind.accuracy for blind, seeing in pairs)
+    assert f"In {len(pairs)} places" in found.symptom()
+
+
+def test_the_last_counts_verdicts():
+    left = {
+        worst_case("mnist", model, eps): 1.0 for model in ("cnn", "q-base", "q-large") for eps in (0.2, 0.3)
+    }
+    sentence = found.balance(frame_of(published() | left, 10_000))
+    settled, whole = map(int, re.search(r"settles (\d+) of its (\d+) claims", sentence).groups())
+    assert whole == len(statements.CLAIMS) and 0 < settled < whole
+    assert sum(map(int, re.findall(r"(\d+) (?:as the paper says|in part|not at all)", sentence))) == settled
+    assert sentence.endswith("that were also put to the strongest attack, none holds.")
+
+
+def test_the_start_page_has_five_of_them_and_links_to_what_is_behind():
+    html = found.start_page(NOTHING)
+    assert html.count("<li>") == 5 == len(found.five(NOTHING))
+    assert 'href="13-adaptive-attacks.html"' in html and 'href="16-verdict.html"' in html
+    assert len(found.headline(NOTHING)) == 3 and all(
+        s in found.lead(NOTHING).html for s in found.headline(NOTHING)
+    )
+
+
+# ---- lights ----
+
+
+def test_every_claim_stands_in_exactly_one_group():
+    for frame in (NOTHING, frame_of(published())):
+        groups = verdict.groups(frame)
+        names = [row["name"] for rows in groups.values() for row in rows]
+        assert sorted(names) == sorted(claim.name for claim in statements.CLAIMS)
+    assert len(verdict.groups(NOTHING)["open"]) == len(statements.CLAIMS)
+
+
+def test_a_claim_of_which_a_part_is_measured_has_begun():
+    one = Value("mnist", "q-base", "black-box", "fgsm", 0.2, "cnn-a", None, "q")
+    frame = frame_of({one: 80.0, Value("mnist", "cnn", "black-box", "fgsm", 0.2, "cnn-a"): 70.0})
+    rows = verdict.groups(frame)["begun"]
+    (row,) = [row for row in rows if row["name"] == "black box, MNIST"]
+    assert (row["done"], row["of"]) == (1, 12)
+    html = verdict.lights([row], frame).html
+    assert "1 of 12 comparisons are measured, 11 are not yet" in html and "200, 1" in html
+
+
+def test_a_light_unfolds_to_sentence_section_both_verdicts_and_numbers():
+    frame = frame_of(published())
+    row = next(row for row in verdict.groups(frame)["judged"] if row["name"] == "black box, MNIST")
+    html = verdict.lights([row], frame).html
+    for part in ("<details", row["sentence"], "section 4.2", "● ", "reproduced", "38.22 | 16.02", "holds"):
+        assert part.strip() in html
+    assert "Q-base above CNN: BIM 0.3, black box from CNN A" in html
+
+
+def test_lights_can_be_told_apart_without_colour():
+    signs = [light[0] for light in (verdict.GREEN, verdict.AMBER, verdict.RED, verdict.GREY)]
+    assert len(set(signs)) == 4
+
+
+def test_comparisons_are_told_in_words():
+    shortcut = Value("mnist", "q-base", "white-box", "bim", 0.2, None, "shortcut", "q")
+    own = Value("mnist", "q-base", "white-box", "bim-clipped", 0.2, None, "e", "q")
+    assert verdict.compared(shortcut, own) == (
+        "Q-base: BIM 0.2, white box, through the shortcut above BIM 0.2, clipped gradient, white box"
+    )
+    left, e_path = worst_case("mnist", "q-base", 0.2), E_PATH
+    assert verdict.compared(left, e_path, 5, near=True) == (
+        "Q-base: all attacks 0.2 within 5 points of BIM on the E-path 0.2"
+    )
+
+
+def test_all_contradictions_are_shown_with_all_their_pairs():
+    html = verdict.contradictions().html
+    assert html.count("<details") == len(paper.INCONSISTENCIES)
+    assert html.count('<th scope="row">') == sum(len(one.pairs) for one in paper.INCONSISTENCIES)
+
+
+def test_the_tally_counts_each_claim_once():
+    rows = [row for part in verdict.groups(frame_of(published())).values() for row in part]
+    cells = re.findall(r"<td>(\d+)</td>", verdict.tally(rows).html)
+    assert sum(map(int, cells)) == len(statements.CLAIMS)
