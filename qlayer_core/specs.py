@@ -7,6 +7,7 @@ DROPOUTS = ("off", "front", "behind")
 INITIALISATIONS = ("glorot", "framework")
 COMMITMENTS = ("squared", "linear", "none")
 UPDATES = ("pull", "reinitialize")
+PRINTED = "-printed"  # ends the name of a run by the paper's text, beside one that departs from it
 
 
 @dataclass(frozen=True)
@@ -51,7 +52,7 @@ class RunSpec:
     @property
     def raw_name(self) -> str:
         """Name of the raw-trained model: its own, or the one that an adversarially trained model starts from."""
-        return self.name.removesuffix("-adv")
+        return self.name.removesuffix("-adv").removesuffix(PRINTED)
 
 
 @dataclass(frozen=True)
@@ -71,5 +72,8 @@ class Attack:
 
 
 def seed_of(name: str, seed: int) -> int:
-    """Return the seed of everything random in one run: different for each model and each ``seed``."""
-    return zlib.crc32(f"{name}/{seed}".encode())
+    """Return the seed of everything random in one run: different for each model and each ``seed``.
+
+    A run by the paper's text draws what the one beside it draws, so that only their settings differ.
+    """
+    return zlib.crc32(f"{name.replace(PRINTED, '')}/{seed}".encode())

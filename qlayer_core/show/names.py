@@ -7,6 +7,7 @@ in the line, adversarial training in the marker, and each curve has its name bes
 """
 
 from qlayer_core.attacks import REGISTRY
+from qlayer_core.specs import PRINTED
 
 COLOURS = {"cnn": "#d55e00", "q-base": "#0072b2", "q-large": "#009e73", "q-inner": "#cc79a7"}
 NEUTRAL = "#767676"  # every other model, and whatever belongs to none
@@ -54,8 +55,10 @@ def style(name: str, path: str | None = None) -> dict:
 def label(name: str, path: str | None = None) -> str:
     """Return how the text calls a model: ``label("q-base-adv", "e")`` is ``"Q-base, adv. trained, E-path"``."""
     parts = [MODELS.get(_raw(name), _raw(name))]
-    if _raw(name) != name:
+    if name.endswith("-adv"):
         parts.append("adv. trained")
+    if PRINTED in name:
+        parts.append("as printed")
     if _known(path):
         parts.append(PATHS[path])
     return ", ".join(parts)
@@ -68,7 +71,7 @@ def attack(words: str) -> str:
 
 
 def _raw(name: str) -> str:
-    return name.removesuffix("-adv")
+    return name.removesuffix("-adv").removesuffix(PRINTED)
 
 
 def _known(path: str | None) -> str | None:

@@ -1,0 +1,154 @@
+"""Where our numbers and the paper's differ by more than chance would, with the best explanation and its evidence.
+
+An explanation is a rule that looks at recorded cells alone, and the first whose evidence is there is given. A cell
+that none explains is listed all the same, and says so.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+import pandas as pd
+
+from qlayer_core.study import paper, records, tables
+
+BEYOND = 10.0  # points: more than other test images, another attacker or another seed usually change
+CLOSER = 2 / 3  # a cell made in another way explains a difference of which it leaves at most so much
+
+
+@dataclass(frozen=True)
+class Disagreement:
+    """One cell of the paper that ours is far from.
+
+    Args:
+        cell: the paper's.
+        ours: our accuracy in percent, mean over seeds.
+        difference: ours less the paper's, in points.
+        why: the explanation, one sentence.
+        support: the evidence: a recorded cell or one of the paper's, in words, with its number, or "".
+    """
+
+    cell: paper.Cell
+    ours: float
+    difference: float
+    why: str
+    support: str
+
+
+def disagreements(
+    numbers: tuple[str, ...] = tuple(paper.TABLES), beyond: float = BEYOND
+) -> list[Disagreement]:
+    """Return every recorded cell of these tables that is more than ``beyond`` points from the paper's, largest first.
+
+    A cell that several tables show is listed once.
+    """
+    ours = tables.cells()
+    found: dict[tuple, Disagreement] = {}
+    for number in numbers:
+        for cell in paper.TABLES[number].cells:
+            mine = _same(ours, cell)
+            if mine.empty or (cell.dataset, cell.model, *cell.key) in found:
+                continue
+            accuracy = mine.accuracy.astype(float).mean()
+            if abs(accuracy - cell.accuracy) > beyond:
+                why, support = next(_explanations(cell, accuracy, ours))
+                found[cell.dataset, cell.model, *cell.key] = Disagreement(
+                    cell, accuracy, accuracy - cell.accuracy, why, support
+                )
+    return sorted(found.values(), key=lambda one: -abs(one.difference))
+
+
+def _explanations(cell: paper.Cell, accuracy: float, ours: pd.DataFrame) -> Iterator[tuple[str, str]]:
+    """Yield what explains a cell, and the evidence, best first."""
+    gap = abs(accuracy - cell.accuracy)
+    for other, why in (
+        (
+            "clipped",
+            "the paper's gradient rounded to zero where the network is sure, so that images stayed as they were",
+        ),
+        ("softmax", "the paper's attack saw probabilities, which hardly move where the network is sure"),
+    ):
+        again = _same(ours, cell, attack=f"{cell.attack}-{other}")
+        if cell.setting == "white-box" and len(again):
+            value = again.accuracy.astype(float).mean()
+            if abs(value - cell.accuracy) <= CLOSER * gap:
+                yield why, f"ours, made in that way: {value:.2f} %"
+    if cell.setting == "white-box" and cell.attack != "cw":
+        for stuck, more in _stuck(cell):
+            yield (
+                "the paper's attack had no gradient for many of the images, and counted them as robust",
+                f"the paper's Table {stuck.table}, {stuck.row}: {stuck.column} and {more.column} both leave"
+                f" {stuck.accuracy:.2f} %",
+            )
+    if cell.setting == "white-box":
+        for blind in _blind(cell):
+            if blind.accuracy < cell.accuracy:
+                yield (
+                    "the paper's attack had failed: on images made without sight of the network it fooled more",
+                    f"the paper's Table {blind.table}, {blind.row}, {blind.column}: {blind.accuracy:.2f} %",
+                )
+        for smaller in paper.TABLES[cell.table].cells:
+            same = (smaller.row, smaller.attack) == (cell.row, cell.attack)
+            if same and 0 < smaller.eps < cell.eps and smaller.accuracy <= cell.accuracy:
+                yield (
+                    "the paper's attack had failed: a smaller budget fooled as many images",
+                    f"the paper's Table {smaller.table}, {smaller.row}, {smaller.column}: {smaller.accuracy:.2f} %",
+                )
+    low, high, epochs = _while_training(cell)
+    if low <= cell.accuracy <= high:
+        yield (
+            "which epoch is kept: the same number crosses the paper's while the network is trained",
+            f"from {low:.1f} to {high:.1f} % on validation images over {epochs} epochs",
+        )
+    yield "not explained", ""
+
+
+def _same(ours: pd.DataFrame, cell: paper.Cell, **changed: object) -> pd.DataFrame:
+    """Return our rows, one per seed, of the same measurement as the paper's cell, or of one that differs as told."""
+    wanted: Mapping = {name: getattr(cell, name) for name in tables.KEY} | changed
+    keep = pd.Series(True, index=ours.index)
+    for name, value in wanted.items():
+        keep &= ours[name].isna() if value is None else ours[name] == value
+    return ours[keep]
+
+
+def _blind(cell: paper.Cell) -> Iterator[paper.Cell]:
+    """Yield the paper's black-box cells of the same attack on the same network."""
+    for table in paper.TABLES.values():
+        for other in table.cells:
+            if other.setting == "black-box" and other.source == "cnn-a":
+                what = (other.dataset, other.model, other.attack, other.eps, other.path)
+                if what == (cell.dataset, cell.model, cell.attack, cell.eps, cell.path):
+                    yield other
+
+
+def _stuck(cell: paper.Cell) -> Iterator[tuple[paper.Cell, paper.Cell]]:
+    """Yield pairs of the paper's BIM cells on the same attacked path that agree to the digit at two budgets."""
+    for table in paper.TABLES.values():
+        bim = [
+            other
+            for other in table.cells
+            if (other.dataset, other.model, other.attack) == (cell.dataset, cell.model, "bim")
+            and other.setting == "white-box"
+            and other.attacked_path == cell.attacked_path == other.path
+        ]
+        for one in bim:
+            for other in bim:
+                if one.row == other.row and one.eps < other.eps and one.accuracy == other.accuracy:
+                    yield one, other
+
+
+def _while_training(cell: paper.Cell) -> tuple[float, float, int]:
+    """Return the lowest and highest accuracy on validation images of the same kind, and after how many epochs.
+
+    Validation images are clean or attacked by FGSM from a network that the defender owns. (inf, -inf, 0) without.
+    """
+    none = float("inf"), float("-inf"), 0
+    one = records.unit(cell.dataset, cell.model)
+    if cell.setting == "white-box" or not one.record.exists():
+        return none
+    kind = "clean" if cell.setting == "clean" else f"{cell.attack} {cell.eps:g}"
+    history = records.read_unit(one)["history"]
+    values = [
+        row["accuracy"][cell.path][kind] for row in history if kind in row["accuracy"].get(cell.path, {})
+    ]
+    return (min(values), max(values), len(values)) if values else none

@@ -1,0 +1,87 @@
+"""Cells that differ from the paper's are all listed, and each explanation rests on a cell that bears it out."""
+
+import pytest
+
+from qlayer_core.show.disagreements import disagreement_table
+from qlayer_core.specs import Attack
+from qlayer_core.study import paper, records
+from qlayer_core.study.disagreements import disagreements
+
+
+@pytest.fixture
+def write(tmp_path, monkeypatch):
+    """A function that records cells of a network: (paper's cell, accuracy, changed fields), and its history."""
+    monkeypatch.setattr(records, "RESULTS", tmp_path)
+
+    def record(name: str, *cells: tuple, history: list = ()) -> None:
+        one = records.unit("mnist", name)
+        found = [
+            {field: getattr(cell, field) for field in Attack.__dataclass_fields__}
+            | {
+                "path": cell.path,
+                "n": 10_000,
+                "correct": round(100 * accuracy),
+                "accuracy": accuracy,
+                "unmoved": 0,
+            }
+            | changed
+            for cell, accuracy, changed in cells
+        ]
+        records.write(records.new_record(one) | {"cells": found, "history": list(history)})
+
+    return record
+
+
+def reasons(*numbers: str) -> dict[tuple[str, str], tuple[str, str]]:
+    return {(one.cell.row, one.cell.column): (one.why, one.support) for one in disagreements(numbers)}
+
+
+def test_only_cells_that_are_far_from_the_papers_are_listed_once_and_largest_first(write):
+    cells = [paper.TABLES["1a"].cell("cnn", column) for column in ("fgsm 0.2", "fgsm 0.3", "bim 0.2")]
+    write("cnn", *((cell, cell.accuracy + by, {}) for cell, by in zip(cells, (11, -9.9, 20), strict=True)))
+    found = disagreements()
+    assert [(one.cell.column, round(one.difference, 2)) for one in found] == [
+        ("bim 0.2", 20),
+        ("fgsm 0.2", 11),
+    ]
+    assert [one.cell.column for one in disagreements(("1a",), beyond=15)] == ["bim 0.2"]
+    assert disagreements(("2a",)) == []
+
+
+def test_the_rounded_gradient_explains_what_it_makes_good(write):
+    cell = paper.TABLES["2a"].cell("q-large", "fgsm 0.3")  # 30.68
+    clipped = {"attack": "fgsm-clipped"}
+    write("q-large", (cell, 5.0, {}), (cell, 25.0, clipped))
+    why, support = reasons("2a")["q-large", "fgsm 0.3"]
+    assert "rounded to zero" in why and support == "ours, made in that way: 25.00 %"
+    write("q-large", (cell, 5.0, {}), (cell, 7.0, clipped))  # it makes no difference here
+    assert reasons("2a")["q-large", "fgsm 0.3"] == ("not explained", "")
+
+
+def test_attacks_of_the_paper_that_had_failed_are_found_by_its_own_cells(write):
+    stuck = paper.TABLES["6b"].cell("q-base e", "bim 0.2")
+    write("q-base", (stuck, 2.0, {}))
+    why, support = reasons("6b")["q-base e", "bim 0.2"]
+    assert "no gradient" in why and "bim 0.2 and bim 0.3 both leave 43.69 %" in support
+    blind = paper.TABLES["2a"].cell("cnn-adv", "fgsm 0.3")  # 90.23, and 80.57 in Table 1a
+    write("cnn-adv", (blind, 60.0, {}))
+    why, support = reasons("2a")["cnn-adv", "fgsm 0.3"]
+    assert "without sight" in why and "Table 1a, cnn-adv, fgsm 0.3: 80.57 %" in support
+
+
+def test_a_number_that_crosses_the_papers_in_training_says_so(write):
+    cell = paper.TABLES["1a"].cell("q-base", "fgsm 0.3")  # 52.69
+    history = [{"accuracy": {"q": {"fgsm 0.3": value}}} for value in (30.0, 55.0, 40.0)]
+    write("q-base", (cell, 40.0, {}), history=history)
+    why, support = reasons("1a")["q-base", "fgsm 0.3"]
+    assert "which epoch" in why and support == "from 30.0 to 55.0 % on validation images over 3 epochs"
+    write("q-base", (cell, 40.0, {}), history=history[:1])
+    assert reasons("1a")["q-base", "fgsm 0.3"] == ("not explained", "")
+
+
+def test_the_table_shows_each_with_its_evidence(write):
+    cell = paper.TABLES["6b"].cell("q-base e", "bim 0.3")
+    write("q-base", (cell, 1.0, {}))
+    shown = disagreement_table("6b")
+    assert "Q-base, E-path" in shown.html and "-42.7" in shown.html and "43.69 %" in shown.html
+    assert "1, of which 0 are not explained" in shown.text
