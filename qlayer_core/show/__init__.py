@@ -1,15 +1,18 @@
 """What the chapters show: figures, tables, sliders. It may use the study and the core; neither uses it.
 
-``from qlayer_core import show`` gives a module for each part of the book: `show.attacks`, `show.layer`,
-`show.training`, `show.variants`, `show.results`, `show.sanity` and `show.speed`; `show.sliders` are the explorers,
-and `show.plot`, `show.page` and `show.names` what all of them draw, write and name with.
+``from qlayer_core import show`` gives a module for each part of the book, listed below; `show.sliders` are the
+explorers, and `show.plot`, `show.page` and `show.names` what all of them draw, write and name with.
 """
 
 from qlayer_core.show import (
     attacks,
+    challenge,
+    disagreements,
+    figure_2,
     layer,
     names,
     page,
+    pixels,
     plot,
     results,
     sanity,
@@ -17,13 +20,18 @@ from qlayer_core.show import (
     speed,
     training,
     variants,
+    why,
 )
 
 __all__ = [
     "attacks",
+    "challenge",
+    "disagreements",
+    "figure_2",
     "layer",
     "names",
     "page",
+    "pixels",
     "plot",
     "results",
     "sanity",
@@ -31,4 +39,5 @@ __all__ = [
     "speed",
     "training",
     "variants",
+    "why",
 ]
