@@ -128,6 +128,41 @@ def patch(image: np.ndarray, view: FieldOfView, row: int, column: int) -> np.nda
     return padded[top : top + view.size, left : left + view.size]
 
 
+def mean_patches(network: QNet, images: Tensor) -> np.ndarray:
+    """Return the mean of the pixels that choose each code of the first head: ``(codes, size, size)`` in [0, 1]."""
+    chosen = choices(network, images).codes[0]  # (N, h, w)
+    view = field_of_view(network.encoder, images.shape[-1], chosen.shape[-1])
+    count = network.layer.codebook_size
+    sums, seen = np.zeros((count, view.size, view.size)), np.zeros(count)
+    for image, places in zip(images[:, 0].numpy(), chosen.numpy(), strict=True):
+        for row, column in np.ndindex(places.shape):
+            sums[places[row, column]] += patch(image, view, row, column)
+            seen[places[row, column]] += 1
+    return sums / np.maximum(seen, 1)[:, None, None]
+
+
+def painted(network: QNet, symbols: np.ndarray, patches: np.ndarray, side: int = 28) -> list[np.ndarray]:
+    """Return images ``(side, side)`` of what maps of codes say: the mean patch of each code, in its place.
+
+    Args:
+        network: whose codes they are.
+        symbols: ``(N, h, w)``, of the first head.
+        patches: as `mean_patches` returns them.
+        side: of the network's images.
+    """
+    view = field_of_view(network.encoder, side, symbols.shape[-1])
+    found, pad = [], view.size
+    for places in symbols:
+        sums, weights = np.zeros((2, side + 2 * pad, side + 2 * pad))
+        for row, column in np.ndindex(places.shape):
+            top, left = (pad - view.before + view.stride * at for at in (row, column))
+            at = slice(top, top + view.size), slice(left, left + view.size)
+            sums[at] += patches[places[row, column]]
+            weights[at] += 1
+        found.append((sums / np.maximum(weights, 1))[pad:-pad, pad:-pad])
+    return found
+
+
 def relative_change(before: Tensor, after: Tensor) -> Tensor:
     """Return how far each image's map ``(N, C, H, W)`` has moved in L2, in percent of its norm: ``(N,)``."""
     return 100 * (after - before).flatten(1).norm(dim=1) / before.flatten(1).norm(dim=1)

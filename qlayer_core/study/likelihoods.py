@@ -214,7 +214,7 @@ def samples(record: dict) -> np.ndarray:
     """Return the symbols drawn from the model, ``(n, heads, H, W)`` uint8."""
     shape = record["symbols"]
     drawn = np.frombuffer(base64.b64decode(record["samples"]), np.uint8)
-    return drawn.reshape(-1, shape["heads"], *shape["side"])
+    return drawn.reshape(-1, shape["heads"], *shape["side"]).copy()
 
 
 def release(unit: Unit) -> None:
@@ -240,6 +240,18 @@ def read(unit: Unit) -> dict:
     if record.get("format") != FORMAT:
         raise ValueError(f"{unit.record} has format {record.get('format')}, this package reads {FORMAT}")
     return record
+
+
+def missing(unit: Unit) -> str | None:
+    """Return what a unit lacks of a scored and released PixelCNN, with the command that makes it; None if nothing."""
+    if (
+        unit.record.exists()
+        and unit.weights.exists()
+        and set(set_names(unit)) <= set(read(unit)["sets"])
+        and "samples" in read(unit)
+    ):
+        return None
+    return f"There are no weights and likelihoods of {unit.name} on {unit.dataset}. Make them with: {unit.how()}"
 
 
 def load(unit: Unit, device: torch.device | str = "cpu") -> tuple[PixelCNN, QNet | None, dict]:
