@@ -5,16 +5,21 @@ No built site is needed: the pages of these tests hold one picture each, with th
 
 import functools
 import http.server
+import re
 import threading
 
+import numpy as np
 import pytest
+import torch
 import web
 import website
+
+from qlayer_core.show import why
 
 browser = web.browser  # fixture
 
 STATIC = website.ROOT / "book" / "_static"
-NAMES = ("voronoi", "learn", "push")
+NAMES = ("voronoi", "learn", "push", "slice")
 PAGE = """<!doctype html><html lang="en" data-theme="light" data-mode="light"><head><meta charset="utf-8">
 <title>{name}</title><meta name="viewport" content="width=device-width"><link rel="icon" href="data:,">
 <link rel="stylesheet" href="_static/book.css"><style>
@@ -22,8 +27,20 @@ body {{ margin: 0; padding: 0 10px; font: 16px/1.65 sans-serif;
   color: var(--pst-color-text-base); background: var(--pst-color-background); }}
 main {{ max-width: 46rem; margin: auto; }}</style></head>
 <body><main class="bd-main"><article class="bd-article"><h1>{name}</h1>
-<div data-toy="{name}"><p>What one would see.</p></div>
+<div data-toy="{name}" data-planes="{planes}"><p>What one would see.</p></div>
 <script type="module" src="_static/toys/toys.js"></script></article></main></body></html>"""
+
+
+def planes():
+    """What the picture "slice" shows here: a 3, read as a 5 from 0.1 along the attacker's direction on."""
+    answers = np.full((why.POINTS, why.POINTS), 3)
+    answers[:, 15:] = 5
+    grey, ones = torch.full((28, 28), 0.5), torch.ones(28, 28)
+    plane = why.Plane(grey, 3, ones, ones, answers, np.ones_like(answers, float))
+    return re.search(r'data-planes="([^"]*)"', why.slices([plane, plane]).html)[1]
+
+
+PLANES = planes()
 
 
 @pytest.fixture(scope="module")
@@ -32,7 +49,7 @@ def site(tmp_path_factory):
     folder = tmp_path_factory.mktemp("site")
     (folder / "_static").symlink_to(STATIC)
     for name in NAMES:
-        (folder / f"{name}.html").write_text(PAGE.format(name=name))
+        (folder / f"{name}.html").write_text(PAGE.format(name=name, planes=PLANES))
     handler = functools.partial(web.Host, directory=str(folder))
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
     threading.Thread(target=server.serve_forever, daemon=True).start()
@@ -368,3 +385,28 @@ def test_nothing_went_wrong_meanwhile(visits, name):
     assert not seen.external, "the page asked another host"
     assert not seen.missing, "a file is missing"
     assert not seen.errors, "the page's scripts failed"
+
+
+def test_a_walk_through_image_space_says_what_is_read_there(opened):
+    page = opened("slice")
+    dot, facts, outcome = (
+        page.locator(".toy-vector"),
+        page.locator(".toy tbody"),
+        page.locator(".toy-outcome"),
+    )
+    assert "along the attacker's direction it changes 0.10 away" in outcome.inner_text()
+    assert "along the random one it does not change" in outcome.inner_text()
+    dot.focus()
+    for _ in range(5):  # a fiftieth of the plane's side each, 0.012
+        page.keyboard.press("ArrowRight")
+    assert dot.get_attribute("aria-valuetext").endswith("read as 3")
+    for _ in range(5):
+        page.keyboard.press("ArrowRight")
+    assert dot.get_attribute("aria-valuetext").startswith("0.12 along the attacker's direction, 0.00 along")
+    assert dot.get_attribute("aria-valuetext").endswith("read as 5")
+    assert page.locator(".toy.is-over").count() == 1
+    for _ in range(10):
+        page.keyboard.press("ArrowUp")
+    assert "0.24" in facts.inner_text(), "both directions take from the same budget"
+    page.get_by_label("digit 3, number 2").check()
+    assert dot.get_attribute("aria-valuetext").endswith("read as 3"), "another image starts clean"
