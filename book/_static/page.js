@@ -1,4 +1,5 @@
-// Loaded in the head of every page: settings that can't break it, light paper, and what scrolls sideways shows it.
+// Loaded in the head of every page: settings that can't break it, light paper without solutions, and what scrolls
+// sideways shows it.
 
 const root = document.documentElement;
 
@@ -33,6 +34,10 @@ addEventListener("beforeprint", turnLight);
 addEventListener("afterprint", turnBack);
 paper.addEventListener("change", () => (paper.matches ? turnLight() : turnBack()));
 new MutationObserver(() => paper.matches && turnLight()).observe(root, { attributeFilter: ["data-theme"] });
+
+// ---- Paper leaves solutions out; a teacher's address, ?solutions, asks for them.
+
+if (new URLSearchParams(location.search).has("solutions")) root.classList.add("with-solutions");
 
 // ---- What is wider than the page scrolls by itself: a shadow on its edge says so, and a keyboard reaches it.
 

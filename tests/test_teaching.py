@@ -1,0 +1,76 @@
+"""The kit for a class: its plan adds up, its links set up what the lab offers, and its sheets give nothing away."""
+
+import html
+import re
+import urllib.parse
+
+import export
+import website
+
+BOOK = website.ROOT / "book"
+TEACHING, HANDOUT, SLIDES = ((BOOK / f"{name}.md").read_text() for name in ("teaching", "handout", "slides"))
+LAB = (BOOK / "08-attack-lab.md").read_text()
+LINKS = re.findall(r'href="08-attack-lab\.html\?([^"]*)"', TEACHING)
+
+
+def keys(module: str, name: str) -> list[str]:
+    """Return the keys of an object that a module of the lab exports."""
+    code = (BOOK / "_static" / "lab" / module).read_text()
+    inside = re.search(rf"export const {name} = {{(.*?)}};", code, re.DOTALL)[1]
+    return re.findall(r'"?([\w-]+)"?:', inside)
+
+
+def test_the_plan_fills_ninety_minutes_and_each_part_has_its_section():
+    plan = [int(minutes) for minutes in re.findall(r"^\| (\d+) \| \*", TEACHING, re.MULTILINE)]
+    parts = [int(minutes) for minutes in re.findall(r"^### (\d+) minutes", TEACHING, re.MULTILINE)]
+    assert sum(plan) == 90
+    assert plan == parts
+
+
+def test_every_link_sets_up_what_the_lab_offers():
+    offered = {
+        "data": ["mnist"],
+        "image": [str(i) for i in range(10 * export.IMAGES_A_CLASS)],
+        "net": export.NETWORKS,
+        "path": export.ATTACKED,
+        "attack": keys("attacks.js", "ATTACKS"),
+        "eps": [f"{i / 100:g}" for i in range(41)],
+        "steps": re.findall(r"<option>(\d+)</option>", LAB),
+    }
+    assert LINKS
+    for link in LINKS:
+        for key, value in urllib.parse.parse_qsl(html.unescape(link), strict_parsing=True):
+            assert value in offered[key], f"{key}={value}"
+
+
+def test_the_parts_of_an_address_are_the_ones_that_the_lab_reads():
+    described = re.findall(r"^\| `([\w-]+)` \|", TEACHING, re.MULTILINE)
+    assert sorted(described) == sorted(keys("state.js", "state"))
+
+
+def test_the_sheets_have_a_place_for_every_task_and_no_answer():
+    lab = TEACHING[TEACHING.index("### 25 minutes") : TEACHING.index("### 15 minutes")]
+    tasks = re.findall(r"^(\d)\. \*\*(.*?)\.\*\*", lab, re.MULTILINE)
+    assert len(tasks) == 6
+    assert re.findall(r"^\*\*(\d)\. (.*?)\.\*\*", HANDOUT, re.MULTILINE) == tasks
+    assert not re.search(r"solution|for the teacher|dropdown", HANDOUT, re.IGNORECASE)
+
+
+def test_a_question_and_its_answer_are_apart():
+    """What is for the teacher alone is folded away."""
+    notes = re.findall(r"\{admonition\} For the teacher.*\n\s*:class: (.*)", TEACHING)
+    assert notes and all("dropdown" in classes for classes in notes)
+
+
+def test_slides_show_no_code_and_type_no_result():
+    """Figures and findings come out of cells; the code of a cell stays behind the scenes."""
+    cells = re.findall(r"^```\{code-cell\} ipython3\n(.*?)^```", SLIDES, re.MULTILINE | re.DOTALL)
+    assert cells and all(re.match(r":tags: \[remove-(input|cell)\]", cell) for cell in cells)
+    prose = re.sub(r"^(```|---).*?^\1|<[^>]*>", "", SLIDES, flags=re.MULTILINE | re.DOTALL)
+    assert not re.findall(r"\d+(?:\.\d+)? ?%|\d+ of \d+|0\.\d+", prose)
+
+
+def test_the_deck_asks_no_module_for_anything():
+    """A page that comes from a folder may not load modules."""
+    assert '<script src="../_static/deck/deck.js">' in SLIDES
+    assert not re.search(r"^\s*(import|export) ", (BOOK / "_static/deck/deck.js").read_text(), re.MULTILINE)
