@@ -107,7 +107,7 @@ def test_importing_the_package_changes_nothing_in_its_host():
     )
     everything = ", ".join(f"qlayer_core.{name}" for name in sorted(PATHS) if name and name != "__main__")
     code = (
-        f"import os, warnings, torch, matplotlib, pandas, ipywidgets, IPython\nbefore = {state}\n"
+        f"import os, warnings, torch, matplotlib, pandas, seaborn, ipywidgets, IPython\nbefore = {state}\n"
         f"import qlayer_core, {everything}\nprint(before == ({state}))"
     )
     assert python(code) == "True"

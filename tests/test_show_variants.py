@@ -4,6 +4,7 @@ import pytest
 
 from qlayer_core import files
 from qlayer_core.show import variants as shown
+from qlayer_core.show.page import DASH
 from qlayer_core.study import experiments, records, variants
 from qlayer_core.study.variants import DECIDED_ON, Setting
 
@@ -38,10 +39,11 @@ def test_a_decision_shows_the_settings_that_are_whole_best_first(write):
     decide(write, Setting("squared", "pull", "pull", "behind"), 80, 80, 84)
     table = shown.decision()
     rows = [line.split("</tr>")[0] for line in table.html.split("<tbody>")[1].split("<tr>")[1:]]
-    assert len(rows) == 2 and "2 of 108 settings are recorded for all 4 networks" in table.text
+    assert len(rows) == 3 and "2 of 108 settings are recorded for all 4 networks" in table.text
     cells = ("none", "1, pull", "2, re-initialize", "off", "80.0", "80.0", "88.0", "90.0", "84.50", "3")
     assert "".join(f"<td><strong>{cell}</strong></td>" for cell in cells) in rows[0]
     assert "<strong>" not in rows[1] and "<td>81.00</td><td>1</td>" in rows[1]
+    assert f"<td>84.0</td><td>{DASH}</td><td>{DASH}</td><td>1</td>" in rows[2]  # one network short, so no mean
 
 
 def test_within_a_tie_the_bold_one_is_nearer_to_the_paper(write):
@@ -60,6 +62,17 @@ def test_nothing_recorded_is_an_empty_table_that_says_so(write):
 def test_forms_of_the_commitment_that_are_recorded_have_their_history(write):
     write(Setting("none", "pull", "pull", "off").unit("mnist", "q-large"), 80)
     assert shown.commitments("q-large") == {"none": [{"epoch": 1, "score": 80}]}
+
+
+def test_adversarial_training_from_the_same_raw_network_is_compared_under_each_setting(write):
+    write(Setting("squared", "pull", "pull", "off").unit("mnist", "q-base-adv"), 86)
+    write(Setting("squared", "pull", "reinitialize", "off", "none").unit("mnist", "q-base-adv"), 94)
+    write(Setting("linear", "pull", "pull", "off").unit("mnist", "q-base-adv"), 90)  # from another raw network
+    found = shown.adversarial_forms("q-base-adv")
+    assert {name: history[0]["score"] for name, history in found.items()} == {
+        "as printed (squared), strategy 1, pull": 86,
+        "none, strategy 2, re-initialize": 94,
+    }
 
 
 def test_a_change_is_compared_with_the_chosen_settings_seed_by_seed(write):

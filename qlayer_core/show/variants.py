@@ -27,7 +27,10 @@ def decided(dataset: str = "mnist", seeds: Sequence[int] = (0,)) -> dict[Setting
 
 
 def decision(dataset: str = "mnist", seeds: Sequence[int] = (0,)) -> Markup:
-    """Return the decision as a table, best first: each setting's score per model, their mean, and the one chosen."""
+    """Return the decision as a table, best first: each setting's score per model, their mean, and the one chosen.
+
+    Settings of which one network is missing come last: they show why no more of them was trained.
+    """
     scores = decided(dataset, seeds)
     caption = (
         "Score (%) on the mixed validation images, Q-path,"
@@ -35,26 +38,38 @@ def decision(dataset: str = "mnist", seeds: Sequence[int] = (0,)) -> Markup:
         f" chooses. {len(scores)} of {len(SETTINGS)} settings are recorded for all {len(DECIDED_ON)} networks."
     )
     chosen = variants.decide(scores) if scores else None
+    parts = {setting: _parts(setting, dataset, seeds) for setting in SETTINGS.values()}
+    nearly = [
+        setting
+        for setting, found in parts.items()
+        if setting not in scores and len(found) == len(DECIDED_ON) - 1
+    ]
     lines = []
-    for setting in sorted(scores, key=scores.get, reverse=True):
-        parts = [
-            mean(records.read_unit(setting.unit(dataset, name, seed))["chosen"]["score"] for seed in seeds)
-            for name in DECIDED_ON
-        ]
+    for setting in (*sorted(scores, key=scores.get, reverse=True), *nearly):
         cells = [
+            names.COMMITMENTS[setting.commitment],
             names.COMMITMENTS[setting.then or setting.commitment],
             names.UPDATES[setting.raw],
             names.UPDATES[setting.adversarial],
             names.DROPOUTS[setting.dropout],
-            *(decimal(part, 1) for part in parts),
-            decimal(scores[setting]),
+            *(decimal(parts[setting].get(name, float("nan")), 1) for name in DECIDED_ON),
+            decimal(scores.get(setting, float("nan"))),
             str(setting.departures()),
         ]
-        first = names.COMMITMENTS[setting.commitment]
-        lines.append([f"<strong>{cell}</strong>" if setting == chosen else cell for cell in (first, *cells)])
+        lines.append([f"<strong>{cell}</strong>" if setting == chosen else cell for cell in cells])
     settings = [f"{what}, {how}" for what in ("commitment", "strategy") for how in ("raw", "adv.")]
     heads = [*settings, "dropout", *map(names.label, DECIDED_ON)]
     return table(lines, [*heads, "mean", "departures from the paper's text"], caption)
+
+
+def _parts(setting: Setting, dataset: str, seeds: Sequence[int]) -> dict[str, float]:
+    """Return the mean score of each network that is recorded with a setting and all these seeds."""
+    found = {}
+    for name in DECIDED_ON:
+        units = [setting.unit(dataset, name, seed) for seed in seeds]
+        if all(one.record.exists() for one in units):
+            found[name] = mean(records.read_unit(one)["chosen"]["score"] for one in units)
+    return found
 
 
 def commitments(
@@ -66,6 +81,19 @@ def commitments(
         setting = Setting(commitment, raw, raw, dropout)
         if record := read(setting.unit(dataset, name, seed)):
             found[text] = record["history"]
+    return found
+
+
+def adversarial_forms(
+    name: str = "q-base-adv", dataset: str = "mnist", seed: int = 0
+) -> dict[str, list[dict]]:
+    """Return histories of adversarial training from the raw network of the grid, under each recorded setting."""
+    found, raw = {}, experiments.spec(name.removesuffix("-adv"))
+    for setting in SETTINGS.values():
+        one = setting.unit(dataset, name, seed)
+        if setting.spec(raw.name) == raw and one.record.exists():
+            form = names.COMMITMENTS[one.spec.commitment]
+            found[f"{form}, strategy {names.UPDATES[one.spec.inactive]}"] = records.read_unit(one)["history"]
     return found
 
 
