@@ -25,7 +25,7 @@ def chapter(request):
     nbformat.validate(notebook)
     notebook.name = request.param.stem
     notebook.text = "\n".join(cell.source for cell in notebook.cells if cell.cell_type == "markdown")
-    notebook.opening = "\n".join(cell.source for cell in notebook.cells[:3] if cell.cell_type == "markdown")
+    notebook.opening = "\n".join(cell.source for cell in notebook.cells[:4] if cell.cell_type == "markdown")
     return notebook
 
 

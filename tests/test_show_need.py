@@ -82,3 +82,10 @@ def test_weights_that_were_not_measured_are_refused(trained):
     trained("cnn", recorded=b"others")
     with pytest.raises(ValueError, match="not the file that the recorded results were measured with"):
         need.need("cnn")
+
+
+def test_a_ladder_must_be_there_and_complete(notebook, monkeypatch):
+    assert notebook("need('cnn/ladder')", "ran.append(1)") == []
+    assert "python -m qlayer_core adapt mnist cnn" in notebook.shown[0].html
+    monkeypatch.setattr(need.ladder, "recorded", lambda dataset: {"cnn": {}})
+    assert notebook("need('cnn/ladder')", "ran.append(1)") == [1]

@@ -52,7 +52,9 @@ def test_without_records_the_sentences_say_that_nothing_is_measured():
 def test_the_first_sentence_turns_with_the_numbers():
     frame = frame_of(published())
     assert found.blind(frame).startswith("The Q-Layer helps against an attacker who cannot see")
-    assert "Q-base still reads 38, and the same network without the layer 16." in found.blind(frame)
+    assert "a network with the layer still reads 38, and the same network without it 16." in found.blind(
+        frame
+    )
     cnn = {value: 99.0 for value in published() if value.model == "cnn"}
     assert found.blind(frame_of(published() | cnn)).startswith("The Q-Layer does not help")
 
@@ -70,12 +72,12 @@ def test_the_first_sentence_turns_with_the_numbers():
 def test_the_second_turns_with_the_worst_cases_and_their_intervals(layer, plain, says):
     sentence = found.seeing(frame_of(worst(layer, plain)))
     assert sentence.startswith(says)
-    assert f"{layer[0]} instead of {plain[0]} after a change of 0.1" in sentence
+    assert f"{layer[0]} instead of {plain[0]} when pixels move by up to 0.1" in sentence
 
 
 def test_the_third_says_by_how_much_the_papers_attack_falls_short():
     frame = frame_of(worst((20, 2), (40, 2)) | {E_PATH: 24.0})
-    assert "it leaves 24 of 100 digits, where attacks through the layer leave 2." in found.own_attack(frame)
+    assert "it leaves 24 of 100 digits right, where all attacks together leave 2." in found.own_attack(frame)
     alike = frame_of(worst((20, 23), (40, 2)) | {E_PATH: 24.0})
     assert "is about as strong as all together" in found.own_attack(alike)
 

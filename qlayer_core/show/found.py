@@ -6,7 +6,7 @@ are rounded to whole digits of a hundred; what stands behind them unfolds on the
 
 import pandas as pd
 
-from qlayer_core.show import names, verdict
+from qlayer_core.show import verdict
 from qlayer_core.show.page import Markup, listed
 from qlayer_core.study import claims, evidence, paper
 from qlayer_core.study.evidence import Comparison, Outcome, Value, worst_case
@@ -28,11 +28,10 @@ def blind(frame: pd.DataFrame) -> str:
         "mixed": "The Q-Layer helps in part",
     }
     hardest = next((one for one in known if _is(one, LAYER, "bim", 0.3)), known[-1])
-    eps, who = hardest.comparison.first.eps, names.label(hardest.comparison.first.model)
     return (
-        f"{helps[_together(known)]} against an attacker who cannot see the network: of 100 digits, each changed by"
-        f" up to {eps:g} on a scale from black, 0, to white, 1, {who} still reads {hardest.first:.0f}, and the same"
-        f" network without the layer {hardest.second:.0f}."
+        f"{helps[_together(known)]} against an attacker who cannot see the network: of 100 attacked digits, each"
+        f" pixel moved by up to {hardest.comparison.first.eps:g}, where black is 0 and white is 1, a network with the"
+        f" layer still reads {hardest.first:.0f}, and the same network without it {hardest.second:.0f}."
     )
 
 
@@ -53,7 +52,7 @@ def seeing(frame: pd.DataFrame) -> str:
     }[better, worse]
     left = listed(
         [
-            f"{one.first:.0f} instead of {one.second:.0f} after a change of {one.comparison.first.eps:g}"
+            f"{one.first:.0f} instead of {one.second:.0f} when pixels move by up to {one.comparison.first.eps:g}"
             for one in known
         ]
     )
@@ -75,11 +74,12 @@ def own_attack(frame: pd.DataFrame) -> str:
     if found.result != "holds":
         return (
             "The attack by which the paper measured this, which walks around the layer, is about as strong as all"
-            f" together: after a change of 0.2 it leaves {found.first:.0f} of 100 digits, they {found.second:.0f}."
+            f" together: when pixels move by up to 0.2, it leaves {found.first:.0f} of 100 digits right, they"
+            f" {found.second:.0f}."
         )
     return (
-        "The attack by which the paper measured this walks around the layer and is too weak: after a change of 0.2 it"
-        f" leaves {found.first:.0f} of 100 digits, where attacks through the layer leave {found.second:.0f}."
+        "The attack by which the paper measured this walks around the layer and is too weak: when pixels move by up"
+        f" to 0.2, it leaves {found.first:.0f} of 100 digits right, where all attacks together leave {found.second:.0f}."
     )
 
 

@@ -3,6 +3,7 @@
 import warnings
 from collections.abc import Mapping, Sequence
 from functools import partial
+from typing import NamedTuple
 
 import ipywidgets as w
 import torch
@@ -158,21 +159,18 @@ def followed(
 
 @picture
 def digit_on_roads(
-    net: QNet,
-    by_road: Mapping[str, attacks.Model],
-    image: Tensor,
-    label: int,
-    *,
-    eps: float,
-    step: float = 0.01,
-    iterations: int = 40,
+    net: nn.Module, found: Mapping[str, tuple[Tensor, Tensor]], image: Tensor, label: int, *, eps: float
 ):
-    """Draw where each road leads one digit: the last images with their answers, and the margin step by step."""
+    """Draw where each road leads one digit: the last images with their answers, and the margin step by step.
+
+    Args:
+        net: the network that answers.
+        found: by road, what `followed` gives.
+        image: ``(1, 1, H, W)``, the clean one.
+        label: its class.
+        eps: L-infinity bound of the attacks.
+    """
     answer = health.deployed(net)
-    found = {
-        name: followed(net, road, image, label, eps=eps, step=step, iterations=iterations)
-        for name, road in by_road.items()
-    }
     figure = Figure(figsize=(6.4, 5), layout="constrained")
     places = figure.add_gridspec(2, len(found) + 1, height_ratios=(1, 1.7))
     shown, words = {"clean": image} | {name: last for name, (_, last) in found.items()}, []
@@ -222,7 +220,17 @@ def telling(
 # ---- the temperature ----
 
 
-def temperatures(
+class Warmth(NamedTuple):
+    """How many images are still right after attacks of several temperatures, in percent."""
+
+    images: int
+    epsilons: Sequence[float]
+    soft: dict[float, list[float]]  # by temperature, a share per epsilon
+    others: dict[str, list[float]]  # by what is followed instead
+    nearest: dict[float, float]  # by temperature, the share of the nearest code in a mixture
+
+
+def warmth(
     net: QNet,
     images: Tensor,
     labels: Tensor,
@@ -231,17 +239,14 @@ def temperatures(
     values: Sequence[float] = (0.003, 0.01, 0.03, 0.1, 0.3, 1, 3, 10),
     epsilons: Sequence[float] = (0, 0.05, 0.1, 0.15, 0.2),
     iterations: int = 15,
-) -> w.VBox:
-    """Return sliders over the temperature of soft codes and over epsilon, with the images that are still right.
-
-    Every attack is APGD on the margin; it follows the soft codes, or for comparison the E-path, the straight-through
-    gradient, and the network ``beside``, which is attacked as it is.
+) -> Warmth:
+    """Attack by APGD along soft codes of several temperatures, and for comparison along other roads.
 
     Args:
         net: in evaluation mode.
         images: ``(N, 1, H, W)`` in [0, 1], a few dozen.
         labels: ``(N,)``, their classes.
-        beside: a network without the layer.
+        beside: a network without the layer, attacked as it is.
         values: temperatures, in units of `surrogates.typical_gap`.
         epsilons: L-infinity bounds, ascending, from 0.
         iterations: steps of each attack.
@@ -252,30 +257,40 @@ def temperatures(
     def left(answers: nn.Module, road: attacks.Model) -> list[float]:
         return [100 * _right(answers, road, images, labels, eps, iterations) for eps in epsilons]
 
-    soft = [left(net, surrogates.soft(value * gap, hard=True)(net)) for value in values]
+    others = {
+        "E-path": left(net, surrogates.e(net)),
+        "straight through": left(net, surrogates.straight_through(net)),
+    }
+    if beside is not None:
+        others["CNN, its own gradient"] = left(beside, beside)
+    soft = {value: left(net, surrogates.soft(value * gap, hard=True)(net)) for value in values}
+    nearest = {value: 100 * _nearest_share(net, images, value * gap) for value in values}
+    return Warmth(len(images), tuple(epsilons), soft, others, nearest)
+
+
+def temperatures(found: Warmth) -> w.VBox:
+    """Return sliders over the temperature of soft codes and over epsilon, with what each attack leaves right."""
+    budgets, values = found.epsilons, list(found.soft)
+    styles = {"CNN, its own gradient": names.style("cnn")}
     still = [
-        slides.Curve(name, style, epsilons, left(answers, road))
-        for name, style, answers, road in (
-            ("E-path", _look("E-path"), net, surrogates.e(net)),
-            ("straight through", _look("straight through"), net, surrogates.straight_through(net)),
-            *([] if beside is None else [("CNN, its own gradient", names.style("cnn"), beside, beside)]),
-        )
+        slides.Curve(name, styles.get(name) or _look(name), budgets, shares)
+        for name, shares in found.others.items()
     ]
-    shares = [_nearest_share(net, images, value * gap) for value in values]
-    title = f"Digits still right in %, of {len(images)}, against epsilon"
+    title = f"Digits still right in %, of {found.images}, against epsilon"
 
     def page(which: int, step: int) -> str:
+        value = values[which]
         mixture = (
-            f"<p>At this temperature the nearest code makes up {100 * shares[which]:.0f} % of a mixture, on"
+            f"<p>At this temperature the nearest code makes up {found.nearest[value]:.0f} % of a mixture, on"
             " average.</p>"
         )
-        moving = slides.Curve("soft codes", _look("soft codes"), epsilons, soft[which])
-        return mixture + slides.chart(title, [moving, *still], epsilons[step], f"{epsilons[step]:.2f}")
+        moving = slides.Curve("soft codes", _look("soft codes"), budgets, found.soft[value])
+        return mixture + slides.chart(title, [moving, *still], budgets[step], f"{budgets[step]:.2f}")
 
     return explorer(
         [
             slider("temperature", [f"{value:g}" for value in values], len(values) // 2),
-            slider("epsilon", [f"{eps:.2f}" for eps in epsilons], len(epsilons) // 2),
+            slider("epsilon", [f"{eps:.2f}" for eps in budgets], len(budgets) // 2),
         ],
         page,
     )

@@ -6,17 +6,18 @@ from IPython import get_ipython
 from IPython.display import display
 
 from qlayer_core import files
+from qlayer_core.show import ladder
 from qlayer_core.show.page import note
-from qlayer_core.study import records, variants
+from qlayer_core.study import likelihoods, records, variants
 
 
 def need(*names: str, dataset: str = "mnist") -> None:
     """Check that these models' weights and records are there, for the cells that follow.
 
-    A name such as ``"q-large/losses-x-10"`` asks for the record of a variant, which has no released weights. Where
-    one is missing, say so and how to get it, and skip the following cells up to the next call of this function: a
-    chapter then shows what it can, and no empty figure. Nothing is loaded: the files must be there, and the weights
-    must be those that were measured.
+    A name such as ``"q-large/losses-x-10"`` asks for the record of a variant, which has no released weights, and
+    ``"q-large/ladder"`` for a complete evaluation by adaptive attacks. Where one is missing, say so and how to get
+    it, and skip the following cells up to the next call of this function: a chapter then shows what it can, and no
+    empty figure. Nothing is loaded: the files must be there, and the weights must be those that were measured.
 
     Raises:
         ValueError: weights are not those of the record.
@@ -39,6 +40,13 @@ def need(*names: str, dataset: str = "mnist") -> None:
 def _missing(dataset: str, name: str) -> str | None:
     """Return what is missing of a model, with the command that makes it; None if nothing is."""
     model, _, variant = name.partition("/")
+    if variant == "ladder":
+        how = f"python -m qlayer_core adapt {dataset} {model}"
+        if model in ladder.recorded(dataset):
+            return None
+        return f"There is no complete ladder of attacks on {model} on {dataset}. Make it with: {how}"
+    if model == "pixelcnn":
+        return likelihoods.missing(likelihoods.Unit(dataset, variant))
     if variant:
         unit = variants.unit(dataset, model, variant)
         return None if unit.record.exists() else f"There is no record of {name}. Make it with: {unit.how()}"

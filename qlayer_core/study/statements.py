@@ -52,7 +52,7 @@ CLAIMS = (
     Claim(
         "black box, Fashion-MNIST",
         "4.2",
-        "The same on Fashion-MNIST.",
+        "On Fashion-MNIST, too, the layer makes the CNN more robust against images made on another network.",
         _each(Q, lambda q: evidence.pairs(f"1b {q}", "1b cnn", FGSM_BIM["fashion-mnist"])),
         _each(Q, lambda q: evidence.worst_cases("fashion-mnist", q, "cnn", 0.1, 0.2)),
     ),
@@ -71,7 +71,7 @@ CLAIMS = (
     Claim(
         "better than adversarial training",
         "4.2",
-        "Under black-box BIM 0.3 the raw-trained Q-large is more often right than the adversarially trained CNN.",
+        "Under black-box BIM 0.3, the raw-trained Q-large is more often right than the adversarially trained CNN.",
         evidence.pairs("1a q-large", "1a cnn-adv", "bim 0.3"),
         evidence.worst_cases("mnist", "q-large", "cnn-adv", 0.3),
     ),
@@ -107,7 +107,7 @@ CLAIMS = (
     Claim(
         "white box, raw",
         "4.3",
-        "Raw-trained networks with the layer are far more robust than the CNN against who sees the network.",
+        "Raw-trained networks with the layer are far more robust than the CNN against an attacker who sees them.",
         _each(Q, lambda q: evidence.pairs(f"2a {q}", "2a cnn", f"{WHITE_SMALL}, {WHITE_LARGE}", MUCH)),
         _each(Q, lambda q: evidence.worst_cases("mnist", q, "cnn", 0.2, 0.3, by=MUCH)),
     ),
@@ -128,7 +128,7 @@ CLAIMS = (
     Claim(
         "white box, Fashion-MNIST",
         "4.3",
-        "On Fashion-MNIST the picture is similar.",
+        "On Fashion-MNIST an attacker who sees the network finds a picture similar to that on MNIST.",
         _each(
             Q_ADV,
             lambda q: (
@@ -154,7 +154,7 @@ CLAIMS = (
     Claim(
         "layer between the convolutions, white box",
         "4.4",
-        "There it is much more robust against who sees the network: quantizing early filters perturbations better.",
+        "Between the convolutions it is much more robust against an attacker who sees it: there it filters better.",
         evidence.pairs("3b q-inner", "3b q-large", f"{WHITE_SMALL}, {WHITE_LARGE}"),
         evidence.worst_cases("mnist", "q-inner", "q-large", 0.2, 0.3),
     ),
@@ -173,7 +173,7 @@ CLAIMS = (
     Claim(
         "C&W transfers badly",
         "4.2",
-        "C&W, strong against who it sees, is weaker than FGSM and BIM when its images are shown to another network.",
+        "C&W, strong against the network that it sees, is weaker than FGSM and BIM against another one.",
         tuple(
             Comparison(
                 Value("mnist", "cnn", "black-box", "cw", eps, "cnn-a"),
@@ -233,7 +233,7 @@ CLAIMS = (
     Claim(
         "more heads, adversarially trained",
         "F",
-        "After adversarial training more sub-spaces help where there are few codes.",
+        "After adversarial training, more sub-spaces help where there are few codes.",
         evidence.pairs("8b K=2", "8b K=1", "n_c=16") + evidence.pairs("8b K=4", "8b K=2", "n_c=16"),
     ),
     Claim(
@@ -275,13 +275,13 @@ CLAIMS = (
     Claim(
         "two tails are harder to train",
         "G",
-        "With one tail for both paths clean images are more often right.",
+        "With one tail for both paths, clean images are more often right.",
         evidence.pairs("9 q-large-shared", "9 q-large", "clean"),
     ),
     Claim(
         "the shortcut is the weaker attack",
         "4.3, H",
-        "Who joins the features to the quantized path's tail usually attacks less well than who follows the E-path.",
+        "To feed the features into the quantized path's tail is usually a weaker attack than to follow the E-path.",
         _each(
             (*Q, *Q_ADV),
             lambda q: evidence.pairs(
@@ -293,7 +293,7 @@ CLAIMS = (
     Claim(
         "the E-path is what an attacker has",
         "1, 4.1",
-        "Quantizing stops attacks along the gradient; who attacks all the same goes round it, by the E-path.",
+        "Quantizing stops attacks along the gradient; an attacker has to go round it, by the E-path.",
         strongest=tuple(
             Comparison(
                 worst_case("mnist", q, eps),
