@@ -14,12 +14,12 @@ import torch
 import web
 import website
 
-from qlayer_core.show import why
+from qlayer_core.show import pixels, why
 
 browser = web.browser  # fixture
 
 STATIC = website.ROOT / "book" / "_static"
-NAMES = ("voronoi", "learn", "push", "slice")
+NAMES = ("voronoi", "learn", "push", "slice", "chain")
 PAGE = """<!doctype html><html lang="en" data-theme="light" data-mode="light"><head><meta charset="utf-8">
 <title>{name}</title><meta name="viewport" content="width=device-width"><link rel="icon" href="data:,">
 <link rel="stylesheet" href="_static/book.css"><style>
@@ -27,7 +27,7 @@ body {{ margin: 0; padding: 0 10px; font: 16px/1.65 sans-serif;
   color: var(--pst-color-text-base); background: var(--pst-color-background); }}
 main {{ max-width: 46rem; margin: auto; }}</style></head>
 <body><main class="bd-main"><article class="bd-article"><h1>{name}</h1>
-<div data-toy="{name}" data-planes="{planes}"><p>What one would see.</p></div>
+<div data-toy="{name}" data-planes="{planes}" data-chain="{chain}"><p>What one would see.</p></div>
 <script type="module" src="_static/toys/toys.js"></script></article></main></body></html>"""
 
 
@@ -41,6 +41,10 @@ def planes():
 
 
 PLANES = planes()
+# Of the picture "chain": a pixel is most probably like its neighbours.
+CHANCE = torch.tensor([[0.1, 0.5], [0.5, 0.9]]).expand(4, 4, 2, 2)
+PIECES = [(1, torch.eye(4)), (7, torch.ones(4, 4).triu())]
+CHAIN = re.search(r'data-chain="([^"]*)"', pixels.chain(CHANCE, PIECES).html)[1]
 
 
 @pytest.fixture(scope="module")
@@ -49,7 +53,7 @@ def site(tmp_path_factory):
     folder = tmp_path_factory.mktemp("site")
     (folder / "_static").symlink_to(STATIC)
     for name in NAMES:
-        (folder / f"{name}.html").write_text(PAGE.format(name=name, planes=PLANES))
+        (folder / f"{name}.html").write_text(PAGE.format(name=name, planes=PLANES, chain=CHAIN))
     handler = functools.partial(web.Host, directory=str(folder))
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
     threading.Thread(target=server.serve_forever, daemon=True).start()
@@ -410,3 +414,26 @@ def test_a_walk_through_image_space_says_what_is_read_there(opened):
     assert "0.24" in facts.inner_text(), "both directions take from the same budget"
     page.get_by_label("digit 3, number 2").check()
     assert dot.get_attribute("aria-valuetext").endswith("read as 3"), "another image starts clean"
+
+
+def test_a_picture_is_guessed_pixel_by_pixel_and_flipped(opened):
+    page = opened("chain")
+    cells, facts, outcome = page.locator(".toy-pixels button"), page.locator(".toy tbody"), page.locator(".toy-outcome")
+    assert cells.first.is_disabled() and cells.nth(5).text_content() == ""
+    page.get_by_role("button", name="Next is white").click()
+    assert "row 1, column 1 is white" in outcome.inner_text()
+    assert "expected white with 10 %, so this costs it 3.32 bits" in outcome.inner_text()
+    page.get_by_role("button", name="Next is white").click()
+    assert "1 of 2 right" in facts.inner_text()
+    assert cells.nth(1).get_attribute("aria-label") == "row 1, column 2: black, 1.0 bits"
+    page.get_by_role("button", name="Show all").click()
+    before = cells.all_inner_texts()
+    cells.nth(5).press("Enter")
+    changed = [at for at, (a, b) in enumerate(zip(before, cells.all_inner_texts(), strict=True)) if a != b]
+    assert set(changed) <= {5, 6, 9} and 6 in changed, "only what comes later notices"
+    page.get_by_role("button", name="Add up all").click()
+    assert facts.inner_text().split()[-1] == "1.000000000"
+    page.get_by_role("button", name="Draw one").click()
+    assert "16 of 16" in facts.inner_text()
+    page.get_by_label("the middle of a 7").check()
+    assert "0 of 16" in facts.inner_text()
