@@ -79,7 +79,8 @@ def own_attack(frame: pd.DataFrame) -> str:
         )
     return (
         "The attack by which the paper measured this walks around the layer and is too weak: when pixels move by up"
-        f" to 0.2, it leaves {found.first:.0f} of 100 digits right, where all attacks together leave {found.second:.0f}."
+        f" to 0.2, it leaves {found.first:.0f} of 100 digits right, where all attacks together leave"
+        f" {found.second:.0f}."
     )
 
 
