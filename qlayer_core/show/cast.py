@@ -1,0 +1,194 @@
+"""The cast of networks: how each is built, what it is for and what is there of it, read from grid and records."""
+
+from dataclasses import replace
+from html import escape
+
+from matplotlib.axes import Axes
+from matplotlib.patches import FancyBboxPatch
+from torch import nn
+
+from qlayer_core import datasets, models
+from qlayer_core.layer import QLayer
+from qlayer_core.models import QNet
+from qlayer_core.show import names
+from qlayer_core.show.page import DASH, Markup, listed, table
+from qlayer_core.show.plot import MUTED, axes, picture
+from qlayer_core.specs import PRINTED, RunSpec
+from qlayer_core.study import experiments, paper, records
+
+GROUPS = ("targets", "inside the layer", "attackers and judges", "adversarially trained")
+
+
+def group(name: str) -> str:
+    """Return to which of `GROUPS` a network of the grid belongs."""
+    spec = experiments.spec(name)
+    if name in (*experiments.SOURCES.values(), experiments.VALIDATION_SOURCE):
+        return GROUPS[2]
+    if spec.adversarial:
+        return GROUPS[3]
+    return GROUPS[0] if name in experiments.TARGETS or spec.layer is None else GROUPS[1]
+
+
+def members(of: str) -> list[str]:
+    """Return the networks of a group, in the order of the grid."""
+    if of not in GROUPS:
+        raise ValueError(f"there is no group {of!r}; choose one of {', '.join(GROUPS)}")
+    return [name for name in experiments.RUNS if group(name) == of]
+
+
+def parts(module: nn.Module) -> list[str]:
+    """Return what a network's module does to its input, one label per layer with weights, in order."""
+    found = []
+    for layer in module.modules():
+        if isinstance(layer, nn.Conv2d):
+            stride = f", stride {layer.stride[0]}" if layer.stride[0] > 1 else ""
+            found.append(
+                f"convolution\n{layer.out_channels} of {' x '.join(map(str, layer.kernel_size))}{stride}"
+            )
+        elif isinstance(layer, nn.Linear):
+            found.append(f"dense\n{layer.out_features}")
+        elif isinstance(layer, QLayer):
+            heads = f"{layer.heads} head{'s' if layer.heads > 1 else ''}"
+            found.append(f"Q-Layer\n{heads}, {layer.codebook_size} codes")
+    return found
+
+
+def parameters(name: str) -> int:
+    """Return how many numbers a network of the grid learns."""
+    return sum(tensor.numel() for tensor in models.build(experiments.spec(name)).parameters())
+
+
+def role(name: str) -> str:
+    """Return in words what a network of the grid is for, from its `RunSpec`."""
+    spec = experiments.spec(name)
+    if name in experiments.SOURCES.values():
+        return "makes the images of black-box attacks"
+    if name == experiments.VALIDATION_SOURCE:
+        return "makes the attacked half of the mixed set, which chooses the epoch that is kept"
+    if spec.adversarial:
+        words = f"{names.label(spec.raw_name)}, trained further on images attacked meanwhile"
+        return f"{words}, as the paper prints it" if PRINTED in name else words
+    if spec.layer is None:
+        if spec.selection == "clean":
+            return "the plain CNN, kept at the epoch that is best on clean images alone"
+        return "the plain CNN: what every network with the layer is held against"
+    layer = spec.layer
+    words = f"{layer.heads} head{'s' if layer.heads > 1 else ''} of {layer.codebook_size} codes"
+    if layer.position == "between":
+        words += ", between the two convolutions"
+    if layer.shared_tail:
+        words += ", one tail for both paths"
+    return words
+
+
+def appears(name: str) -> str:
+    """Return in which of the paper's tables a network is scored, or makes the images: ``"1a, 2a"``."""
+    of = {label for label, source in experiments.SOURCES.items() if source == name}
+    found = [
+        number
+        for number, one in paper.TABLES.items()
+        if any(cell.model == name or cell.source in of for cell in one.cells)
+    ]
+    return ", ".join(found) or DASH
+
+
+def recorded(name: str) -> str:
+    """Return for which data sets results of a network are recorded, and of how many seeds."""
+    found = []
+    for dataset in datasets.DATASETS:
+        seeds = len(list((records.RESULTS / dataset / name).glob("seed*.json")))
+        if seeds:
+            found.append(f"{dataset}, {seeds} seed{'s' if seeds > 1 else ''}")
+    return "; ".join(found) or "not yet"
+
+
+def released(name: str) -> str:
+    """Return for which data sets a network's weights are part of the book, with their size."""
+    files = [(dataset, records.unit(dataset, name).released) for dataset in datasets.DATASETS]
+    found = [f"{dataset}, {path.stat().st_size / 1e6:.1f} MB" for dataset, path in files if path.exists()]
+    return "; ".join(found) or DASH
+
+
+def cast(of: str) -> Markup:
+    """Return a group's networks as a table: name, role, parameters, tables, what is recorded and released."""
+    rows = [
+        [
+            f"{escape(names.label(name))}<br><small><code>{name}</code></small>",
+            escape(role(name)),
+            f"{parameters(name):,}",
+            appears(name),
+            escape(recorded(name)),
+            escape(released(name)),
+        ]
+        for name in members(of)
+    ]
+    there = [names.label(name) for name in members(of) if released(name) != DASH]
+    return table(
+        rows,
+        ["network", "what it is for", "parameters", "in tables", "recorded", "weights in the book"],
+        f"Networks: {of}. Weights in the book: {listed(there) if there else 'none'}.",
+    )
+
+
+@picture
+def drawing(name: str):
+    """Draw a network of the grid: one box per layer with weights, from the image to the logits of its paths."""
+    model = models.build(experiments.spec(name))
+    trunk, tails = [], {"answer": parts(model)}
+    if isinstance(model, QNet):
+        trunk = [*parts(model.encoder), *parts(model.layer)]
+        tails = {"Q-path": parts(model.tail_q), "E-path": parts(model.tail_e)} if model.tail_e else {}
+        tails = tails or {"Q-path and\nE-path": parts(model.tail_q)}
+    forks = len(tails) > 1
+    columns = len(trunk) + len(next(iter(tails.values()))) + 2
+    figure, grid = axes(1.32 * columns, 1.75 if forks else 0.9)
+    ax = grid[0, 0]
+    shade = names.colour(name)
+    for column, text in enumerate(("image\n" + " x ".join(map(str, models.SHAPE[1:])), *trunk)):
+        _box(ax, column, 0, text, shade if text.startswith("Q-Layer") else MUTED, filled=column > 0)
+        if column:
+            _arrow(ax, (column - 1, 0), (column, 0))
+    end = len(trunk)
+    for (path, labels), line in zip(tails.items(), (0.62, -0.62) if forks else (0, 0), strict=False):
+        before = (end, 0)
+        for column, text in enumerate(labels, end + 1):
+            _box(ax, column, line, text, MUTED)
+            _arrow(ax, before, (column, line))
+            before = (column, line)
+        ax.text(before[0] + 0.62, line, path, va="center", fontsize=10)
+    ax.set(xlim=(-0.55, columns - 0.7), ylim=(-1.05, 1.05) if forks else (-0.45, 0.45))
+    ax.axis("off")
+    way = ", ".join(("image", *trunk))
+    ends = "; ".join(f"{path}: {', '.join(labels)}" for path, labels in tails.items())
+    return figure, f"{names.label(name)}: {way}. Then {ends}.".replace("\n", " ")
+
+
+def alike(name: str, other: str) -> bool:
+    """Return whether two networks of the grid are built alike, and differ in their training alone."""
+    one, two = (_built(experiments.spec(each)) for each in (name, other))
+    return one == two
+
+
+def _built(spec: RunSpec) -> tuple:
+    return spec.architecture, spec.layer and replace(spec.layer, start="random"), spec.initialisation
+
+
+def _box(ax: Axes, x: float, y: float, text: str, colour: str, *, filled: bool = True) -> None:
+    ax.add_patch(
+        FancyBboxPatch(
+            (x - 0.4, y - 0.3),
+            0.8,
+            0.6,
+            boxstyle="round,pad=0,rounding_size=0.08",
+            facecolor=colour if filled else "none",
+            edgecolor=colour,
+            alpha=0.25 if filled else 1,
+            linewidth=1,
+        )
+    )
+    ax.text(x, y, text.replace(", ", ",\n"), ha="center", va="center", fontsize=8.5, linespacing=1.1)
+
+
+def _arrow(ax: Axes, start: tuple[float, float], end: tuple[float, float]) -> None:
+    look = {"arrowstyle": "->", "color": MUTED, "linewidth": 1}
+    ax.annotate("", (end[0] - 0.4, end[1]), (start[0] + 0.4, start[1]), arrowprops=look)

@@ -1,0 +1,69 @@
+"""The cast: every network of the grid has one place, and what is said of it is counted and read, not remembered."""
+
+import pytest
+
+from qlayer_core import models
+from qlayer_core.show import cast
+from qlayer_core.study import experiments, records
+
+
+def test_every_network_of_the_grid_is_in_one_group():
+    found = [name for group in cast.GROUPS for name in cast.members(group)]
+    assert sorted(found) == sorted(experiments.RUNS)
+
+
+def test_an_unknown_group_is_refused_by_the_known_ones():
+    with pytest.raises(ValueError, match="targets"):
+        cast.members("villains")
+
+
+def test_parameters_of_cnn_a_are_those_of_table_4():
+    convolutions = 64 * (1 * 25 + 1) + 64 * (64 * 25 + 1)
+    dense = 128 * (64 * 12 * 12 + 1) + 10 * (128 + 1)
+    assert cast.parameters("cnn") == convolutions + dense
+
+
+def test_a_layer_adds_gate_codebook_and_a_second_tail():
+    tail = 128 * (64 * 12 * 12 + 1) + 10 * (128 + 1)
+    layer = 64 * 64 + 64 + 64 * 64  # W, b and the codes
+    assert cast.parameters("q-base") == cast.parameters("cnn") + layer + tail
+
+
+def test_a_drawing_names_the_layers_in_their_order():
+    text = cast.drawing("q-inner").text
+    first, last = text.index("Q-Layer 4 heads, 64 codes"), text.rindex("convolution")
+    assert text.index("convolution") < first < last
+    assert text.count("dense 128") == 2  # one in each tail
+    assert cast.drawing("q-large-shared").text.count("dense 128") == 1
+
+
+def test_labels_are_of_layers_with_weights():
+    assert cast.parts(models.cnn("b")) == [
+        "convolution\n128 of 3 x 3",
+        "convolution\n64 of 3 x 3, stride 2",
+        "dense\n128",
+        "dense\n10",
+    ]
+
+
+def test_a_source_is_found_in_the_tables_of_the_images_it_made():
+    assert "1a" in cast.appears("source-a") and "7a" not in cast.appears("source-a")
+    assert "7a" in cast.appears("source-b") and "1a" not in cast.appears("source-b")
+
+
+def test_built_alike_is_not_trained_alike():
+    assert cast.alike("cnn", "cnn-clean-selected") and cast.alike("q-base", "q-base-adv")
+    assert not cast.alike("q-base", "q-large") and not cast.alike("cnn", "source-b")
+
+
+def test_what_is_released_is_what_lies_there(tmp_path, monkeypatch):
+    monkeypatch.setattr(records, "WEIGHTS", tmp_path)
+    monkeypatch.setattr(records, "RESULTS", tmp_path)
+    assert cast.released("cnn") == "-" and cast.recorded("cnn") == "not yet"
+    file = tmp_path / "mnist" / "cnn.safetensors"
+    file.parent.mkdir()
+    file.write_bytes(b"0" * 2_500_000)
+    (tmp_path / "mnist" / "cnn").mkdir()
+    (tmp_path / "mnist" / "cnn" / "seed0.json").write_text("{}")
+    assert cast.released("cnn") == "mnist, 2.5 MB" and cast.recorded("cnn") == "mnist, 1 seed"
+    assert "mnist, 2.5 MB" in cast.cast("targets").html
