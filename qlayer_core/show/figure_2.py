@@ -1,4 +1,4 @@
-"""Figure 2 taken apart, from the records: how surprising clean, attacked and noisy images are, as pixels and codes."""
+"""Figure 2 taken apart, from the records: how surprising changed images are, as pixels and as codes."""
 
 import math
 from collections.abc import Mapping, Sequence
