@@ -210,7 +210,7 @@ def verdict(found: Mapping[str, dict], name: str, other: str = "cnn") -> Markup:
     less = [row for row in rows if row["high"] < 0]
 
     def at(some: Sequence[dict]) -> str:
-        gaps = "{eps:g} ({gap:+.0f} points, {low:+.0f} to {high:+.0f})"
+        gaps = "{eps:g} ({gap:+.1f} points, {low:+.1f} to {high:+.1f})"
         return listed([gaps.format(**row) for row in some])
 
     who, than = names.label(name), names.label(other)

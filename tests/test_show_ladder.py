@@ -1,0 +1,196 @@
+"""Ladders as the book shows them, on made-up records, and gradients followed live, on a small network."""
+
+import copy
+import json
+import re
+
+import numpy as np
+import pytest
+import torch
+
+from qlayer_core import attacks, intervals
+from qlayer_core.attacks import surrogates
+from qlayer_core.layer import QLayer
+from qlayer_core.models import QNet
+from qlayer_core.show import gradients, ladder
+from qlayer_core.study import health, paper, records
+from qlayer_core.study import ladder as study
+
+N = 100
+
+
+def made_up(model: str, left: dict[str, int], eps=(0.1, 0.2)) -> dict:
+    """A record in which each rung spares the first so many images, at the larger epsilon half of them."""
+    rungs = study.LAYER if model.startswith("q") else study.PLAIN
+    cells = []
+    for budget in eps:
+        for rung in rungs:
+            spared = left.get(rung.name, 90) // (1 if budget == eps[0] else 2)
+            cells.append(
+                {
+                    "rung": rung.name,
+                    "eps": budget,
+                    "how": json.loads(json.dumps(vars(rung))),
+                    "n": N,
+                    "attacked": N,
+                    "correct": spared,
+                    "unmoved": 0,
+                    "right": records.pack(torch.arange(N) < spared),
+                }
+            )
+    return {"model": model, "n": N, "clean": records.pack(torch.arange(N) < 98), "cells": cells}
+
+
+@pytest.fixture
+def found() -> dict[str, dict]:
+    return {
+        "cnn": made_up("cnn", {"bim": 60, "noise": 97}),
+        "q-base": made_up("q-base", {"bim on the e-path": 80, "apgd on soft codes": 20, "noise": 97}),
+    }
+
+
+def pages(widget) -> list[str]:
+    if hasattr(widget, "children"):
+        return [page for child in widget.children for page in pages(child)]
+    value = getattr(widget, "value", None)
+    return [value] if isinstance(value, str) and 'class="ql"' in value else []
+
+
+# ---- records ----
+
+
+def test_who_stands_shrinks_rung_by_rung_and_noise_fools_no_one_for_good(found):
+    rows = ladder.climbed(found["q-base"], 0.1)
+    standing = [row["standing"] for row in rows]
+    assert standing == sorted(standing, reverse=True) and standing[0] == 98 and standing[-1] == 20
+    by_name = {row["name"]: row for row in rows}
+    assert by_name["noise"]["alone"] == 97
+    assert by_name["bim on the e-path"] == {"name": "bim on the e-path", "alone": 80, "standing": 80, "n": N}
+    assert by_name["square"]["alone"] is None  # it attacks the survivors alone
+
+
+def test_a_page_per_budget_shows_both_ladders_with_their_numbers(found):
+    first, second = pages(ladder.ladders(found))
+    assert "<b>Q-base</b>, 100 digits, 98 of them right" in first and "<b>CNN</b>" in first
+    assert "BIM on the E-path (the paper&#x27;s)" in first and "80 alone, 80 % left" in first
+    assert "20 alone, 20 % left" in first and "10 alone, 10 % left" in second
+    assert first.count("<svg") == len(study.LAYER) + len(study.PLAIN)
+
+
+def test_the_table_has_worst_case_interval_and_the_papers_attack(found):
+    html = ladder.worst_table(found).html
+    low, high = intervals.wilson(20, N)
+    assert f"<strong>20.0</strong><br><small>{low:.1f}<br>{high:.1f}<br>80.0<br>97.0</small>" in html
+    assert "first 100 test images" in html
+
+
+def test_the_reading_names_the_strongest_single_attack(found):
+    text = ladder.reading(found, 0.1).text
+    assert "Q-base: BIM, the paper's attack, leaves 80 % of 100 digits right" in text
+    assert "APGD on soft codes alone, the strongest single attack, 20 %; all together 20 % (13 to 29)" in text
+
+
+def test_networks_are_compared_in_pairs_of_images(found):
+    text = ladder.verdict(found, "q-base").text
+    assert "clearly more digits right than CNN at no epsilon" in text
+    gap, low, high = intervals.paired(0, 40, N)
+    assert f"clearly fewer at 0.1 ({gap:+.1f} points, {low:+.1f} to {high:+.1f})" in text
+    stronger = found | {"q-base": made_up("q-base", dict.fromkeys((r.name for r in study.LAYER), 90))}
+    assert (
+        "keeps clearly more digits right than CNN at epsilon 0.1 (+30.0"
+        in ladder.verdict(stronger, "q-base").text
+    )
+
+
+def test_flags_are_told_with_their_reasons(found):
+    for record in found.values():
+        assert (
+            "not measured" in ladder.flags_table({record["model"]: record}).html
+        )  # no rung with twice the steps
+    blind = made_up("q-base", {"transfer from a stranger": 5, "square": 50})
+    html = ladder.flags_table({"q-base": blind}).html
+    assert "Q-base, order: at eps 0.1, transfer from a stranger is stronger than" in html
+
+
+def test_a_rung_is_found_by_name_and_agrees_with_its_own_record(found):
+    right = np.arange(24) < 20
+    assert ladder.agrees(found["q-base"], "apgd on soft codes", 0.1, right) == (20, 20, 0)
+    assert ladder.rung("bim on the e-path").surrogate == "e"
+    with pytest.raises(ValueError, match="there is no rung 'magic'; choose one of noise"):
+        ladder.rung("magic")
+
+
+def test_rungs_are_spelled_as_in_the_text():
+    assert ladder.rung_name("apgd on soft codes, ce") == "APGD on soft codes, cross-entropy"
+    assert ladder.rung_name("bim on the e-path") == "BIM on the E-path"
+
+
+# ---- gradients ----
+
+
+def test_the_number_that_did_not_move_is_the_papers():
+    table = paper.TABLES["6b"]
+    text = gradients.same_number().text
+    assert f"BIM, seeing: {table.cell('q-base e', 'bim 0.2').accuracy:.2f} at 0.2" in text
+    assert re.search(r"BIM, seeing: (\S+) at 0\.2 and \1 at 0\.3", text)
+
+
+def test_a_surer_network_looks_robust_to_the_clipped_gradient_alone(trained_cnn, digits):
+    x, y = digits.first(30)
+    left = gradients.sure_and_safe(trained_cnn, x, y, eps=0.2, factors=(1, 64), iterations=5)
+    assert left["clipped gradient"][1] > left["clipped gradient"][0] + 30
+    assert abs(left["exact gradient"][1] - left["exact gradient"][0]) <= 10
+    assert left["never moved"][1] > 30 > left["never moved"][0]
+
+
+@pytest.fixture(scope="module")
+def net(trained_cnn, train_digits):
+    """`trained_cnn` with a layer of 64 codes in front of its last one."""
+    layer = QLayer(16, codebook_size=64, gate=False, start="k-means").train()
+    with torch.random.fork_rng(devices=[]), torch.no_grad():
+        torch.manual_seed(0)
+        layer(trained_cnn[:4](train_digits.images[:1000]))
+    return QNet(trained_cnn[:4], copy.deepcopy(layer), trained_cnn[4:], trained_cnn[4:]).eval()
+
+
+def test_a_road_is_followed_within_the_budget_and_scored_by_the_network_itself(net, digits):
+    image, label = digits.images[:1], int(digits.labels[0])
+    road = gradients.roads(net, digits.images[:20])["soft codes"]
+    margins, last = gradients.followed(net, road, image, label, eps=0.1, step=0.02, iterations=10)
+    assert len(margins) == 11 and (last - image).abs().max() <= 0.1 + 1e-6
+    answer = health.deployed(net)
+    with torch.no_grad():
+        expected = -attacks.losses.margin(answer(last), torch.tensor([label]))[0]
+    assert margins[-1] == pytest.approx(expected.item(), abs=1e-4) and margins[-1] < margins[0]
+    text = gradients.digit_on_roads(net, {"soft codes": (margins, last)}, image, label, eps=0.1).text
+    assert f"margin along soft codes from {margins[0]:.1f} to {margins[-1]:.1f}" in text
+
+
+@pytest.mark.filterwarnings("ignore::qlayer_core.attacks.UnmovedWarning")
+def test_the_telling_image_is_one_that_only_the_last_road_fools(net, digits):
+    x, y = digits.first(40)
+    roads = {
+        "E-path": lambda images: surrogates.e(net)(images) * 0 + images.sum() * 0,
+        "soft codes": gradients.roads(net, x)["soft codes"],
+    }
+    at = gradients.telling(net, roads, x, y, eps=0.2, iterations=15)
+    made = attacks.bim(
+        roads["soft codes"], x[at : at + 1], y[at : at + 1], eps=0.2, iterations=15, loss="margin"
+    )
+    with torch.no_grad():
+        assert (
+            health.deployed(net)(made).argmax(1) != y[at]
+            and health.deployed(net)(x[at : at + 1]).argmax(1) == y[at]
+        )
+
+
+def test_temperatures_have_a_page_each_with_the_share_of_the_nearest_code(net, trained_cnn, digits):
+    x, y = digits.first(12)
+    found = gradients.warmth(
+        net, x, y, beside=trained_cnn, values=(0.01, 10), epsilons=(0, 0.2), iterations=3
+    )
+    assert found.nearest[0.01] > found.nearest[10] and set(found.soft) == {0.01, 10}
+    clean = 100 * (health.deployed(net)(x).argmax(1) == y).double().mean().item()
+    assert found.soft[10][0] == found.others["E-path"][0] == pytest.approx(clean)
+    shown = pages(gradients.temperatures(found))
+    assert len(shown) == 4 and f"makes up {found.nearest[0.01]:.0f} %" in shown[0]
