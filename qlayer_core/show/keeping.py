@@ -1,0 +1,185 @@
+"""What the chapter on which network to keep computes from recorded histories: trails, selections, equal accuracies.
+
+A history is what `training.train` reports: one row per epoch, with the validation accuracy of each path on clean and
+on attacked images. All numbers are of the deployed answer.
+"""
+
+from collections.abc import Mapping, Sequence
+from statistics import mean
+
+from ipywidgets import VBox
+
+from qlayer_core.show import names
+from qlayer_core.show.controls import explorer, slider
+from qlayer_core.show.page import DASH, Markup, decimal, table
+from qlayer_core.show.plot import axes, picture
+from qlayer_core.show.training import History, deployed
+
+WEIGHTS = tuple(i / 10 for i in range(11))  # of clean accuracy in the score
+
+
+def accuracies(history: History) -> list[dict[str, float]]:
+    """Return the deployed answer's accuracy in percent on each validation set, one dict per epoch, clean first."""
+    path = deployed(history)
+    return [row["accuracy"][path] for row in history]
+
+
+def attacked(row: Mapping[str, float]) -> float:
+    """Return the mean accuracy of one epoch over the attacked sets, in percent."""
+    return mean(value for kind, value in row.items() if kind != "clean")
+
+
+def kept(history: History, weight: float = 0.5) -> int:
+    """Return the place in ``history`` of the epoch that the mixed score keeps: the first with the highest.
+
+    Args:
+        history: rows of one training.
+        weight: of clean accuracy in the score, 0 to 1; the attacked sets share the rest.
+    """
+    scores = [weight * row["clean"] + (1 - weight) * attacked(row) for row in accuracies(history)]
+    return scores.index(max(scores))
+
+
+def at_least(history: History, clean: float) -> int | None:
+    """Return the place of the epoch that is best under attack among those with this clean accuracy or more."""
+    rows = accuracies(history)
+    places = [place for place, row in enumerate(rows) if row["clean"] >= clean]
+    return max(places, key=lambda place: attacked(rows[place]), default=None)
+
+
+@picture
+def trails(histories: Mapping[str, History], weight: float | None = None, left: float | None = None):
+    """Draw accuracy under attack against clean accuracy, one trail per network, one dot per epoch.
+
+    Args:
+        histories: name of a model, or what a run is called, to its history.
+        weight: ring the epoch that is kept with this weight of clean accuracy; None: none.
+        left: lower end of the clean axis, in percent; left out, all epochs are in the picture.
+    """
+    figure, grid = axes(6.4, 3.9)
+    ax, words = grid[0, 0], []
+    for name, history in histories.items():
+        rows, look = accuracies(history), names.style(name, deployed(history))
+        xs, ys = [row["clean"] for row in rows], [attacked(row) for row in rows]
+        ax.plot(xs, ys, label=names.label(name), **look | {"markersize": 4, "linewidth": 1})
+        ax.annotate("1", (xs[0], ys[0]), xytext=(-4, 4), textcoords="offset points", fontsize=8, ha="right")
+        text = f"{names.label(name)}: {len(rows)} epochs, from {xs[0]:.1f} and {ys[0]:.1f} %"
+        text += f" to {xs[-1]:.1f} and {ys[-1]:.1f} %"
+        if weight is not None:
+            at = kept(history, weight)
+            ax.plot(xs[at], ys[at], "o", markersize=13, markerfacecolor="none", markeredgecolor=look["color"])
+            text += f"; kept epoch {history[at]['epoch']}: {xs[at]:.1f} and {ys[at]:.1f} %"
+        words.append(text)
+    ax.set(xlabel="clean accuracy (%)", ylabel="mean accuracy under attack (%)")
+    if left is not None:
+        points = [
+            row for history in histories.values() for row in accuracies(history) if row["clean"] >= left
+        ]
+        heights = [attacked(row) for row in points]
+        ax.set_xlim(left, max(row["clean"] for row in points) + 0.3)
+        ax.set_ylim(min(heights) - 3, max(heights) + 5)
+    ax.legend(loc="lower left")
+    return (
+        figure,
+        f"Validation accuracy under attack against clean accuracy, epoch by epoch. {'; '.join(words)}.",
+    )
+
+
+def weight_explorer(histories: Mapping[str, History]) -> VBox:
+    """Return a slider over the weight of clean accuracy: which epoch of each network is kept, and what it gives."""
+    chosen = [
+        accuracies(history)[kept(history, weight)]["clean"]
+        for history in histories.values()
+        for weight in WEIGHTS
+    ]
+    left = min(chosen) - 1
+    sets = list(accuracies(next(iter(histories.values())))[0])
+    heads = "".join(f'<th scope="col">{head}</th>' for head in ("", "epoch", *map(names.attack, sets)))
+
+    def page(step: int) -> str:
+        lines = ""
+        for name, history in histories.items():
+            at = kept(history, WEIGHTS[step])
+            row = accuracies(history)[at]
+            cells = (
+                f"{history[at]['epoch']} of {history[-1]['epoch']}",
+                *(f"{row[kind]:.1f}" for kind in sets),
+            )
+            lines += f'<tr><th scope="row">{names.label(name)}</th>'
+            lines += "".join(f"<td>{cell}</td>" for cell in cells) + "</tr>"
+        picture = trails(histories, WEIGHTS[step], left).html
+        return f"{picture}<table><thead><tr>{heads}</tr></thead><tbody>{lines}</tbody></table>"
+
+    texts = [f"{weight:.1f}" for weight in WEIGHTS]
+    return explorer([slider("weight of clean accuracy", texts, WEIGHTS.index(0.5))], page)
+
+
+def equal_table(histories: Mapping[str, History], floors: Sequence[float]) -> Markup:
+    """Return what each network gives under attack at the same clean accuracy, as a table.
+
+    Args:
+        histories: name of a model to its history.
+        floors: clean validation accuracies, in percent, that an epoch must reach.
+    """
+    sets = [kind for kind in accuracies(next(iter(histories.values())))[0] if kind != "clean"]
+    lines = []
+    for floor in floors:
+        for name, history in histories.items():
+            place = at_least(history, floor)
+            row = None if place is None else accuracies(history)[place]
+            cells = [DASH] * (2 + len(sets)) if row is None else None
+            cells = cells or [
+                str(history[place]["epoch"]),
+                decimal(row["clean"], 1),
+                *(decimal(row[kind], 1) for kind in sets),
+            ]
+            lines.append([f"{floor:g} %, {names.label(name)}", *cells])
+    return table(
+        lines,
+        ["clean, at least", "epoch", "clean", *map(names.attack, sets)],
+        "The epoch that is best under attack among those that reach a clean accuracy, and its validation accuracies"
+        " (%); a dash where no epoch reaches it.",
+    )
+
+
+def gains(histories: Mapping[str, History], plain: str) -> dict[str, tuple[float, float | None]]:
+    """Return by how many points each network beats the plain one under attack: as kept, and at equal clean accuracy.
+
+    Equal means: the network must reach at least the clean accuracy of the plain one's kept epoch. None where no epoch
+    of it does.
+    """
+    rows = accuracies(histories[plain])
+    base = rows[kept(histories[plain])]
+    found = {}
+    for name, history in histories.items():
+        if name == plain:
+            continue
+        mine = accuracies(history)
+        place = at_least(history, base["clean"])
+        equal = None if place is None else attacked(mine[place]) - attacked(base)
+        found[name] = attacked(mine[kept(history)]) - attacked(base), equal
+    return found
+
+
+def stops(history: History) -> dict[str, dict[str, float]]:
+    """Return the accuracies at the epochs that four ways of stopping keep: by the way's name, with ``"epoch"``."""
+    rows, path = accuracies(history), deployed(history)
+    clean = [row["clean"] for row in rows]
+    places = {"the last epoch": len(rows) - 1}
+    if path is not None:
+        other = [row["accuracy"]["e"]["clean"] for row in history]
+        places["best E-path, clean"] = other.index(max(other))
+    places["best answer, clean"] = clean.index(max(clean))
+    places["best answer, mixed"] = kept(history)
+    return {way: {"epoch": history[place]["epoch"]} | dict(rows[place]) for way, place in places.items()}
+
+
+def stop_table(history: History) -> Markup:
+    """Return `stops` as a table."""
+    found = stops(history)
+    sets = list(accuracies(history)[0])
+    return table(
+        [[way, str(row["epoch"]), *(decimal(row[kind], 1) for kind in sets)] for way, row in found.items()],
+        ["kept", "epoch", *map(names.attack, sets)],
+        "Validation accuracy (%) of the deployed answer, at the epoch that each way of stopping keeps.",
+    )

@@ -1,0 +1,236 @@
+"""What the chapter on measuring robustness draws: luck, attackers, steps and restarts, signs of a failed attack."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from qlayer_core import attacks, intervals
+from qlayer_core.show import names
+from qlayer_core.show.page import Markup, decimal, table
+from qlayer_core.show.plot import MUTED, SERIES, axes, picture
+from qlayer_core.study import experiments, tables
+
+CHANCE = 10.0  # percent that guessing among ten classes gets right
+Attack = Callable[[attacks.Model, Tensor, Tensor, float], Tensor]
+
+
+@picture
+def luck(right: Tensor, sizes: Sequence[int] = (50, 200, 1000, 5000), draws: int = 30, seed: int = 0):
+    """Draw what accuracy one would have measured on random subsets of the images, and the Wilson interval.
+
+    Args:
+        right: ``(N,)`` bool, which images the network has right.
+        sizes: of the subsets.
+        draws: subsets of each size.
+        seed: of the draws.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    truth = 100 * right.double().mean().item()
+    figure, grid = axes(6, 3.2)
+    ax, words = grid[0, 0], []
+    for place, size in enumerate(sizes):
+        found = [
+            100 * right[torch.randperm(len(right), generator=generator)[:size]].double().mean().item()
+            for _ in range(draws)
+        ]
+        low, high = intervals.wilson(round(truth * size / 100), size)
+        ax.vlines(place, low, high, color=SERIES[0], lw=8, alpha=0.35)
+        ax.plot(np.linspace(place - 0.2, place + 0.2, draws), found, "o", color=SERIES[0], markersize=3)
+        words.append(
+            f"{size:,} images: {min(found):.1f} to {max(found):.1f} %, interval {low:.1f} to {high:.1f} %"
+        )
+    ax.axhline(truth, color=MUTED, linewidth=1)
+    ax.set_xticks(range(len(sizes)), [f"{size:,}" for size in sizes])
+    ax.set(xlabel="images", ylabel="measured accuracy (%)")
+    return figure, (
+        f"Accuracy on {draws} random subsets of each size; all {len(right):,} images give {truth:.1f} %."
+        f" {'; '.join(words)}."
+    )
+
+
+@picture
+def ladder(rights: Mapping[str, Mapping[str, Tensor]]):
+    """Draw what each attacker leaves right, a panel per network, with 95 % Wilson intervals.
+
+    Args:
+        rights: name of a model (see `names`) to attacker to ``(N,)`` bool.
+    """
+    rows = max(len(found) for found in rights.values())
+    figure, grid = axes(6.4, 0.42 * rows * len(rights) + 0.9, len(rights), 1, sharex=True)
+    words = []
+    for ax, (name, found) in zip(grid[:, 0], rights.items(), strict=True):
+        shares = [100 * right.double().mean().item() for right in found.values()]
+        bounds = [intervals.wilson(int(right.sum()), len(right)) for right in found.values()]
+        places = range(len(found))
+        ax.barh(places, shares, color=names.colour(name), height=0.6)
+        for place, (low, high) in zip(places, bounds, strict=True):
+            ax.hlines(place, low, high, color=MUTED, lw=2)
+        ax.set_yticks(places, list(found))
+        ax.invert_yaxis()
+        ax.set(title=names.label(name), xlim=(0, 100))
+        ax.grid(axis="y", visible=False)
+        listed = ", ".join(f"{who} {share:.0f} %" for who, share in zip(found, shares, strict=True))
+        words.append(f"{names.label(name)}: {listed}")
+    grid[-1, 0].set_xlabel("accuracy (%)")
+    return figure, f"What each attacker leaves right, with 95 % intervals. {'; '.join(words)}."
+
+
+def sinking(
+    model: attacks.Model,
+    images: Tensor,
+    labels: Tensor,
+    *,
+    eps: float,
+    steps: Sequence[int],
+    restarts: int,
+    seed: int = 0,
+) -> list[list[float]]:
+    """Return the accuracy in percent that PGD leaves, a row for each number of steps, a column for 1 to ``restarts``.
+
+    Steps are of 2.5 eps over their number, so that few of them can spend the budget, too. An image counts as right
+    if no start so far has fooled it, and only such images are attacked again.
+
+    Args:
+        model: images to logits.
+        images: ``(N, 1, H, W)`` in [0, 1].
+        labels: ``(N,)``, the true classes.
+        eps: L-infinity bound.
+        steps: numbers of steps to try.
+        restarts: random starts of each.
+        seed: of the starts.
+    """
+    rows = []
+    for count in steps:
+        generator = torch.Generator().manual_seed(seed)
+        left = torch.arange(len(images))
+        row = []
+        for _ in range(restarts):
+            if len(left):
+                options = {"step": min(eps, 2.5 * eps / count), "iterations": count, "loss": "margin"}
+                x = attacks.pgd(model, images[left], labels[left], eps=eps, generator=generator, **options)
+                with torch.no_grad():
+                    left = left[model(x).argmax(1) == labels[left]]
+            row.append(100 * len(left) / len(images))
+        rows.append(row)
+    return rows
+
+
+class Symptom(NamedTuple):
+    """One check of an attack: what it measured in words, and whether it is a sign of failure."""
+
+    name: str
+    found: str
+    raised: bool
+
+
+def symptoms(
+    attack: Attack,
+    model: attacks.Model,
+    source: attacks.Model,
+    images: Tensor,
+    labels: Tensor,
+    *,
+    eps: float,
+    seed: int = 0,
+) -> list[Symptom]:
+    """Return four checks of an attack on a model that need nothing but the attack itself.
+
+    Args:
+        attack: ``attack(model, images, labels, eps)``.
+        model: the attacked network, images to logits.
+        source: another one, for the same attack made blindly.
+        images: ``(N, 1, H, W)`` in [0, 1].
+        labels: ``(N,)``, the true classes.
+        eps: L-infinity bound.
+        seed: of the noise.
+    """
+
+    def right(x: Tensor) -> Tensor:
+        with torch.no_grad():
+            return model(x).argmax(1) == labels
+
+    def share(hits: Tensor) -> float:
+        return 100 * hits.double().mean().item()
+
+    def clearly_more(one: Tensor, other: Tensor) -> bool:
+        _, low, _ = intervals.paired(int((one & ~other).sum()), int((other & ~one).sum()), len(one))
+        return low > 0
+
+    made = attack(model, images, labels, eps)
+    still = share((made == images).flatten(1).all(1))
+    seeing, blind = right(made), right(attack(source, images, labels, eps))
+    half = right(attack(model, images, labels, 0.5))
+    signs = torch.randint(0, 2, images.shape, generator=torch.Generator().manual_seed(seed)) * 2.0 - 1
+    noisy = right((images + eps * signs).clamp(0, 1))
+    low, _ = intervals.wilson(int(half.sum()), len(half))
+    return [
+        Symptom("images come back unmoved", f"{still:.0f} %", still > 1),
+        Symptom(
+            "seeing is worse than blind",
+            f"{share(seeing):.0f} % right, blind {share(blind):.0f} %",
+            clearly_more(seeing, blind),
+        ),
+        Symptom(
+            "no better than noise",
+            f"{share(seeing):.0f} % right, noise {share(noisy):.0f} %",
+            not clearly_more(noisy, seeing),
+        ),
+        Symptom("half the pixel range is not enough", f"{share(half):.0f} % right", low > CHANCE),
+    ]
+
+
+def symptom_table(found: Mapping[str, Sequence[Symptom]]) -> Markup:
+    """Return the checks of several attacks side by side, those that are signs of failure in bold."""
+    columns = list(found)
+    rows = [
+        [
+            found[columns[0]][i].name,
+            *(f"<strong>{one.found}: yes</strong>" if one.raised else f"{one.found}: no" for one in line),
+        ]
+        for i, line in enumerate(zip(*found.values(), strict=True))
+    ]
+    return table(
+        rows,
+        ["sign of failure", *columns],
+        "Four checks of an attack; a yes is a sign that the attack failed.",
+    )
+
+
+def weak(dataset: str = "mnist", seed: int | None = None) -> list[dict]:
+    """Return recorded white-box accuracies under FGSM, BIM and Carlini-Wagner, mean over seeds, where all are there.
+
+    One dict per network of the grid and epsilon: model, eps, and accuracies in percent as ``"fgsm"``, ``"bim"`` and
+    ``"cw"``; of the deployed answer, attacked through the E-path where there is one.
+    """
+    frame = tables.cells()
+    frame = frame[(frame.dataset == dataset) & (frame.setting == "white-box")]
+    if seed is not None:
+        frame = frame[frame.seed == seed]
+    rows = []
+    for model in dict.fromkeys(frame.model):
+        plain = experiments.spec(model).layer is None
+        mine = frame[frame.model == model]
+        mine = mine[mine.path.isna() if plain else (mine.path == "q") & (mine.attacked_path == "e")]
+        for eps, part in mine.groupby("eps"):
+            means = part.assign(accuracy=part.accuracy.astype(float)).groupby("attack").accuracy.mean()
+            if {"fgsm", "bim", "cw"} <= set(means.index):
+                rows.append({"model": model, "eps": eps, **means[["fgsm", "bim", "cw"]]})
+    return rows
+
+
+def weak_table(rows: Sequence[dict]) -> Markup:
+    """Return `weak` as a table."""
+    return table(
+        [
+            [
+                f"{names.label(row['model'])}, {row['eps']}",
+                *(decimal(row[kind], 1) for kind in ("fgsm", "cw", "bim")),
+            ]
+            for row in rows
+        ],
+        ["network, epsilon", *map(names.attack, ("fgsm", "cw", "bim"))],
+        "Recorded white-box accuracy (%) of the deployed answer on test images, with the same epsilon in a row.",
+    )

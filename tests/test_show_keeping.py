@@ -1,0 +1,81 @@
+"""What is kept of a training, and what two trainings give at the same clean accuracy, on histories made up here."""
+
+import pytest
+
+from qlayer_core.show import keeping
+
+
+def history(*rows, path=None, e=None):
+    """Clean accuracy and those under two attacks, a row each; with a path, clean ones of the E-path beside it."""
+    kinds = ("clean", "fgsm 0.2", "fgsm 0.3")
+    found = []
+    for epoch, row in enumerate(rows, 1):
+        accuracy = {path: dict(zip(kinds, row, strict=True))}
+        if e:
+            accuracy["e"] = {"clean": e[epoch - 1]}
+        found.append({"epoch": epoch, "accuracy": accuracy})
+    return found
+
+
+PLAIN = history((97, 70, 30), (98, 60, 20), (99, 50, 10))
+LAYERED = history((95, 80, 60), (97.5, 70, 40), (96, 20, 20), path="q", e=(96, 97, 99))
+
+
+def test_the_weight_decides_between_robust_and_accurate():
+    assert [keeping.kept(PLAIN, weight) for weight in (0, 0.5, 1)] == [0, 0, 2]
+
+
+def test_the_first_of_equal_epochs_is_kept():
+    assert keeping.kept(history((97, 70, 30), (97, 70, 30))) == 0
+
+
+def test_at_equal_clean_accuracy_the_most_robust_epoch_counts():
+    assert keeping.at_least(LAYERED, 94) == 0
+    assert keeping.at_least(LAYERED, 96) == 1
+    assert keeping.at_least(LAYERED, 98) is None
+
+
+def test_a_gain_shrinks_at_equal_clean_accuracy():
+    """Kept: 70 against 50 under attack. At 97 % clean or more: 55 against 50."""
+    found = keeping.gains({"cnn": PLAIN, "q-base": LAYERED}, "cnn")
+    assert found == {"q-base": (pytest.approx(20), pytest.approx(5))}
+
+
+def test_no_gain_is_claimed_where_the_accuracy_is_not_reached():
+    poor = history((95, 80, 60), path="q")
+    assert keeping.gains({"cnn": PLAIN, "q-large": poor}, "cnn")["q-large"][1] is None
+
+
+def test_the_deployed_answer_is_what_counts():
+    assert keeping.accuracies(LAYERED)[0] == {"clean": 95, "fgsm 0.2": 80, "fgsm 0.3": 60}
+
+
+def test_ways_of_stopping_keep_different_epochs():
+    found = keeping.stops(LAYERED)
+    assert {way: row["epoch"] for way, row in found.items()} == {
+        "the last epoch": 3,
+        "best E-path, clean": 3,
+        "best answer, clean": 2,
+        "best answer, mixed": 1,
+    }
+    assert "best E-path, clean" not in keeping.stops(PLAIN), "a plain network has one path"
+
+
+def test_the_picture_names_the_kept_epoch():
+    text = keeping.trails({"cnn": PLAIN}, weight=1).text
+    assert "CNN: 3 epochs, from 97.0 and 50.0 % to 99.0 and 30.0 %; kept epoch 3: 99.0 and 30.0 %" in text
+
+
+def test_the_slider_has_a_page_for_each_weight():
+    box = keeping.weight_explorer({"cnn": PLAIN, "q-base": LAYERED})
+    pages = box.children[-1].children
+    assert len(pages) == len(keeping.WEIGHTS)
+    assert (
+        "<td>1 of 3</td><td>97.0</td>" in pages[0].value and "<td>3 of 3</td><td>99.0</td>" in pages[-1].value
+    )
+
+
+def test_a_table_has_a_dash_where_no_epoch_reaches_the_accuracy():
+    text = keeping.equal_table({"cnn": PLAIN, "q-base": LAYERED}, (97, 98)).html
+    assert '<th scope="row">98 %, Q-base</th><td>-</td>' in text
+    assert '<th scope="row">97 %, Q-base</th><td>2</td><td>97.5</td><td>70.0</td><td>40.0</td>' in text

@@ -1,0 +1,74 @@
+"""How attacks are judged: more effort never leaves more right, and a failed attack shows its signs."""
+
+import re
+import warnings
+
+import pytest
+import torch
+
+from qlayer_core import attacks
+from qlayer_core.show import measuring
+
+
+def follow(loss):
+    def attack(model, x, y, eps):
+        return attacks.bim(model, x, y, eps=eps, step=eps / 4, iterations=6, loss=loss)
+
+    return attack
+
+
+@pytest.fixture
+def some(digits):
+    return digits.images[:30], digits.labels[:30]
+
+
+def test_neither_starts_nor_steps_leave_more_right(trained_cnn, some):
+    left = measuring.sinking(trained_cnn, *some, eps=0.1, steps=(1, 8), restarts=3)
+    assert [len(row) for row in left] == [3, 3]
+    assert all(row == sorted(row, reverse=True) for row in left)
+    assert left[1][-1] < left[0][0]
+
+
+def test_an_attack_that_rounds_its_gradient_away_shows_every_sign(trained_cnn, some):
+    """Logits times 1,000 change no answer, but make the clipped loss flat; the exact one does not care."""
+
+    def sure(x):
+        return 1000 * trained_cnn(x)
+
+    def signs(loss):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", attacks.contract.UnmovedWarning)
+            found = measuring.symptoms(follow(loss), sure, trained_cnn, *some, eps=0.2)
+        return [one.raised for one in found]
+
+    assert signs("clipped") == [True] * 4
+    assert signs("ce") == [False] * 4
+
+
+def test_signs_of_failure_stand_out_in_the_table():
+    found = {
+        "one": [measuring.Symptom("unmoved", "99 %", True)],
+        "other": [measuring.Symptom("unmoved", "0 %", False)],
+    }
+    text = measuring.symptom_table(found).html
+    assert "<strong>99 %: yes</strong>" in text and "<td>0 %: no</td>" in text
+
+
+def test_luck_shrinks_with_the_number_of_images():
+    right = torch.arange(5000) % 4 > 0  # 75 %
+    text = measuring.luck(right, sizes=(50, 2000)).text
+    assert "all 5,000 images give 75.0 %" in text
+    few, many = (float(b) - float(a) for a, b in re.findall(r"images: ([\d.]+) to ([\d.]+) %", text))
+    assert many < few / 3
+
+
+def test_the_ladder_says_what_each_attacker_leaves():
+    half = torch.arange(10) % 2 == 0
+    text = measuring.ladder({"cnn": {"noise": half | True, "white box": half}}).text
+    assert "CNN: noise 100 %, white box 50 %" in text
+
+
+def test_the_weak_attack_is_read_from_records():
+    rows = measuring.weak()
+    assert {"model", "eps", "fgsm", "bim", "cw"} == set(rows[0])
+    assert measuring.weak_table(rows).html.count('<th scope="row">') == len(rows)
