@@ -1,5 +1,7 @@
 """Tables and curves of recorded results, with all, some or none of the records there."""
 
+import re
+
 import pytest
 
 from qlayer_core.show import results, sanity
@@ -37,6 +39,16 @@ def key(number, row, column):
     return paper.TABLES[number].cell(row, column).key
 
 
+def seen(html: str) -> str:
+    """Return a table without what only screen readers have."""
+    return re.sub(r"<span style=[^>]*>[^<]*</span>", "", html)
+
+
+def heard(html: str) -> str:
+    """Return a table's text as a screen reader has it: without what is hidden from it, tags as spaces."""
+    return " ".join(re.sub(r'<small aria-hidden="true">.*?</small>|<[^>]*>', " ", html).split())
+
+
 def test_without_records_no_row_is_shown(write):
     assert "<td>" not in results.comparison("1a").html
     assert results.measured("1a") == "None of ours is recorded."
@@ -47,11 +59,20 @@ def test_without_records_no_row_is_shown(write):
 
 def test_a_recorded_cell_stands_with_its_interval_and_difference(write):
     write("q-base", [(key("1a", "q-base", "fgsm 0.3"), 50)])
-    html = results.comparison("1a").html
+    html = seen(results.comparison("1a").html)
     assert "<td><strong>50.00</strong><br><small>46.91<br>53.09<br>52.69<br>-2.69</small></td>" in html
     assert html.count('<th scope="row">') == 1  # the other models are left out
     assert results.agreement("1a").startswith("1 of 30 cells")
     assert "2.7 points in the median and are higher in 0 of 1" in results.agreement("1a")
+
+
+def test_who_hears_a_cell_hears_what_each_line_of_it_is(write):
+    for name in ("cnn", "q-base"):
+        write(name, [(key("1a", name, "fgsm 0.3"), 50)])
+    cell = "ours 50.00 at least 46.91 at most 53.09 paper 52.69 difference -2.69"
+    assert cell in heard(results.comparison("1a").html)
+    assert "our gain +0.0 at least" in heard(results.gain_table("1a").html)
+    assert "Q-base at least" not in heard(results.comparison("1a").html)  # said once, in the cell
 
 
 def test_a_caption_says_images_seeds_interval_and_number_format(write):
@@ -74,8 +95,8 @@ def test_several_seeds_give_their_mean_and_range(write):
     cell = results.summary("1a").loc[("q-base", "fgsm 0.3")]
     assert (cell.ours, cell.low, cell.high, cell.seeds, cell.difference) == (54, 50, 60, 3, 1.31)
     assert results.summary("1a", seed=1).loc[("q-base", "fgsm 0.3")].ours == 60
-    assert (
-        "<strong>54.00</strong><br><small>50.00<br>60.00<br>52.69<br>+1.31" in results.comparison("1a").html
+    assert "<strong>54.00</strong><br><small>50.00<br>60.00<br>52.69<br>+1.31" in seen(
+        results.comparison("1a").html
     )
 
 
@@ -116,7 +137,7 @@ def test_gains_are_over_the_plain_network_of_the_same_training(write):
     assert (found["q-base"]["ours"], found["q-base"]["paper"], found["q-base"]["agrees"]) == (30, 12.66, True)
     assert (found["q-base-adv"]["ours"], found["q-base-adv"]["agrees"]) == (-10, False)
     assert found["q-large"]["ours"] is None
-    html = results.gain_table("1a").html
+    html = seen(results.gain_table("1a").html)
     low, high = found["q-base"]["low"], found["q-base"]["high"]
     assert low < 30 < high
     assert f"<strong>+30.0</strong><br><small>{low:+.1f}<br>{high:+.1f}<br>+12.7<br>yes</small>" in html

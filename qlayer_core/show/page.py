@@ -74,12 +74,32 @@ def struck(text: str, reason: str | None) -> str:
     if reason is None:
         return text
     why = html.escape(reason, quote=True)
-    return f'<s title="{why}">{text}</s><span style="{_HEARD}"> (unreliable: {why})</span>'
+    return f'<s title="{why}">{text}</s>{_heard(f" (unreliable: {why})")}'
 
 
-def lines(first: str, *others: str) -> str:
-    """Return the lines of a table's cell, the first of them bold and the others small."""
-    return f"<strong>{first}</strong><br><small>{'<br>'.join(others)}</small>"
+def lines(first: str, *others: str, says: Sequence[str] = ()) -> str:
+    """Return the lines of a table's cell, the first of them bold and the others small.
+
+    Args:
+        first: HTML.
+        others: HTML, the lines below it.
+        says: what each line is, plain text for those who hear the table: they have no column of names to look at.
+    """
+    top, *below = (
+        f"{_heard(html.escape(word) + ' ')}{line}" if word else line
+        for line, word in zip((first, *others), says or [""] * (1 + len(others)), strict=True)
+    )
+    return f"<strong>{top}</strong><br><small>{'<br>'.join(below)}</small>"
+
+
+def line_names(name: str, *others: str) -> str:
+    """Return a row's name as HTML, and below it those of its cells' lines, which are seen only: `lines` says them."""
+    return f'<strong>{name}</strong><br><small aria-hidden="true">{"<br>".join(others)}</small>'
+
+
+def _heard(text: str) -> str:
+    """Return HTML that screen readers alone take notice of."""
+    return f'<span style="{_HEARD}">{text}</span>'
 
 
 def listed(words: Sequence[str]) -> str:

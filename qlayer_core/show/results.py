@@ -11,9 +11,11 @@ import pandas as pd
 
 from qlayer_core import intervals
 from qlayer_core.show import names
-from qlayer_core.show.page import DASH, Markup, decimal, lines, listed, struck, table
+from qlayer_core.show.page import DASH, Markup, decimal, line_names, lines, listed, struck, table
 from qlayer_core.show.plot import axes, picture
 from qlayer_core.study import experiments, paper, records, tables
+
+_BOUNDS = ("at least", "at most")
 
 
 def summary(number: str, seed: int | None = None) -> pd.DataFrame:
@@ -81,12 +83,13 @@ def comparison(number: str, seed: int | None = None) -> Markup:
     frame = summary(number, seed)
     columns, rows = _columns(frame), []
     for row in _recorded_rows(frame):
-        line = [lines(row_name(row), "at least", "at most", "paper", "difference")]
+        line = [line_names(row_name(row), *_BOUNDS, "paper", "difference")]
         for column in columns:
             cell = frame.loc[(row, column)]
             bounds = decimal(cell.low), decimal(cell.high)
             ours = struck(decimal(cell.ours), cell.unreliable)
-            line.append(lines(ours, *bounds, decimal(cell.paper), decimal(cell.difference, sign=True)))
+            others = *bounds, decimal(cell.paper), decimal(cell.difference, sign=True)
+            line.append(lines(ours, *others, says=("ours", *_BOUNDS, "paper", "difference")))
         rows.append(line)
     return table(
         rows,
@@ -206,13 +209,14 @@ def gain_table(number: str, seed: int | None = None) -> Markup:
         if gain["row"] not in measured_rows:
             continue
         line = rows.setdefault(
-            gain["row"], [lines(row_name(gain["row"]), "at least", "at most", "paper", "same sign")]
+            gain["row"], [line_names(row_name(gain["row"]), *_BOUNDS, "paper", "same sign")]
         )
         ours, low, high, published = (
             decimal(gain[name], 1, sign=True) for name in ("ours", "low", "high", "paper")
         )
         agrees = {None: DASH, True: "yes", False: "no"}[gain["agrees"]]
-        line.append(lines(struck(ours, gain["unreliable"]), low, high, published, agrees))
+        says = ("our gain", *_BOUNDS, "paper", "same sign")
+        line.append(lines(struck(ours, gain["unreliable"]), low, high, published, agrees, says=says))
     return table(
         list(rows.values()),
         ["", *map(column_name, columns)],
