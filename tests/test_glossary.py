@@ -1,0 +1,44 @@
+"""The glossary: one list in order, every word that the book leans on, and no pointer to a word that is not there."""
+
+import re
+
+import nbformat
+import website
+
+BOOK = website.ROOT / "book"
+TEXT = (BOOK / "glossary.md").read_text()
+TERMS = re.findall(r"^(\S.*)$", TEXT[TEXT.index("```{glossary}") :], re.MULTILINE)[1:-1]
+
+
+def letters(term: str) -> str:
+    return re.sub(r"[^a-z0-9]", "", term.lower())
+
+
+def pages() -> dict[str, str]:
+    """Return the text of every page by its name."""
+    found = {path.stem: path.read_text() for path in BOOK.glob("*.md")}
+    for path in BOOK.glob("*.ipynb"):
+        cells = nbformat.read(path, as_version=4).cells
+        found[path.stem] = "\n".join(cell.source for cell in cells if cell.cell_type == "markdown")
+    return found
+
+
+def test_terms_stand_once_and_in_order():
+    assert [letters(term) for term in TERMS] == sorted({letters(term) for term in TERMS})
+
+
+def test_every_pointer_leads_to_a_term():
+    known = {term.lower() for term in TERMS}
+    for name, text in pages().items():
+        for pointer in re.findall(r"\{term\}`([^`]*)`", text):
+            target = re.sub(r".*<(.*)>", r"\1", " ".join(pointer.split()))
+            assert target.lower() in known, f"{name}: {target}"
+
+
+def test_words_that_a_reader_may_not_know_are_there():
+    wanted = {
+        *("attack success", "autocast", "batch normalisation", "cross-entropy", "decay", "encoder", "margin"),
+        *("mixed set", "patience", "position", "receptive field", "stop-gradient", "straight-through"),
+        *("threat model", "Wilson interval"),
+    }
+    assert wanted <= set(TERMS)
