@@ -78,7 +78,7 @@ def trails(histories: Mapping[str, History], weight: float | None = None, left: 
         heights = [attacked(row) for row in points]
         ax.set_xlim(left, max(row["clean"] for row in points) + 0.3)
         ax.set_ylim(min(heights) - 3, max(heights) + 5)
-    ax.legend(loc="lower left")
+    ax.legend(loc="best")
     return (
         figure,
         f"Validation accuracy under attack against clean accuracy, epoch by epoch. {'; '.join(words)}.",

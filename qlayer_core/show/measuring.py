@@ -10,7 +10,7 @@ from torch import Tensor
 from qlayer_core import attacks, intervals
 from qlayer_core.show import names
 from qlayer_core.show.page import Markup, decimal, table
-from qlayer_core.show.plot import MUTED, SERIES, axes, picture
+from qlayer_core.show.plot import MUTED, SERIES, TEXT, axes, picture
 from qlayer_core.study import experiments, tables
 
 CHANCE = 10.0  # percent that guessing among ten classes gets right
@@ -67,7 +67,7 @@ def ladder(rights: Mapping[str, Mapping[str, Tensor]]):
         places = range(len(found))
         ax.barh(places, shares, color=names.colour(name), height=0.6)
         for place, (low, high) in zip(places, bounds, strict=True):
-            ax.hlines(place, low, high, color=MUTED, lw=2)
+            ax.hlines(place, low, high, color=TEXT, lw=2)
         ax.set_yticks(places, list(found))
         ax.invert_yaxis()
         ax.set(title=names.label(name), xlim=(0, 100))
@@ -188,7 +188,7 @@ def symptom_table(found: Mapping[str, Sequence[Symptom]]) -> Markup:
     rows = [
         [
             found[columns[0]][i].name,
-            *(f"<strong>{one.found}: yes</strong>" if one.raised else f"{one.found}: no" for one in line),
+            *(f"<strong>yes: {one.found}</strong>" if one.raised else f"no: {one.found}" for one in line),
         ]
         for i, line in enumerate(zip(*found.values(), strict=True))
     ]
