@@ -135,6 +135,7 @@ def test_another_networks_images_are_shown_to_this_one(net, trained_cnn, digits)
 def recorded(net, monkeypatch, tmp_path) -> records.Unit:
     """A unit whose network is the small one, and which records in a folder of its own."""
     monkeypatch.setattr(records, "RESULTS", tmp_path)
+    monkeypatch.setattr(records, "RUNS", tmp_path / "runs")
     monkeypatch.setattr(adaptive.records, "load_unit", lambda unit: (net, {"weights_sha256": "w"}))
     monkeypatch.setattr(adaptive, "HEALTH", 4)
     monkeypatch.setattr(adaptive, "PLANTS", 0)
@@ -187,9 +188,30 @@ def test_a_first_look_at_few_images_gives_way_to_a_look_at_more(recorded):
     few = adaptive.run(recorded, RUNGS, images=10)
     assert {few["n"], *(cell["n"] for cell in few["cells"])} == {10}
     assert {*adaptive.table(few).n} == {10}
-    more = adaptive.run(recorded, RUNGS, images=24)
+    there = []
+    more = adaptive.run(
+        recorded, RUNGS, images=24, report=lambda cell: there.append(adaptive.read(recorded)["n"])
+    )
+    assert set(there) == {10}  # it stays until the larger one is whole
     assert {more["n"], *(cell["n"] for cell in more["cells"])} == {24} and len(more["cells"]) == 8
     assert adaptive.run(recorded, RUNGS, images=10) == adaptive.read(recorded) == more
+
+
+def test_a_look_at_more_images_goes_on_where_it_stopped(recorded):
+    adaptive.run(recorded, RUNGS, images=10)
+    made = []
+
+    def stop(cell):
+        made.append(cell["rung"])
+        if len(made) == 3:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        adaptive.run(recorded, RUNGS, images=24, report=stop)
+    assert adaptive.read(recorded)["n"] == 10
+    adaptive.run(recorded, RUNGS, images=24, report=lambda cell: made.append(cell["rung"]))
+    assert len(made) == 8 and adaptive.read(recorded)["n"] == 24
+    assert not list(recorded.folder.glob("adaptive*"))
 
 
 def test_a_worst_case_is_never_better_than_any_single_attack(recorded):

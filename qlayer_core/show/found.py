@@ -56,7 +56,7 @@ def seeing(frame: pd.DataFrame) -> str:
             for one in known
         ]
     )
-    return f"{says}: of 100 digits, the strongest of our attacks leaves {left}."
+    return f"{says}: of 100 digits, all attacks together leave {left}."
 
 
 def own_attack(frame: pd.DataFrame) -> str:

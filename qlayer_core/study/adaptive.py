@@ -110,7 +110,8 @@ def run(
     Args:
         unit: the network; its weights must be those that its results are recorded of.
         rungs: left out, the whole ladder with its sanity checks.
-        images: how many of the first test images. More than are recorded replace the record; fewer leave it as it is.
+        images: how many of the first test images. More than are recorded replace the record when all rungs are
+            climbed; fewer leave it as it is.
         report: called with each new cell.
         progress: show the batches of an attack as they pass.
     """
@@ -122,6 +123,9 @@ def run(
     record = _started(unit, about["weights_sha256"], test, net)
     if record["n"] > len(test.labels):
         return record
+    place = path_of(unit)
+    if place.exists() and _same(fewer := read(unit), about["weights_sha256"], 1) and fewer["n"] < record["n"]:
+        place = _apart(unit)  # until it is whole, what is recorded is worth more
     for eps in sorted({*epsilons(unit.dataset), *(eps for rung in rungs for eps in rung.only_eps)}):
         for rung in rungs:
             if eps not in (rung.only_eps or epsilons(unit.dataset)):
@@ -141,8 +145,11 @@ def run(
                 old for old in record["cells"] if (old["rung"], old["eps"]) != (rung.name, eps)
             ]
             record["cells"].append(cell)
-            write(unit, record)
+            write(record, place)
             report(cell)
+    if place != path_of(unit):
+        write(record, path_of(unit))
+        place.unlink(missing_ok=True)
     return record
 
 
@@ -154,10 +161,15 @@ def path_of(unit: records.Unit) -> Path:
     return unit.record.parent / "adaptive" / unit.record.name
 
 
-def write(unit: records.Unit, record: dict) -> None:
+def _apart(unit: records.Unit) -> Path:
+    """Return where an evaluation on more images grows, while the one on fewer is still the recorded one."""
+    return unit.folder / "adaptive.json"
+
+
+def write(record: dict, place: Path) -> None:
     """Record an evaluation, atomically."""
     text = json.dumps(record, indent=1) + "\n"
-    files.write_atomically(path_of(unit), lambda temporary: temporary.write_text(text))
+    files.write_atomically(place, lambda temporary: temporary.write_text(text))
 
 
 def read(unit: records.Unit) -> dict:
@@ -234,9 +246,8 @@ def table(record: dict) -> pd.DataFrame:
 
 def _started(unit: records.Unit, weights: str, test: data.Split, net: nn.Module) -> dict:
     """Return the record so far, or a new one where there is none of these weights and at least so many images."""
-    if path_of(unit).exists():
-        record = read(unit)
-        if record["weights_sha256"] == weights and record["n"] >= len(test.labels):
+    for place in (path_of(unit), _apart(unit)):
+        if place.exists() and _same(record := records.read_file(place), weights, len(test.labels)):
             return record
     clean = right(net, *test).cpu()
     return {
@@ -251,6 +262,11 @@ def _started(unit: records.Unit, weights: str, test: data.Split, net: nn.Module)
         "environments": [],
         "cells": [],
     }
+
+
+def _same(record: dict, weights: str, images: int) -> bool:
+    """Return whether an evaluation is of these weights, and of at least so many images."""
+    return record["weights_sha256"] == weights and record["n"] >= images
 
 
 def _recorded(record: dict, rung: Rung, eps: float, here: dict) -> bool:
