@@ -5,6 +5,7 @@ import re
 import urllib.parse
 
 import export
+import nbformat
 import website
 
 BOOK = website.ROOT / "book"
@@ -25,6 +26,18 @@ def test_the_plan_fills_ninety_minutes_and_each_part_has_its_section():
     parts = [int(minutes) for minutes in re.findall(r"^### (\d+) minutes", TEACHING, re.MULTILINE)]
     assert sum(plan) == 90
     assert plan == parts
+
+
+def test_the_sections_that_the_plan_sends_a_class_to_are_there():
+    headings = set()
+    for path in BOOK.glob("*.ipynb"):
+        cells = nbformat.read(path, as_version=4).cells
+        text = "\n".join(cell.source for cell in cells if cell.cell_type == "markdown")
+        headings |= set(re.findall(r"^###? (.*)$", text, re.MULTILINE))
+    plan = TEACHING[TEACHING.index("### 20 minutes: why") : TEACHING.index("### 25 minutes")]
+    named = {" ".join(words.split()) for words in re.findall(r"(?<!\*)\*([A-Z][^*]+)\*(?!\*)", plan)}
+    assert len(named) >= 5
+    assert named <= headings
 
 
 def test_every_link_sets_up_what_the_lab_offers():
