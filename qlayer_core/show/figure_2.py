@@ -50,7 +50,7 @@ def histograms(panels: Sequence[tuple[str, dict, Sequence[str]]], columns: int =
             said.append(f"{text} {found.mean():.2f}")
         ax.set(title=title, ylabel="", xlabel="bits per symbol")
         words.append(f"{title}, mean bits: {listed(said)}")
-        ax.legend()
+    grid[0, 0].legend()
     for ax in grid[:, 0]:
         ax.set_ylabel("images (%)")
     for ax in grid.flat[len(panels) :]:
@@ -84,7 +84,7 @@ def apart(records: Mapping[str, dict], eps: float = likelihoods.FIGURE_2) -> Mar
                     f"{clean:.2f} → {row['bits']:.2f}",
                     decimal(quoted),
                     decimal(row["kl published"]),
-                    _with_ends(row["kl histogram"]),
+                    _with_ends(row["kl histogram"], most=divergence.ceiling(record["sets"]["clean"]["n"])),
                     _with_ends(row["auc"], 3),
                 ]
             )
@@ -99,8 +99,10 @@ def apart(records: Mapping[str, dict], eps: float = likelihoods.FIGURE_2) -> Mar
     )
 
 
-def _with_ends(found: Sequence[float], digits: int = 2) -> str:
+def _with_ends(found: Sequence[float], digits: int = 2, most: float = math.inf) -> str:
     value, low, high = (decimal(number, digits) for number in found)
+    if found[0] > 0.98 * most:
+        return f"{value}<br><small>all that can be shown</small>"
     return f"{value}<br><small>{low} to {high}</small>"
 
 
