@@ -1,11 +1,12 @@
 // The attack lab: the book's networks, run and attacked in this page. Here, what the reader can do with it.
 
+import { remember, share } from "../link.js";
 import { ATTACKS, film, smallestEpsilon, successOver } from "./attacks.js";
 import { argmax, inTurn, isRunning, loadManifest, Network, runtimeBytes, SIDE, startRuntime } from "./networks.js";
 import { makePad } from "./pad.js";
 import {
-  $, announce, attacked, cleanImage, copy, current, element, lab, link, loaded, notify, now, opening, query, read,
-  rememberAddress, state, TITLES, trayImage, wait,
+  $, announce, attacked, cleanImage, current, element, lab, link, loaded, notify, now, opening, query, read, state, TITLES,
+  trayImage, wait,
 } from "./state.js";
 import { megabytes, offerCards, paint, paintImages, showAnswers, verdicts } from "./view.js";
 
@@ -75,7 +76,7 @@ async function refresh() {
   await inTurn(() => isStale() || update(key, isStale)).catch(({ message }) => notify(message));
   if (isStale()) return;
   delete lab.dataset.busy;
-  rememberAddress();
+  remember(link);
   if (isRunning()) announce(verdicts());
 }
 
@@ -242,11 +243,7 @@ async function check() {
   if (!lines.length) notify("Start the lab first: no network is loaded yet.");
 }
 
-const share = async () => {
-  const copied = await copy(link());
-  $("share").textContent = copied ? "Link copied" : "Copy the marked link";
-  announce($("share").textContent);
-};
+const handOut = async () => announce(await share(link(), $("share"), $("link")));
 
 function restore(search) {
   read(search);
@@ -270,7 +267,7 @@ function makeOwnPad() {
 }
 
 function listen() {
-  const actions = { start, play, check, share, smallest: findSmallest, success: attackAll };
+  const actions = { start, play, check, share: handOut, smallest: findSmallest, success: attackAll };
   const failed = ({ message }) => (delete lab.dataset.busy, notify(message));
   for (const [name, act] of Object.entries(actions)) $(name).onclick = () => act().catch(failed);
   for (const set of document.querySelectorAll("a.lab-setup")) {

@@ -1,5 +1,6 @@
 // What the lab is about at this moment, and its two ways out: the address that brings it back, and words for the reader.
 
+import { isBehind } from "../link.js";
 import { toBytes, toImage, toText } from "./images.js";
 import { PIXELS } from "./networks.js";
 
@@ -55,31 +56,11 @@ export function read(search) {
   if (ink) [now.drawn, state.image] = [toImage(toBytes(ink)), "drawn"];
 }
 
-const PAUSE = 250; // milliseconds
-let writing = null;
-
-/**
- * Write the address once the reader pauses. A stroke or a film changes the state many times a second, and browsers allow
- * few writes: WebKit throws past a hundred in ten seconds. An address that is a little old is no reason to stop.
- */
-export function rememberAddress() {
-  clearTimeout(writing);
-  writing = setTimeout(writeAddress, PAUSE);
-}
-
-function writeAddress() {
-  clearTimeout(writing);
-  writing = null;
-  try {
-    history.replaceState(history.state, "", link());
-  } catch {} // too often, or not allowed here
-}
-
 // Who loads the page again within the pause gets back what was there, too.
 const MEMORY = "lab";
 addEventListener("pagehide", () => {
   try {
-    if (writing === null) sessionStorage.removeItem(MEMORY);
+    if (!isBehind()) sessionStorage.removeItem(MEMORY);
     else sessionStorage.setItem(MEMORY, query());
   } catch {} // nothing is kept
 });
@@ -103,18 +84,4 @@ let speaking = null;
 export function announce(text) {
   clearTimeout(speaking);
   speaking = setTimeout(() => ($("spoken").textContent = text), 700);
-}
-
-/** Copy a text; where a page may not, as one over plain http, show it marked, to be copied by hand. Says whether it did. */
-export async function copy(text) {
-  const box = $("link");
-  try {
-    await navigator.clipboard.writeText(text);
-    box.hidden = true;
-    return true;
-  } catch {} // no clipboard here, or no permission
-  Object.assign(box, { hidden: false, value: text });
-  box.focus();
-  box.select();
-  return document.execCommand?.("copy") ?? false;
 }

@@ -2,9 +2,6 @@
 
 import { toBytes, toImage, toText } from "../lab/images.js";
 
-const PAUSE = 250; // milliseconds
-let writing = null;
-
 /** What an address asks for, of what there is; whatever else it says is left aside. */
 export function read(search, { digits, guesses, last }) {
   const asked = new URLSearchParams(search), digit = asked.get("digit") ?? "", found = {};
@@ -22,27 +19,4 @@ export function link({ digit, step, guess, drawn }) {
   const query = new URLSearchParams({ digit: digit === "own" ? `ink.${toText(drawn)}` : digit, eps: (step / 100).toFixed(2) });
   if (guess) query.set("guess", guess);
   return new URL(`?${query}${location.hash}`, location.href).href;
-}
-
-/** Write the address once the reader pauses: browsers allow few writes, and one that is a little old does no harm. */
-export function remember(state) {
-  clearTimeout(writing);
-  writing = setTimeout(() => {
-    try {
-      history.replaceState(history.state, "", link(state));
-    } catch {} // too often, or not allowed here
-  }, PAUSE);
-}
-
-/** Copy a text; where a page may not, as one over plain http, show it marked in `box`. Says whether it is copied. */
-export async function copy(text, box) {
-  try {
-    await navigator.clipboard.writeText(text);
-    box.hidden = true;
-    return true;
-  } catch {} // no clipboard here, or no permission
-  Object.assign(box, { hidden: false, value: text });
-  box.focus();
-  box.select();
-  return document.execCommand?.("copy") ?? false;
 }

@@ -1,6 +1,7 @@
 // The mini-lab of the first page: one digit, one slider, what two networks answer, and what the reader expects of it.
 
-import { copy, link, read, remember } from "./address.js";
+import { remember, share } from "../link.js";
+import { link, read } from "./address.js";
 import { fall, imageAt, loadBook, NAMES, outcome, rightAnswer } from "./data.js";
 
 const $ = (name) => document.getElementById(`start-${name}`);
@@ -164,7 +165,7 @@ function changed(values) {
   Object.assign(state, values);
   $("share").textContent = "Copy link";
   show();
-  if (state.digit !== "own" || state.drawn) remember(state);
+  if (state.digit !== "own" || state.drawn) remember(() => link(state));
   announce();
 }
 
@@ -181,11 +182,7 @@ function startOver() {
   $("guess").querySelector("button").focus({ preventScroll: true });
 }
 
-async function share() {
-  const copied = await copy(link(state), $("link"));
-  $("share").textContent = copied ? "Link copied" : "Copy the marked link";
-  $("spoken").textContent = $("share").textContent;
-}
+const handOut = async () => ($("spoken").textContent = await share(link(state), $("share"), $("link")));
 
 /** Offer the pad, or put it away; the first time, say what has to be loaded for it. */
 async function draw() {
@@ -256,7 +253,7 @@ function listen() {
   $("eps").oninput = ({ target }) => changed({ step: +target.value });
   $("digits").onchange = ({ target }) => changed({ digit: target.value, step: 0 });
   $("again").onclick = startOver;
-  $("share").onclick = doing(share);
+  $("share").onclick = doing(handOut);
   $("draw").onclick = doing(draw);
 }
 
