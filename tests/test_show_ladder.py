@@ -72,8 +72,8 @@ def test_who_stands_shrinks_rung_by_rung_and_noise_fools_no_one_for_good(found):
 def test_a_page_per_budget_shows_both_ladders_with_their_numbers(found):
     first, second = pages(ladder.ladders(found))
     assert "<b>Q-base</b>, 100 digits, 98 of them right" in first and "<b>CNN</b>" in first
-    assert "BIM on the E-path (the paper&#x27;s)" in first and "80 alone, 80 % left" in first
-    assert "20 alone, 20 % left" in first and "10 alone, 10 % left" in second
+    assert "BIM on the E-path (the paper&#x27;s)" in first and "80 alone, 80 left" in first
+    assert "20 alone, 20 left" in first and "10 alone, 10 left" in second
     assert first.count("<svg") == len(study.LAYER) + len(study.PLAIN)
 
 

@@ -9,7 +9,10 @@ from qlayer_core.show import (
     challenge,
     disagreements,
     figure_2,
+    found,
+    gradients,
     keeping,
+    ladder,
     layer,
     measuring,
     names,
@@ -22,6 +25,7 @@ from qlayer_core.show import (
     speed,
     training,
     variants,
+    verdict,
     why,
 )
 
@@ -30,7 +34,10 @@ __all__ = [
     "challenge",
     "disagreements",
     "figure_2",
+    "found",
+    "gradients",
     "keeping",
+    "ladder",
     "layer",
     "measuring",
     "names",
@@ -43,5 +50,6 @@ __all__ = [
     "speed",
     "training",
     "variants",
+    "verdict",
     "why",
 ]

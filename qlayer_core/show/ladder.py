@@ -93,8 +93,8 @@ def ladders(found: Mapping[str, dict], beside: str = "cnn") -> w.VBox:
     def page(which: int, step: int) -> str:
         shown = [chosen[which], *([beside] if beside in found and chosen[which] != beside else [])]
         legend = (
-            "<p>Filled: digits that this attack and all before it left right. Outline: right under this attack"
-            " alone.</p>"
+            "<p>Filled: digits, in %, that this attack and all before it left right. Outline: right under this"
+            " attack alone.</p>"
         )
         return legend + "".join(_ladder(name, found[name], budgets[step]) for name in shown)
 
@@ -121,7 +121,7 @@ def _ladder(name: str, record: dict, eps: float) -> str:
             else f'<path d="M0 0h{100 * alone / n:.1f}v1H0z" fill="none" stroke="{colour}"/>'
         )
         drawing = f'<path d="M0 0h{share:.1f}v1H0z" fill="{colour}" opacity=".75"/>{outline}'
-        said = f"{share:.0f} % left" if row["name"] != "noise" else f"{100 * alone / n:.0f} % right"
+        said = f"{share:.0f} left" if row["name"] != "noise" else f"{100 * alone / n:.0f} right"
         if alone is not None and row["name"] != "noise":
             said = f"{100 * alone / n:.0f} alone, {said}"
         word = rung_name(row["name"]) + (" (the paper's)" if row["name"] in PAPERS else "")
