@@ -114,11 +114,11 @@ def cast(of: str) -> Markup:
     rows = [
         [
             f"{escape(names.label(name))}<br><small><code>{name}</code></small>",
-            escape(role(name)),
+            _within(13, role(name)),
             f"{parameters(name):,}",
-            appears(name),
-            escape(recorded(name)),
-            escape(released(name)),
+            _within(6, appears(name)),
+            _within(5.5, recorded(name)),
+            _within(5.5, released(name)),
         ]
         for name in members(of)
     ]
@@ -167,6 +167,11 @@ def alike(name: str, other: str) -> bool:
     """Return whether two networks of the grid are built alike, and differ in their training alone."""
     one, two = (_built(experiments.spec(each)) for each in (name, other))
     return one == two
+
+
+def _within(width: float, text: str) -> str:
+    """Return text for a cell that is at most so wide, in the page's letters, and breaks lines where it is longer."""
+    return f'<span style="display: inline-block; white-space: normal; max-width: {width}rem">{escape(text)}</span>'
 
 
 def _built(spec: RunSpec) -> tuple:

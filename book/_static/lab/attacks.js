@@ -58,7 +58,7 @@ export async function smallestEpsilon(network, path, clean, { attack, steps, fir
   return null;
 }
 
-/** Attack each image on the network itself: how many it classifies correctly before and after, and how many it changes its mind on. */
+/** Attack each image on the network itself: how many are classified correctly before and after, on how many the answer changes. */
 export async function successOver(images, labels, network, path, options, progress, isStale) {
   const count = { images: images.length, before: 0, after: 0, changed: 0 };
   for (const [i, clean] of images.entries()) {
