@@ -41,7 +41,8 @@ vendor/lab/manifest.json: vendor/.installed $(WEB)/export.py $(addprefix qlayer_
 	$(BIN)/python $(WEB)/export.py vendor/lab
 
 # The start page's digits, attacked beforehand.
-vendor/start/start.json: vendor/.installed $(WEB)/start.py $(addprefix qlayer_core/,models.py layer.py data.py attacks/losses.py attacks/contract.py) $(wildcard data/weights/mnist/*)
+# The page's sentences on what was found follow from every recorded result.
+vendor/start/start.json: vendor/.installed $(WEB)/start.py $(addprefix qlayer_core/,models.py layer.py data.py attacks/losses.py attacks/contract.py $(addprefix show/,found.py verdict.py) $(addprefix study/,claims.py evidence.py statements.py)) $(wildcard data/weights/mnist/*) $(shell find data/results -name '*.json')
 	$(BIN)/python $(WEB)/start.py vendor/start
 
 # Executed chapters are cached by their own code alone: forget them when what they import or read has changed.
