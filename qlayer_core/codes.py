@@ -228,3 +228,18 @@ def losses_reach(network: QNet, images: Tensor, labels: Tensor) -> dict[str, dic
         name: {part: norm(loss, weights) if weights else 0.0 for part, weights in parts.items()}
         for name, loss in losses.items()
     }
+
+
+def independent_bits(train_set: Tensor, validation_set: Tensor, values: int) -> float:
+    """Return the bits per dimension of a model in which every symbol is drawn by itself.
+
+    Args:
+        train_set: ``(N, heads, H, W)``, whose counts, plus one, are the model's probabilities at each position.
+        validation_set: ``(M, heads, H, W)``, what it must describe.
+        values: of a symbol.
+    """
+    rows, wanted = train_set.flatten(1).long().T, validation_set.flatten(1).long().T  # (positions, N)
+    counts = torch.ones(len(rows), values, dtype=torch.float64, device=rows.device)
+    counts.scatter_add_(1, rows, torch.ones_like(rows, dtype=torch.float64))
+    shares = counts / counts.sum(1, keepdim=True)
+    return -shares.gather(1, wanted).log2().mean().item()

@@ -12,7 +12,7 @@ from conftest import small_cnn, small_q_net
 from scipy import stats
 from torch import nn
 
-from qlayer_core import data, pixelcnn
+from qlayer_core import codes, data, pixelcnn
 from qlayer_core.pixelcnn import Settings
 from qlayer_core.study import divergence, likelihoods, records
 
@@ -120,14 +120,14 @@ def test_independent_bits_are_those_of_smoothed_counts():
     train_set = torch.tensor([0, 0, 0, 1]).view(4, 1, 1, 1)
     wanted = torch.tensor([0, 1]).view(2, 1, 1, 1)
     # Add-one counts of three values: 4, 2 and 1 of 7.
-    found = pixelcnn.independent_bits(train_set, wanted, 3)
+    found = codes.independent_bits(train_set, wanted, 3)
     assert found == pytest.approx(-(math.log2(4 / 7) + math.log2(2 / 7)) / 2)
 
 
 def test_independent_bits_of_fair_coins_are_one_bit():
     torch.manual_seed(0)
     train_set, wanted = torch.randint(0, 2, (2, 4000, 2, 3, 3), dtype=torch.uint8)
-    assert pixelcnn.independent_bits(train_set, wanted, 2) == pytest.approx(1, abs=0.001)
+    assert codes.independent_bits(train_set, wanted, 2) == pytest.approx(1, abs=0.001)
 
 
 # ---- Images ----

@@ -43,7 +43,9 @@ def test_a_decision_shows_the_settings_that_are_whole_best_first(write):
     cells = ("none", "1, pull", "2, re-initialize", "off", "80.0", "80.0", "88.0", "90.0", "84.50", "3")
     assert "".join(f"<td><strong>{cell}</strong></td>" for cell in cells) in rows[0]
     assert "<strong>" not in rows[1] and "<td>81.00</td><td>1</td>" in rows[1]
-    assert f"<td>84.0</td><td>{DASH}</td><td>{DASH}</td><td>1</td>" in rows[2]  # one network short, so no mean
+    assert (
+        f"<td>84.0</td><td>{DASH}</td><td>{DASH}</td><td>1</td>" in rows[2]
+    )  # one network short, so no mean
 
 
 def test_within_a_tie_the_bold_one_is_nearer_to_the_paper(write):
@@ -67,7 +69,9 @@ def test_forms_of_the_commitment_that_are_recorded_have_their_history(write):
 def test_adversarial_training_from_the_same_raw_network_is_compared_under_each_setting(write):
     write(Setting("squared", "pull", "pull", "off").unit("mnist", "q-base-adv"), 86)
     write(Setting("squared", "pull", "reinitialize", "off", "none").unit("mnist", "q-base-adv"), 94)
-    write(Setting("linear", "pull", "pull", "off").unit("mnist", "q-base-adv"), 90)  # from another raw network
+    write(
+        Setting("linear", "pull", "pull", "off").unit("mnist", "q-base-adv"), 90
+    )  # from another raw network
     found = shown.adversarial_forms("q-base-adv")
     assert {name: history[0]["score"] for name, history in found.items()} == {
         "as printed (squared), strategy 1, pull": 86,

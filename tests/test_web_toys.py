@@ -418,7 +418,11 @@ def test_a_walk_through_image_space_says_what_is_read_there(opened):
 
 def test_a_picture_is_guessed_pixel_by_pixel_and_flipped(opened):
     page = opened("chain")
-    cells, facts, outcome = page.locator(".toy-pixels button"), page.locator(".toy tbody"), page.locator(".toy-outcome")
+    cells, facts, outcome = (
+        page.locator(".toy-pixels button"),
+        page.locator(".toy tbody"),
+        page.locator(".toy-outcome"),
+    )
     assert cells.first.is_disabled() and cells.nth(5).text_content() == ""
     page.get_by_role("button", name="Next is white").click()
     assert "row 1, column 1 is white" in outcome.inner_text()

@@ -21,25 +21,18 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from qlayer_core import attacks, data, datasets, files, machine, pixelcnn
+from qlayer_core import codes, data, datasets, files, machine, pixelcnn
 from qlayer_core.files import RESULTS, RUNS, WEIGHTS
 from qlayer_core.models import QNet
 from qlayer_core.pixelcnn import PixelCNN, Settings
 from qlayer_core.specs import seed_of
 from qlayer_core.study import divergence, experiments, records
+from qlayer_core.study.perturbations import EPSILONS, FIGURE_2, PERTURBATIONS, perturbed
 
 FORMAT = 1
-PIXELS = "pixels"
-SETTINGS = Settings()
+PIXELS, SETTINGS = "pixels", Settings()
 SUBJECTS = (PIXELS, "q-base", "q-large")
-EPSILONS = (0.1, 0.2, 0.3, 0.4)
-FIGURE_2 = 0.4  # epsilon of the paper's figure
 SAMPLES = 16  # images drawn from each model
-PERTURBATIONS = {
-    "fgsm": "the sign of source-a's gradient",
-    "signs": "a random sign per pixel: as large as FGSM in every norm",
-    "uniform": "a random number in [-eps, eps] per pixel",
-}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -135,7 +128,7 @@ def train(
         "finished": state.over(unit.settings.epochs, unit.settings.patience),
         "bits": {
             "uniform": math.log2(model.values),
-            "independent": pixelcnn.independent_bits(train_set, validation_set, model.values),
+            "independent": codes.independent_bits(train_set, validation_set, model.values),
             "model": state.best["bits"]["validation"],
         },
         "weights_sha256": files.sha256(weights),
@@ -251,7 +244,9 @@ def missing(unit: Unit) -> str | None:
         and "samples" in read(unit)
     ):
         return None
-    return f"There are no weights and likelihoods of {unit.name} on {unit.dataset}. Make them with: {unit.how()}"
+    return (
+        f"There are no weights and likelihoods of {unit.name} on {unit.dataset}. Make them with: {unit.how()}"
+    )
 
 
 def load(unit: Unit, device: torch.device | str = "cpu") -> tuple[PixelCNN, QNet | None, dict]:
@@ -283,27 +278,6 @@ def set_names(unit: Unit) -> list[str]:
     if unit.name == PIXELS:
         names += [f"{how} fgsm {FIGURE_2:g}" for how in ("crossed", "published")]
     return names
-
-
-def perturbed(dataset: str, images: Tensor, kind: str, eps: float | str) -> Tensor:
-    """Return ``images`` ``(N, 1, H, W)`` moved by up to ``eps`` per pixel, clipped to [0, 1], in 256 values.
-
-    Args:
-        dataset: whose source-a makes FGSM images.
-        images: clean, in [0, 1].
-        kind: a name of `PERTURBATIONS`.
-        eps: L-infinity bound.
-    """
-    eps = float(eps)
-    if kind == "fgsm":
-        source, _ = records.load(dataset, experiments.SOURCES["cnn-a"])
-        moved = attacks.fgsm(source.to(images.device), images, eps=eps)
-    else:
-        # the same directions for every eps
-        generator = torch.Generator().manual_seed(seed_of(kind, 0))
-        noise = torch.rand(images.shape, generator=generator).mul_(2).sub_(1).to(images)
-        moved = images + eps * (noise.sign() if kind == "signs" else noise)
-    return moved.clamp(0, 1).mul(pixelcnn.LEVELS - 1).round().div(pixelcnn.LEVELS - 1)
 
 
 @torch.no_grad()
