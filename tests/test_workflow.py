@@ -191,11 +191,15 @@ def test_likelihoods_are_done_when_every_set_of_images_is_scored(empty):
     record = {
         "format": likelihoods.FORMAT,
         "settings": dataclasses.asdict(unit.settings),
-        "sets": {name: {} for name in likelihoods.set_names(unit)},
+        "finished": True,
+        "sets": {name: {"n": 10_000} for name in likelihoods.set_names(unit)},
     }
     unit.record.parent.mkdir(parents=True)
     unit.record.write_text(json.dumps(record))
     assert Plan().done(job)
+    for part in ({"finished": False}, {"sets": record["sets"] | {"clean": {"n": 1000}}}):
+        unit.record.write_text(json.dumps(record | part))
+        assert not Plan().done(job)
     record["sets"].pop("uniform 0.4")
     unit.record.write_text(json.dumps(record))
     assert not Plan().done(job)

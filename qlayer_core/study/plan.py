@@ -212,8 +212,12 @@ def _scored(unit: likelihoods.Unit) -> bool:
     record = _tried(likelihoods.read, unit)
     return (
         record is not None
+        and record["finished"]
         and record["settings"] == dataclasses.asdict(unit.settings)
-        and set(likelihoods.set_names(unit)) <= set(record["sets"])
+        and all(
+            record["sets"].get(name, {}).get("n", 0) >= data.TEST_IMAGES
+            for name in likelihoods.set_names(unit)
+        )
     )
 
 

@@ -195,11 +195,13 @@ CLAIMS = (
                 published=(paper.FIGURE_2["pixels"], paper.FIGURE_2["concepts"]),
             ),
         ),
-        (
+        # By how well clean and attacked likelihoods are told apart: a KL of them is at its estimator's ceiling here.
+        tuple(
             Comparison(
-                Value("mnist", "pixels", "divergence", "fgsm kl histogram", 0.4),
-                Value("mnist", "q-base", "divergence", "fgsm kl histogram", 0.4),
-            ),
+                Value("mnist", "pixels", "divergence", "fgsm auc", eps),
+                Value("mnist", "q-base", "divergence", "fgsm auc", eps),
+            )
+            for eps in (0.1, 0.4)
         ),
     ),
     Claim(
