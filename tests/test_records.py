@@ -9,8 +9,10 @@ import numpy as np
 import pytest
 
 from qlayer_core import files
+from qlayer_core.show import names
+from qlayer_core.show.results import measured
 from qlayer_core.specs import LayerSpec, RunSpec
-from qlayer_core.study import experiments, records, units, variants
+from qlayer_core.study import experiments, paper, records, units, variants
 
 PATHS = sorted(records.RESULTS.glob("*/*/seed*.json"))
 VARIANTS = sorted(records.RESULTS.glob("*/variants/*/*/seed*.json"))
@@ -67,10 +69,19 @@ def test_the_weights_are_those_of_the_best_validation(path):
 
 
 @MEASURED
-def test_what_was_measured_was_trained_to_its_end(path):
+def test_what_was_measured_was_trained_to_its_end_or_every_table_says_that_it_was_not(path):
     record = READ[path]
     last, best, spec = record["history"][-1]["epoch"], record["chosen"]["epoch"], record["spec"]
-    assert last == spec["epochs"] or last - best >= spec["patience"]
+    if last < spec["epochs"] and last - best < spec["patience"]:
+        who = record["dataset"], spec["name"]
+        shown = [
+            number
+            for number, table in paper.TABLES.items()
+            if any((cell.dataset, cell.model) == who for cell in table.cells)
+        ]
+        for number in shown:
+            text = measured(number)
+            assert names.label(spec["name"]) in text and "paused before it was over" in text
 
 
 @EACH

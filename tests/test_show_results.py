@@ -4,6 +4,7 @@ import re
 
 import pytest
 
+from qlayer_core import data
 from qlayer_core.show import results, sanity
 from qlayer_core.study import paper, records
 
@@ -14,9 +15,11 @@ REASON = "the same attack made on another network leaves fewer images right"
 def write(tmp_path, monkeypatch):
     """An empty folder of records; returns a function that writes one with given accuracies."""
     monkeypatch.setattr(records, "RESULTS", tmp_path)
+    monkeypatch.setattr(data, "TEST_IMAGES", 1000)
 
-    def written(name, cells, seed=0, **fields):
+    def written(name, cells, seed=0, epochs=40, **fields):
         record = records.new_record(records.unit("mnist", name, seed))
+        record["history"], record["chosen"] = [{"epoch": 1 + i} for i in range(epochs)], {"epoch": epochs}
         record["environments"] = [{"number_format": "bfloat16"}]
         record["cells"] = [
             {
@@ -64,6 +67,18 @@ def test_a_recorded_cell_stands_with_its_interval_and_difference(write):
     assert html.count('<th scope="row">') == 1  # the other models are left out
     assert results.agreement("1a").startswith("1 of 30 cells")
     assert "2.7 points in the median and are higher in 0 of 1" in results.agreement("1a")
+
+
+def test_numbers_of_few_images_and_of_unfinished_training_are_marked(write):
+    write("q-base", [(key("1a", "q-base", "fgsm 0.3"), 50)], n=100, correct=50, epochs=8)
+    write("cnn", [(key("1a", "cnn", "fgsm 0.3"), 40)])
+    html, text = seen(results.comparison("1a").html), results.measured("1a")
+    assert "<strong>50.00°</strong>" in html and "<strong>40.00</strong>" in html
+    assert "on 1,000 test images (° the first 100)" in text
+    assert "Training of Q-base (seed 0) was paused before it was over: provisional." in text
+    write("q-base", [(key("1a", "q-base", "fgsm 0.3"), 50)])
+    assert "°" not in results.comparison("1a").html + results.measured("1a")
+    assert "paused" not in results.measured("1a")
 
 
 def test_who_hears_a_cell_hears_what_each_line_of_it_is(write):

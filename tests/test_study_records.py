@@ -283,7 +283,7 @@ def test_a_table_puts_recorded_cells_beside_the_papers():
     record_of("q-base", cells=[elsewhere, on_e_path, *reversed(ours)])
 
     frame = tables.table("1a")
-    columns = ["row", "column", "seed", "paper", "ours", "difference", "low", "high", "unreliable"]
+    columns = ["row", "column", "seed", "n", "paper", "ours", "difference", "low", "high", "unreliable"]
     assert list(frame.columns) == columns
     assert list(zip(frame.row, frame.column, frame.paper, strict=True)) == [
         (cell.row, cell.column, cell.accuracy) for cell in table.cells

@@ -9,13 +9,15 @@ from html import escape
 import numpy as np
 import pandas as pd
 
-from qlayer_core import intervals
+from qlayer_core import data, intervals
 from qlayer_core.show import names
 from qlayer_core.show.page import DASH, Markup, decimal, line_names, lines, listed, struck, table
 from qlayer_core.show.plot import axes, picture
 from qlayer_core.study import experiments, paper, records, tables
 
 _BOUNDS = ("at least", "at most")
+
+FEW = "°"  # marks numbers of the first test images only
 
 
 def summary(number: str, seed: int | None = None) -> pd.DataFrame:
@@ -24,7 +26,7 @@ def summary(number: str, seed: int | None = None) -> pd.DataFrame:
     Returns:
         Index row and column, in the paper's order. Columns paper, ours (mean over seeds), low and high (lowest and
         highest of several seeds, else the 95 % Wilson interval), difference, seeds (how many; 0 where nothing is
-        recorded) and unreliable (a reason, or None).
+        recorded), few (whether only the first of the test images were attacked) and unreliable (a reason, or None).
     """
     found = {}
     for place, part in tables.table(number, seed).groupby(["row", "column"], sort=False):
@@ -38,6 +40,7 @@ def summary(number: str, seed: int | None = None) -> pd.DataFrame:
             "high": high,
             "difference": round(ours.mean() - one.paper, 2) if len(ours) else np.nan,
             "seeds": len(ours),
+            "few": bool((part.n < data.TEST_IMAGES).any()),
             "unreliable": None if reasons.empty else reasons.iloc[0],
         }
     frame = pd.DataFrame.from_dict(found, orient="index")
@@ -72,9 +75,14 @@ def measured(number: str, seed: int | None = None, *, bounds: bool = True) -> st
         interval = f"the lowest and highest of several seeds or, with one, {interval}"
     ends = f", with {interval}" if bounds else ""
     who = f"{'seed' if len(seeds) == 1 else 'mean over seeds'} {listed([str(one) for one in seeds])}"
+    first = [f"{n:,}" for n in images if n < data.TEST_IMAGES]
+    some = f" ({FEW} the first {listed(first)})" if first else ""
+    paused = [run for run in runs if not records.finished(records.read(*run))]
+    words = [f"{names.label(name)} (seed {seed})" for _, name, seed in paused]
+    still = f" Training of {listed(words)} was paused before it was over: provisional." if paused else ""
     return (
-        f"{'Bold: ours' if bounds else 'Ours'}, {who}, on {listed([f'{n:,}' for n in images])} test images"
-        f"{ends}; attacks computed in {listed(sorted(formats))}, answers in float32."
+        f"{'Bold: ours' if bounds else 'Ours'}, {who}, on {max(images):,} test images{some}"
+        f"{ends}; attacks computed in {listed(sorted(formats))}, answers in float32.{still}"
     )
 
 
@@ -157,7 +165,7 @@ def largest_differences(number: str, count: int = 5, seed: int | None = None) ->
     rows = []
     for row, column in order:
         cell = frame.loc[(row, column)]
-        ours = struck(decimal(cell.ours), cell.unreliable)
+        ours = struck(decimal(cell.ours), cell.unreliable) + (FEW if cell.few else "")
         difference = decimal(cell.difference, sign=True)
         rows.append([row_name(row), column_name(column), decimal(cell.paper), ours, difference])
     return table(rows, ["model", "attack", "paper", "ours", "difference"], agreement(number, seed))

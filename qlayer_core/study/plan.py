@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 
-from qlayer_core import checks, data, datasets, files, loop
+from qlayer_core import checks, data, datasets, files
 from qlayer_core.study import experiments, likelihoods, paper, records, units
 
 STAGES = ("train", "evaluate", "likelihoods")
@@ -166,8 +166,7 @@ class Plan:
         record = _tried(records.read_unit, unit)
         if record is None or record["spec"] != dataclasses.asdict(unit.spec):
             return False
-        state = loop.State(len(record["history"]), record["history"], record["chosen"])
-        if not record["history"] or not state.over(unit.spec.epochs, unit.spec.patience):
+        if not record["history"] or not records.finished(record):
             return False
         if job.stage == "evaluate":
             return not units.left_to_measure(record, unit, self.tables(job), images=self.images(job))

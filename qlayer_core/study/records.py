@@ -16,7 +16,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from qlayer_core import datasets, files, machine, models
+from qlayer_core import datasets, files, loop, machine, models
 from qlayer_core.files import RESULTS, RUNS, WEIGHTS
 from qlayer_core.specs import LayerSpec, RunSpec
 from qlayer_core.study import experiments, fingerprint
@@ -183,6 +183,12 @@ def environment(stages: tuple[str, ...], device: torch.device | str = "cpu") -> 
         "threads": torch.get_num_threads(),
         "processor": torch.cuda.get_device_name(device) if on_gpu else platform.machine(),
     }
+
+
+def finished(record: dict) -> bool:
+    """Return whether a record's training was over, or had been paused when it was written."""
+    history, spec = record["history"], record["spec"]
+    return loop.State(len(history), history, record["chosen"]).over(spec["epochs"], spec["patience"])
 
 
 def environment_index(record: dict, here: dict) -> int:
