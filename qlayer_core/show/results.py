@@ -95,7 +95,7 @@ def comparison(number: str, seed: int | None = None) -> Markup:
         for column in columns:
             cell = frame.loc[(row, column)]
             bounds = decimal(cell.low), decimal(cell.high)
-            ours = struck(decimal(cell.ours), cell.unreliable)
+            ours = struck(decimal(cell.ours), cell.unreliable) + (FEW if cell.few else "")
             others = *bounds, decimal(cell.paper), decimal(cell.difference, sign=True)
             line.append(lines(ours, *others, says=("ours", *_BOUNDS, "paper", "difference")))
         rows.append(line)
