@@ -42,7 +42,9 @@ def tasks() -> Markup:
 
 
 def _wrapped(text: str) -> str:
-    return f'<span style="display: inline-block; min-width: 11rem; white-space: normal">{text}</span>'
+    return (
+        f'<span style="display: inline-block; min-width: min(11rem, 100%); white-space: normal">{text}</span>'
+    )
 
 
 def lab_link(task: Task) -> str | None:
