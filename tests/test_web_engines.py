@@ -11,7 +11,9 @@ import website
 # Put first into each page: what goes wrong on it, in a way that every engine tells.
 RECORD = b"""<script>
 window.wentWrong = [];
-addEventListener("error", (e) => wentWrong.push(e.message || `missing: ${e.target.src || e.target.href}`), true);
+const tell = (e) => wentWrong.push(e.message || `missing: ${e.target.src || e.target.href}`);
+const ahead = (node) => node.rel === "next"; // Firefox fetches the next page ahead, and gives up when busy
+addEventListener("error", (e) => ahead(e.target) || tell(e), true);
 addEventListener("unhandledrejection", (e) => wentWrong.push(`unhandled: ${e.reason}`));
 const say = console.error;
 console.error = (...words) => (wentWrong.push(words.join(" ")), say(...words));
@@ -46,7 +48,7 @@ def engine(request):
 def visit(engine, address, page):
     engine.open(f"{address}/{page}.html")
     engine.wait("document.readyState === 'complete'")
-    engine.wait("window.MathJax === undefined || MathJax.startup.promise.then(() => true)")
+    engine.wait(f"{web.NO_FORMULAS} || MathJax.startup.promise.then(() => true)")
     views = 'script[type="application/vnd.jupyter.widget-view+json"]'
     engine.wait(
         f"document.querySelectorAll('{views}').length === document.querySelectorAll('.widget-subarea > *').length"

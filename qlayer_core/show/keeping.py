@@ -108,7 +108,8 @@ def weight_explorer(histories: Mapping[str, History]) -> VBox:
             lines += f'<tr><th scope="row">{names.label(name)}</th>'
             lines += "".join(f"<td>{cell}</td>" for cell in cells) + "</tr>"
         picture = trails(histories, WEIGHTS[step], left).html
-        return f"{picture}<table><thead><tr>{heads}</tr></thead><tbody>{lines}</tbody></table>"
+        said = f"<p>Clean accuracy weighs {WEIGHTS[step]:.1f}, accuracy under attack {1 - WEIGHTS[step]:.1f}.</p>"
+        return f"{picture}{said}<table><thead><tr>{heads}</tr></thead><tbody>{lines}</tbody></table>"
 
     texts = [f"{weight:.1f}" for weight in WEIGHTS]
     return explorer([slider("weight of clean accuracy", texts, WEIGHTS.index(0.5))], page)

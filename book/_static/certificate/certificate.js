@@ -1,6 +1,6 @@
 // Turns a grader's code into a certificate: to be looked at, printed, or passed on as a link that draws it again.
 
-import { copy } from "../start/address.js";
+import { copy } from "../link.js";
 import { element } from "../toys/kit.js";
 import { read } from "./code.js";
 
