@@ -48,7 +48,7 @@ def engine(request):
 def visit(engine, address, page):
     engine.open(f"{address}/{page}.html")
     engine.wait("document.readyState === 'complete'")
-    engine.wait(f"{web.NO_FORMULAS} || MathJax.startup.promise.then(() => true)")
+    engine.wait(web.FORMULAS_SET)
     views = 'script[type="application/vnd.jupyter.widget-view+json"]'
     engine.wait(
         f"document.querySelectorAll('{views}').length === document.querySelectorAll('.widget-subarea > *').length"

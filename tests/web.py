@@ -103,13 +103,16 @@ def watch(name: str, page, address: str) -> Visit:
     return seen
 
 
-# A page without formulas has MathJax's settings, but not MathJax.
-NO_FORMULAS = """!document.querySelector('script[src*="mathjax"]')"""
+# A page without formulas has MathJax's settings, but not MathJax; on a heavy one it comes late.
+FORMULAS_SET = (
+    """!document.querySelector('script[src*="mathjax"]')"""
+    " || window.MathJax?.startup?.promise?.then(() => true)"
+)
 
 
 def settle(page) -> None:
     """Wait until formulas are set and every widget is drawn."""
-    page.wait_for_function(f"{NO_FORMULAS} || window.MathJax.startup.promise.then(() => true)")
+    page.wait_for_function(FORMULAS_SET)
     page.wait_for_function(
         """() => document.querySelectorAll('script[type="application/vnd.jupyter.widget-view+json"]').length
                  === document.querySelectorAll('.widget-subarea > *').length"""
