@@ -113,7 +113,11 @@ def packs(site, networks):
 def write_page(folder, found: dict) -> None:
     """Write the page of the mini-lab, as the book's source has it, for these data."""
     blocks = re.findall(r"^```\{raw\} html\n(.*?)^```$", website.INTRO.read_text(), re.S | re.M)
-    html = "".join(start.still(found) if block.startswith(":file:") else block for block in blocks)
+    included = {
+        ":file: ../vendor/start/still.html\n": start.still(found),
+        ":file: ../vendor/start/found.html\n": "",
+    }
+    html = "".join(included.get(block, block) for block in blocks)
     (folder / "book").mkdir()
     (folder / "book" / "intro.html").write_text(
         f"""<!doctype html><html lang="en" data-mode="auto"><head><meta charset="utf-8"><title>Start</title>
