@@ -133,6 +133,9 @@ def test_a_first_look_at_few_images_gives_way_to_a_look_at_more(miniature, capsy
     lines(capsys)
     main([*look, "9"])
     assert lines(capsys) == [] and counts() == {IMAGES}  # fewer never replace more
+    monkeypatch.setattr(fingerprint, "of", lambda stage: "0123456789ab")
+    main([*look, "9", "--again"])
+    assert lines(capsys) == [] and counts() == {IMAGES}  # not even where other code measured them
 
 
 def test_black_box_images_are_made_anew_when_the_code_has_changed(miniature, monkeypatch):

@@ -98,13 +98,16 @@ def folders(tmp_path, monkeypatch):
     return tmp_path
 
 
-def test_a_setting_scores_the_mean_of_its_networks_once_all_are_there(folders):
-    setting = Setting("linear")
+def test_a_setting_has_the_mean_score_over_seeds_of_each_network_that_is_there(folders):
+    setting, expected = Setting("linear"), {}
     for name, score in zip(variants.DECIDED_ON, (80.0, 82.0, 88.0, 90.0), strict=True):
-        assert variants.decision_score("mnist", setting) is None
+        assert variants.scores("mnist", setting) == expected
         records.write(records.new_record(setting.unit("mnist", name)) | {"chosen": {"score": score}})
-    assert variants.decision_score("mnist", setting) == 85.0
-    assert variants.decision_score("mnist", setting, (0, 1)) is None
+        expected[name] = score
+    assert variants.scores("mnist", setting) == expected
+    assert variants.scores("mnist", setting, (0, 1)) == {}
+    records.write(records.new_record(setting.unit("mnist", "q-base", 1)) | {"chosen": {"score": 70.0}})
+    assert variants.scores("mnist", setting, (0, 1)) == {"q-base": 75.0}
 
 
 def test_a_row_is_measured_on_validation_images_and_recorded(folders, monkeypatch):

@@ -126,14 +126,10 @@ def equal_table(histories: Mapping[str, History], floors: Sequence[float]) -> Ma
     lines = []
     for floor in floors:
         for name, history in histories.items():
-            place = at_least(history, floor)
-            row = None if place is None else accuracies(history)[place]
-            cells = [DASH] * (2 + len(sets)) if row is None else None
-            cells = cells or [
-                str(history[place]["epoch"]),
-                decimal(row["clean"], 1),
-                *(decimal(row[kind], 1) for kind in sets),
-            ]
+            place, cells = at_least(history, floor), [DASH] * (2 + len(sets))
+            if place is not None:
+                row = accuracies(history)[place]
+                cells = [str(history[place]["epoch"]), *(decimal(row[kind], 1) for kind in ("clean", *sets))]
             lines.append([f"{floor:g} %, {names.label(name)}", *cells])
     return table(
         lines,

@@ -1,6 +1,6 @@
 """What the chapter on training shows of `study.variants`: how the open settings were decided, what each one costs."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from statistics import mean
 
 from qlayer_core.show import names
@@ -20,10 +20,7 @@ def read(unit: Unit) -> dict | None:
 
 def decided(dataset: str = "mnist", seeds: Sequence[int] = (0,)) -> dict[Setting, float]:
     """Return the mean score of each setting that is recorded for all of `DECIDED_ON` and all these seeds."""
-    scores = {
-        setting: variants.decision_score(dataset, setting, tuple(seeds)) for setting in SETTINGS.values()
-    }
-    return {setting: score for setting, score in scores.items() if score is not None}
+    return _means({setting: variants.scores(dataset, setting, seeds) for setting in SETTINGS.values()})
 
 
 def decision(dataset: str = "mnist", seeds: Sequence[int] = (0,)) -> Markup:
@@ -31,19 +28,15 @@ def decision(dataset: str = "mnist", seeds: Sequence[int] = (0,)) -> Markup:
 
     Settings of which one network is missing come last: they show why no more of them was trained.
     """
-    scores = decided(dataset, seeds)
+    parts = {setting: variants.scores(dataset, setting, seeds) for setting in SETTINGS.values()}
+    scores = _means(parts)
     caption = (
         "Score (%) on the mixed validation images, Q-path,"
         f" {'seed' if len(seeds) == 1 else 'mean of seeds'} {', '.join(map(str, seeds))}; bold: the one that the rule"
         f" chooses. {len(scores)} of {len(SETTINGS)} settings are recorded for all {len(DECIDED_ON)} networks."
     )
     chosen = variants.decide(scores) if scores else None
-    parts = {setting: _parts(setting, dataset, seeds) for setting in SETTINGS.values()}
-    nearly = [
-        setting
-        for setting, found in parts.items()
-        if setting not in scores and len(found) == len(DECIDED_ON) - 1
-    ]
+    nearly = [setting for setting, found in parts.items() if len(found) == len(DECIDED_ON) - 1]
     lines = []
     for setting in (*sorted(scores, key=scores.get, reverse=True), *nearly):
         cells = [
@@ -62,14 +55,11 @@ def decision(dataset: str = "mnist", seeds: Sequence[int] = (0,)) -> Markup:
     return table(lines, [*heads, "mean", "departures from the paper's text"], caption)
 
 
-def _parts(setting: Setting, dataset: str, seeds: Sequence[int]) -> dict[str, float]:
-    """Return the mean score of each network that is recorded with a setting and all these seeds."""
-    found = {}
-    for name in DECIDED_ON:
-        units = [setting.unit(dataset, name, seed) for seed in seeds]
-        if all(one.record.exists() for one in units):
-            found[name] = mean(records.read_unit(one)["chosen"]["score"] for one in units)
-    return found
+def _means(parts: Mapping[Setting, Mapping[str, float]]) -> dict[Setting, float]:
+    """Return the mean over the networks for each setting of which none is missing."""
+    return {
+        setting: mean(found.values()) for setting, found in parts.items() if len(found) == len(DECIDED_ON)
+    }
 
 
 def commitments(

@@ -11,7 +11,7 @@ TARGETS = ("cnn", "q-base", "q-large")  # the models of Tables 1 and 2, each als
 CURVE = (0.05, 0.1, 0.15, 0.2, 0.25, 0.3, 0.35, 0.4)  # epsilons of the FGSM curves
 
 
-# Adversarial training departs from the paper's text, under which the Q-path does not learn: see `study.variants`.
+# Adversarial training departs from the paper's text, under which Q-large collapses: see `study.variants`.
 ADVERSARIAL = {"commitment": "none", "inactive": "reinitialize"}
 
 

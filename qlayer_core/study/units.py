@@ -193,10 +193,13 @@ def left_to_measure(
     done = {
         attack_of(cell)
         for cell in record["cells"]
-        if cell["n"] >= images
-        and (
-            device is None
-            or record["environments"][cell["environment"]] == _environment(attack_of(cell), device)
+        if cell["n"] > images  # fewer never replace more
+        or (
+            cell["n"] == images
+            and (
+                device is None
+                or record["environments"][cell["environment"]] == _environment(attack_of(cell), device)
+            )
         )
     }
     shown = {

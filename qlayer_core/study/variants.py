@@ -5,6 +5,7 @@ Then a study: what each setting costs, one change at a time from those of the gr
 name, recorded in ``data/results/<data set>/variants/<model>/<variant>/seed<k>.json``.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from statistics import mean
 
@@ -126,16 +127,14 @@ def start(one: Unit) -> Unit | None:
     return None
 
 
-def decision_score(dataset: str, setting: Setting, seeds: tuple[int, ...] = (0,)) -> float | None:
-    """Return the mean score of a setting: of the Q-path, over `DECIDED_ON` and seeds; None if one is not recorded."""
-    found = []
+def scores(dataset: str, setting: Setting, seeds: Sequence[int] = (0,)) -> dict[str, float]:
+    """Return the mean score of the Q-path, over seeds, of each of `DECIDED_ON` that is recorded with all of them."""
+    found = {}
     for name in DECIDED_ON:
-        for seed in seeds:
-            one = setting.unit(dataset, name, seed)
-            if not one.record.exists():
-                return None
-            found.append(records.read_unit(one)["chosen"]["score"])
-    return mean(found)
+        units = [setting.unit(dataset, name, seed) for seed in seeds]
+        if all(one.record.exists() for one in units):
+            found[name] = mean(records.read_unit(one)["chosen"]["score"] for one in units)
+    return found
 
 
 def decide(scores: dict[Setting, float]) -> Setting:

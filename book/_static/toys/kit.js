@@ -104,6 +104,20 @@ export function frame(place, ask, body, unlocked) {
   };
 }
 
+/** Call move([x, y]), in the terms of `placeOf`, while a mouse, a finger or a pen drags a mark of a picture. */
+export function draggable(picture, mark, move) {
+  let held = null; // the pointer that moves it, so that a second finger doesn't
+  mark.addEventListener("pointerdown", (event) => {
+    if (held !== null || event.button) return;
+    held = event.pointerId;
+    mark.setPointerCapture(held);
+    mark.focus({ preventScroll: true });
+    event.preventDefault();
+  });
+  mark.addEventListener("pointermove", (event) => event.pointerId === held && move(placeOf(picture, event)));
+  for (const kind of ["pointerup", "pointercancel"]) mark.addEventListener(kind, (event) => event.pointerId === held && (held = null));
+}
+
 /**
  * Let a mark of a picture be moved, by mouse, finger or pen, and by arrow keys (with Shift in small steps).
  * get() and set([x, y]) are in the plane's numbers, [0, 1] each with y upwards; the picture's box is 100 wide and high.
@@ -127,16 +141,7 @@ export function movable(picture, mark, name, get, set, words) {
     const [x, y] = get(), by = event.shiftKey ? 0.002 : 0.02;
     move([x + by * dx, y + by * dy]);
   });
-  let held = null; // the pointer that moves it, so that a second finger doesn't
-  mark.addEventListener("pointerdown", (event) => {
-    if (held !== null || event.button) return;
-    held = event.pointerId;
-    mark.setPointerCapture(held);
-    mark.focus({ preventScroll: true });
-    event.preventDefault();
-  });
-  mark.addEventListener("pointermove", (event) => event.pointerId === held && move(placeOf(picture, event)));
-  for (const kind of ["pointerup", "pointercancel"]) mark.addEventListener(kind, (event) => event.pointerId === held && (held = null));
+  draggable(picture, mark, move);
   describe();
   return { describe, move };
 }

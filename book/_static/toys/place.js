@@ -1,6 +1,6 @@
 // Where in a network the layer stands: drag it from block to block, or use the arrow keys. Code and cost follow.
 
-import { choice, element, frame, placeOf, shape, table } from "./kit.js";
+import { choice, draggable, element, frame, placeOf, shape, table } from "./kit.js";
 
 const CODES = 64;
 const LANES = { q: 9, e: 25, both: 17 }, HEIGHT = 34; // heights in the picture, which is 100 wide
@@ -57,16 +57,7 @@ export function fill(place) {
     event.preventDefault();
     go(to);
   });
-  let held = null; // the pointer that drags it
-  mark.addEventListener("pointerdown", (event) => {
-    if (held !== null || event.button) return;
-    held = event.pointerId;
-    mark.setPointerCapture(held);
-    mark.focus({ preventScroll: true });
-    event.preventDefault();
-  });
-  mark.addEventListener("pointermove", (event) => event.pointerId === held && go(nearestCut(placeOf(picture, event)[0], blocks.length)));
-  for (const kind of ["pointerup", "pointercancel"]) mark.addEventListener(kind, (event) => event.pointerId === held && (held = null));
+  draggable(picture, mark, ([x]) => go(nearestCut(x, blocks.length)));
   picture.addEventListener("click", (event) => event.target.closest(".toy-layer") || go(nearestCut(placeOf(picture, event)[0], blocks.length)));
 
   /** A block of the network at one of the picture's slots, on one of its lanes. */
