@@ -7,7 +7,7 @@ import urllib.parse
 import numpy as np
 
 from qlayer_core.show.names import COLOURS
-from qlayer_core.show.page import DASH, Markup, decimal, lines, listed, note, table
+from qlayer_core.show.page import DASH, Markup, decimal, lines, listed, note, table, wrapped
 from qlayer_core.show.plot import MUTED, SERIES, WRONG, axes, picture
 from qlayer_core.study import challenge
 from qlayer_core.study.tasks import NETWORKS, TASKS, Task
@@ -23,10 +23,10 @@ def tasks() -> Markup:
         best, link = challenge.best_known(task), lab_link(task)
         lab = f' <a href="{html.escape(link)}">In the lab</a>' if link else ""
         goal = f"{html.escape(task.goal)}{lab}"
-        known = [decimal(best["right"], 1) + " %", _wrapped(html.escape(best["by"]))] if best else [DASH]
+        known = [decimal(best["right"], 1) + " %", wrapped(html.escape(best["by"]))] if best else [DASH]
         rows.append(
             [
-                lines(f"{task.number}. {html.escape(task.title)}", _wrapped(goal)),
+                lines(f"{task.number}. {html.escape(task.title)}", wrapped(goal)),
                 f"{task.eps:g}",
                 f"{task.target:g} %",
                 f"{task.seconds:g} s",
@@ -38,12 +38,6 @@ def tasks() -> Markup:
         ["task", "epsilon", "broken at", "time", "best known"],
         "The tasks. A network is broken when it is right on no more than that share of the hidden images, no pixel"
         " moved by more than epsilon. The time is for all images together.",
-    )
-
-
-def _wrapped(text: str) -> str:
-    return (
-        f'<span style="display: inline-block; min-width: min(11rem, 100%); white-space: normal">{text}</span>'
     )
 
 

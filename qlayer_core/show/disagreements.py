@@ -2,7 +2,7 @@
 
 from html import escape
 
-from qlayer_core.show.page import Markup, decimal, table
+from qlayer_core.show.page import Markup, decimal, table, wrapped
 from qlayer_core.show.results import column_name, row_name
 from qlayer_core.study import disagreements
 
@@ -17,8 +17,7 @@ def disagreement_table(*numbers: str, beyond: float = disagreements.BEYOND) -> M
             decimal(one.cell.accuracy),
             decimal(one.ours),
             decimal(one.difference, 1, sign=True),
-            escape(one.why),
-            escape(one.support),
+            wrapped(escape(f"{one.why} ({one.support})" if one.support else one.why)),
         ]
         for one in found
     ]
@@ -27,5 +26,5 @@ def disagreement_table(*numbers: str, beyond: float = disagreements.BEYOND) -> M
         f"Cells of Table{'s' if len(numbers) > 1 else ''} {', '.join(numbers)} that are more than {beyond:g} points"
         f" from the paper's, mean over the recorded seeds: {len(found)}, of which {unexplained} are not explained."
     )
-    heads = ["table: model", "attack", "paper", "ours", "difference", "best explanation", "evidence"]
+    heads = ["table: model", "attack", "paper", "ours", "difference", "best explanation (evidence)"]
     return table(rows, heads, caption)

@@ -69,6 +69,13 @@ def decimal(value: float | None, digits: int = 2, sign: bool = False) -> str:
     return f"{round(value, digits) + 0.0:{'+' if sign else ''}.{digits}f}"  # + 0.0: no minus before a zero
 
 
+def wrapped(text: str) -> str:
+    """Return HTML for a table whose words break into several lines, where other cells stay on one."""
+    return (
+        f'<span style="display: inline-block; min-width: min(11rem, 100%); white-space: normal">{text}</span>'
+    )
+
+
 def struck(text: str, reason: str | None) -> str:
     """Return ``text`` as HTML, struck through with the reason at hand where there is one not to rely on it."""
     if reason is None:

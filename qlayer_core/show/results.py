@@ -118,19 +118,20 @@ def comparison_picture(number: str, seed: int | None = None):
     for ax, group in zip(grid[:, 0], groups, strict=False):
         for offset, row in zip(np.linspace(-0.22, 0.22, len(group)), group, strict=True):
             part, look = frame.loc[row].loc[columns], names.style(about[row].model)
-            colour, marker = look["color"], look["marker"]
+            colour, marker = look["color"], "v" if about[row].path == "e" else look["marker"]
             at = np.arange(len(columns)) + offset
             ax.plot(at, part.paper, marker, color=colour, markerfacecolor="none", markersize=7)
             for _, seen in each[each.row == row].groupby("seed"):
                 ours = seen.set_index("column").ours.reindex(columns)
                 ax.plot(at, ours, marker, color=colour, markersize=4, alpha=0.8)
-            ax.plot([], [], marker, color=colour, label=row_name(row).removesuffix(", adv. trained"))
+            ax.plot([], [], marker, color=colour, label=row_name(row).replace(", adv. trained", ""))
             ends = part[["paper", "ours"]]
             ax.vlines(at, ends.min(axis=1), ends.max(axis=1), color=colour, lw=1)
             ax.vlines(at, part.low, part.high, color=colour, lw=3)
         ax.set(ylim=(0, 102), ylabel="accuracy (%)")
-        ax.legend(fontsize=10, ncols=min(3, len(group)), loc="lower left", bbox_to_anchor=(0, 1))
-        ax.set_title("adversarially trained" if adversarial[group[0]] else "raw-trained", loc="right")
+        ax.legend(fontsize=10, ncols=3 if len(group) < 4 else 2, loc="lower left", bbox_to_anchor=(0, 1))
+        how = "adversarially trained" if adversarial[group[0]] else "raw-trained"
+        ax.annotate(how, (1, 0), (-4, 4), xycoords="axes fraction", textcoords="offset points", ha="right")
     grid[-1, 0].set_xticks(
         range(len(columns)), [names.attack(column).replace(" ", "\n") for column in columns]
     )
