@@ -12,12 +12,12 @@ def disagreement_table(*numbers: str, beyond: float = disagreements.BEYOND) -> M
     found = disagreements.disagreements(numbers, beyond)
     rows = [
         [
-            f"{one.cell.table}: {row_name(one.cell.row)}",
+            wrapped(f"{one.cell.table}: {row_name(one.cell.row)}", 8),
             column_name(one.cell.column),
             decimal(one.cell.accuracy),
             decimal(one.ours),
             decimal(one.difference, 1, sign=True),
-            wrapped(escape(f"{one.why} ({one.support})" if one.support else one.why)),
+            wrapped(escape(f"{one.why} ({one.support})" if one.support else one.why), 15),
         ]
         for one in found
     ]

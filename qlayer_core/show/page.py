@@ -69,11 +69,10 @@ def decimal(value: float | None, digits: int = 2, sign: bool = False) -> str:
     return f"{round(value, digits) + 0.0:{'+' if sign else ''}.{digits}f}"  # + 0.0: no minus before a zero
 
 
-def wrapped(text: str) -> str:
-    """Return HTML for a table whose words break into several lines, where other cells stay on one."""
-    return (
-        f'<span style="display: inline-block; min-width: min(11rem, 100%); white-space: normal">{text}</span>'
-    )
+def wrapped(text: str, rem: float = 11) -> str:
+    """Return HTML for a table whose words break into lines of at least ``rem``, where other cells stay on one."""
+    style = f"display: inline-block; min-width: {rem}rem; white-space: normal"
+    return f'<span class="wraps" style="{style}">{text}</span>'
 
 
 def struck(text: str, reason: str | None) -> str:
