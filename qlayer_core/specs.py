@@ -32,6 +32,9 @@ class RunSpec:
     name: str
     architecture: str = "a"  # Table 4
     layer: LayerSpec | None = None
+    quantizer: str | None = (
+        None  # of the input, a name of `baselines.QUANTIZERS`; none of the paper's has one
+    )
     initialisation: str = "glorot"  # or "framework": what PyTorch draws by itself
     adversarial: bool = False  # train on FGSM images, from the raw-trained weights
     adversarial_loss: str = "clipped"  # whose gradient makes those images; "ce" is the exact one
@@ -63,7 +66,8 @@ class Attack:
     attack: str  # "none", or a name of `attacks.REGISTRY`
     eps: float
     source: str | None = None  # black-box: "cnn-a" or "cnn-b"
-    attacked_path: str | None = None  # white-box, with a Q-Layer: "e", "shortcut", ...
+    # White-box, with a Q-Layer: "e", "shortcut", ...; with a quantizer of the input "adaptive", or None: as it is.
+    attacked_path: str | None = None
 
     def __str__(self) -> str:
         """Return for example ``white-box bim 0.2 e``."""

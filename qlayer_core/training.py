@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from tqdm.auto import tqdm
 
-from qlayer_core import attacks, data, evaluation, loop, models
+from qlayer_core import attacks, baselines, data, evaluation, loop, models
 from qlayer_core.fast import RAdam
 from qlayer_core.machine import autocast
 from qlayer_core.specs import RunSpec
@@ -34,7 +34,8 @@ def train(
     Args:
         spec: how to train; ``spec.adversarial`` replaces every image by its FGSM image, made on the current weights
             through the E-path.
-        model: the network, from `models.build`, or with raw-trained weights where ``spec.adversarial``.
+        model: the network, from `models.build` or `baselines.build`, or with raw-trained weights where
+            ``spec.adversarial``.
         train_set: what to learn from.
         validation: named splits, see `validation_sets`; the best weights have the highest accuracy over the mixed set
             (``spec.selection == "mixed"``), half of which is clean and half attacked, or over ``"clean"``.
@@ -215,7 +216,8 @@ def _epoch(
     model.train()
     device = train_set.images.device
     batches = torch.randperm(len(train_set.labels)).to(device).split(spec.batch_size)
-    surrogate = attacks.surrogate(model)
+    defended = isinstance(model, baselines.Defended)  # adaptive, but with one draw of noise, for time
+    surrogate = baselines.straight_through(model) if defended else attacks.surrogate(model)
     sums: dict[str, Tensor] = {}
     unmoved = torch.zeros((), device=device)
     for number, batch in enumerate(

@@ -2,6 +2,7 @@
 
 import copy
 import itertools
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -12,14 +13,16 @@ from torch.nn import functional as F
 
 from qlayer_core import attacks, baselines, data, evaluation, models
 from qlayer_core.attacks import UnmovedWarning
-from qlayer_core.baselines import (
+from qlayer_core.baselines import Defended
+from qlayer_core.quantizers import (
     BitDepth,
-    Defended,
     Encoding,
     MedianFilter,
     RandomDiscretization,
     Squeezing,
 )
+from qlayer_core.specs import Attack
+from qlayer_core.study import units
 
 
 @pytest.fixture
@@ -89,7 +92,7 @@ def test_encodings_of_several_channels_stay_apart():
 
 
 def test_discretisation_takes_the_nearest_colour_of_the_noisy_value(images):
-    quantizer = RandomDiscretization(3, sigma=0.3, seed=5)
+    quantizer = RandomDiscretization(3, sigma=0.3, seed=5).eval()
     quantizer.colours.copy_(torch.tensor([0.1, 0.3, 0.9]))
     noise = torch.randn(images.shape, generator=torch.Generator().manual_seed(5))
     noisy = (images + 0.3 * noise).numpy()
@@ -100,6 +103,17 @@ def test_discretisation_takes_the_nearest_colour_of_the_noisy_value(images):
     first = quantizer(images)
     quantizer.reseed(5)
     assert np.array_equal(quantizer(images).numpy(), expected) and not torch.equal(first, quantizer(images))
+
+
+def test_training_draws_as_dropout_does_and_evaluation_begins_with_the_same_draws(images):
+    quantizer = RandomDiscretization(sigma=0.5)
+    torch.manual_seed(3)
+    first = quantizer.train()(images)
+    torch.manual_seed(3)
+    assert torch.equal(quantizer(images), first)  # so a continued training goes on as it would have
+    answer = quantizer.eval()(images)
+    assert not torch.equal(quantizer(images), answer)
+    assert torch.equal(quantizer.eval()(images), answer)
 
 
 def test_colours_are_the_centres_of_what_the_pixels_cluster_around():
@@ -223,6 +237,14 @@ def test_ls_pga_finds_the_best_levels_of_a_linear_network(thermometer):
 def test_ls_pga_wants_a_network_with_levels(images):
     with pytest.raises(TypeError, match="no levels to soften"):
         baselines.ls_pga(baselines.build("bit-depth").eval(), images, eps=0.1)
+
+
+def test_a_cell_of_the_white_box_is_of_the_network_as_it_is_or_of_the_attack_that_fits(images):
+    net = baselines.build("one-hot").eval()
+    as_it_is = Attack("white-box", "bim", 0.2)
+    assert torch.equal(units._white_box(net, images, as_it_is, False), images)
+    made = units._white_box(net, images, replace(as_it_is, attacked_path="adaptive"), False)
+    assert 0.1 < (made - images).abs().max() <= 0.2 + 1e-6
 
 
 # ---- Networks ----

@@ -33,6 +33,17 @@ def test_white_box_attacks_follow_both_paths_of_a_layer_and_none_of_a_plain_netw
             assert {attack.eps for attack in white if attack.attack == kind} == set(epsilons)
 
 
+@pytest.mark.parametrize("name", experiments.QUANTIZED)
+def test_quantizers_of_the_input_stand_before_the_plain_cnn_and_are_attacked_as_they_are_and_adaptively(name):
+    assert replace(RUNS[name], name="cnn", quantizer=None, epochs=40) == RUNS["cnn"]
+    found = attacks_on("mnist", RUNS[name])
+    assert len(set(found)) == len(found)
+    white = [attack for attack in found if attack.setting == "white-box"]
+    assert {(attack.attack, attack.eps, attack.attacked_path) for attack in white} == {
+        (kind, eps, path) for kind in ("fgsm", "bim") for eps in (0.2, 0.3) for path in (None, "adaptive")
+    }
+
+
 def test_attacks_print_as_a_name():
     assert str(Attack("white-box", "bim", 0.2, None, "e")) == "white-box bim 0.2 e"
     assert str(Attack("black-box", "fgsm", 0.3, "cnn-b")) == "black-box fgsm 0.3 cnn-b"
@@ -63,7 +74,7 @@ def test_networks_are_trained_as_the_authors_frameworks_did():
         assert (spec.learning_rate, spec.batch_size, spec.patience) == (0.001, 128, 10)
         assert spec.initialisation == "glorot" and spec.adversarial_loss == "clipped"
         source = spec.name in ("validation-a", "source-a", "source-b")
-        assert spec.epochs == (20 if source else 40)
+        assert spec.epochs == (20 if source or spec.quantizer else 40)
         assert spec.selection == ("clean" if source or "clean" in spec.name else "mixed")
 
 

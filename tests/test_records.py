@@ -3,7 +3,6 @@
 import itertools
 import json
 from collections import Counter
-from dataclasses import asdict
 
 import numpy as np
 import pytest
@@ -11,7 +10,6 @@ import pytest
 from qlayer_core import files
 from qlayer_core.show import names
 from qlayer_core.show.results import measured
-from qlayer_core.specs import LayerSpec, RunSpec
 from qlayer_core.study import experiments, paper, records, units, variants
 
 PATHS = sorted(records.RESULTS.glob("*/*/seed*.json"))
@@ -25,13 +23,6 @@ MEASURED = pytest.mark.parametrize(
 )
 
 
-def spec_of(record: dict) -> RunSpec:
-    """Return the settings that a record says it was trained with."""
-    fields = dict(record["spec"])
-    layer = fields.pop("layer")
-    return RunSpec(**fields, layer=LayerSpec(**layer) if layer else None)
-
-
 def test_there_are_records():
     assert PATHS
 
@@ -39,7 +30,7 @@ def test_there_are_records():
 @EACH
 def test_a_record_lies_where_its_content_says(path):
     record = READ[path]
-    unit = records.Unit(record["dataset"], spec_of(record), record["seed"], record["variant"])
+    unit = records.Unit(record["dataset"], records.spec_of(record), record["seed"], record["variant"])
     assert unit.record == path
 
 
@@ -50,7 +41,7 @@ def test_a_record_is_of_today_s_settings(path):
         expected = variants.unit(record["dataset"], record["model"], record["variant"]).spec
     else:
         expected = experiments.spec(record["model"])
-    assert record["spec"] == json.loads(json.dumps(asdict(expected)))
+    assert records.spec_of(record) == expected
 
 
 @EACH
@@ -108,7 +99,7 @@ def test_packed_answers_agree_with_the_counts(path):
 @MEASURED
 def test_every_cell_is_one_of_the_grid_s_attacks_and_is_there_once(path):
     record = READ[path]
-    known = set(experiments.attacks_on(record["dataset"], spec_of(record)))
+    known = set(experiments.attacks_on(record["dataset"], records.spec_of(record)))
     paths = {None} if record["spec"]["layer"] is None else {"q", "e"}
     count = Counter((units.attack_of(cell), cell["path"]) for cell in record["cells"])
     assert set(count.values()) == {1}
@@ -122,7 +113,8 @@ def test_measurements_say_with_which_code_and_where_they_were_made(path):
         where = record["environments"][cell["environment"]]
         assert "scoring" in where["code"]
         assert all(len(code) == 12 and int(code, 16) >= 0 for code in where["code"].values())
-        assert (len(where["code"]) == 2) == (cell["attack"] != "none")
+        wanted = 1 + (cell["attack"] != "none") + bool(READ[path]["spec"].get("quantizer"))
+        assert len(where["code"]) == wanted
         assert where["number_format"] and where["versions"]["torch"]
     assert "training" in record["environments"][record["trained_in"]]["code"]
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from qlayer_core import files
-from qlayer_core.study import experiments, likelihoods, paper, plan, records, units
+from qlayer_core.study import experiments, likelihoods, outlook, paper, records, units
 from qlayer_core.study.plan import Job, Plan
 
 ROOT = Path(__file__).parent.parent
@@ -54,11 +54,36 @@ def record_of(job: Job, evaluated: bool = True, **changes) -> dict:
 def test_the_whole_grid_holds_every_cell_of_the_paper_and_the_figure(empty):
     jobs = Plan().targets()
     evaluated = {(job.dataset, job.model) for job in jobs if job.stage == "evaluate"}
-    assert evaluated == {
-        (cell.dataset, cell.model) for table in paper.TABLES.values() for cell in table.cells
+    quantized = {
+        (dataset, f"{name}{how}")
+        for dataset in ("mnist", "fashion-mnist")
+        for name in experiments.QUANTIZED
+        for how in ("", "-adv")
+    }
+    assert (
+        evaluated
+        == {(cell.dataset, cell.model) for table in paper.TABLES.values() for cell in table.cells} | quantized
+    )
+    adapted = [(job.dataset, job.model) for job in jobs if job.stage == "adapt"]
+    headline = [name + how for name in ("cnn", "q-base", "q-large") for how in ("", "-adv")]
+    assert set(adapted) == quantized | {("mnist", "q-inner")} | {
+        (dataset, name) for dataset in ("mnist", "fashion-mnist") for name in headline
     }
     assert [job.model for job in jobs if job.stage == "likelihoods"] == ["pixels", "q-base", "q-large"]
-    assert len(Plan(seeds=(0, 1, 2)).targets()) == 3 * len(evaluated) + 1 + 3 * 2  # pixels once
+    each = len(evaluated) + len(adapted) + 2
+    assert len(Plan(seeds=(0, 1, 2)).targets()) == 3 * each + 1  # pixels once
+    assert [job.stage for job in Plan(only=("adaptive",)).targets()] == ["adapt"] * len(adapted)
+
+
+def test_the_adaptive_evaluation_waits_for_the_networks_that_its_images_are_made_on(empty):
+    left = Plan(only=("adaptive",)).left()
+    assert left[Job("adapt", "mnist", "q-base")] == [
+        Job("train", "mnist", name) for name in ("cnn", "q-base", "source-a")
+    ]
+    assert Job("train", "mnist", "q-base", 1) not in left  # a sibling is taken where it is there
+    assert left[Job("adapt", "mnist", "thermometer-adv")] == [
+        Job("train", "mnist", name) for name in ("cnn-adv", "source-a", "thermometer-adv")
+    ]
 
 
 def test_jobs_come_after_those_that_they_wait_for(empty):
@@ -211,16 +236,16 @@ def test_likelihoods_are_done_when_every_set_of_images_is_scored(empty):
 def test_hours_are_those_that_records_say(empty):
     wanted = Plan(only=("mnist/cnn",))
     jobs = wanted.left()
-    assert "is not known" in plan.outlook(plan.seconds(wanted, jobs), 1)
+    assert "is not known" in outlook.outlook(outlook.seconds(wanted, jobs), 1)
     record_of(Job("train", "mnist", "source-a"))
     jobs = wanted.left()
-    estimates = plan.seconds(wanted, jobs)
+    estimates = outlook.seconds(wanted, jobs)
     attacks = len(experiments.attacks_on("mnist", experiments.spec("cnn")))
     assert estimates[Job("train", "mnist", "cnn")] == 3600  # of its kind
     assert estimates[Job("evaluate", "mnist", "cnn")] == pytest.approx(36 * attacks)
     hours = (3 * 3600 + 36 * attacks) / 2 / 3600  # cnn, validation-a and source-b, two at a time
-    assert f"about {hours:.1f} hours with 2 at a time" in plan.outlook(estimates, 2)
-    assert plan.outlook(estimates, 2).startswith("4 jobs are left (3 train, 1 evaluate)")
+    assert f"about {hours:.1f} hours with 2 at a time" in outlook.outlook(estimates, 2)
+    assert outlook.outlook(estimates, 2).startswith("4 jobs are left (3 train, 1 evaluate)")
 
 
 def test_the_pace_of_this_machine_shows_in_what_is_left(empty, tmp_path):
@@ -230,11 +255,11 @@ def test_the_pace_of_this_machine_shows_in_what_is_left(empty, tmp_path):
     stale = tmp_path / Job("train", "mnist", "source-b").marker
     stale.parent.mkdir(parents=True)
     stale.write_text("{}")
-    plan.start(wanted, jobs, 1, tmp_path)
+    outlook.start(wanted, jobs, 1, tmp_path)
     assert not stale.exists()  # its record says otherwise
-    said = plan.finish(Job("train", "mnist", "source-b"), 7200.0, tmp_path)  # twice as long as recorded
+    said = outlook.finish(Job("train", "mnist", "source-b"), 7200.0, tmp_path)  # twice as long as recorded
     assert said == "1 job is left (1 train): about 2.0 hours with 1 at a time, by recorded times"
-    assert plan.finish(Job("train", "mnist", "validation-a"), 1.0, tmp_path).startswith("Nothing is left")
+    assert outlook.finish(Job("train", "mnist", "validation-a"), 1.0, tmp_path).startswith("Nothing is left")
 
 
 # ---- Through Snakemake ----

@@ -16,7 +16,7 @@ from qlayer_core.show.plot import MUTED, axes, picture
 from qlayer_core.specs import PRINTED, RunSpec
 from qlayer_core.study import experiments, paper, records
 
-GROUPS = ("targets", "inside the layer", "attackers and judges", "adversarially trained")
+GROUPS = ("targets", "inside the layer", "attackers and judges", "adversarially trained", "other quantizers")
 
 
 def group(name: str) -> str:
@@ -24,6 +24,8 @@ def group(name: str) -> str:
     spec = experiments.spec(name)
     if name in (*experiments.SOURCES.values(), experiments.VALIDATION_SOURCE):
         return GROUPS[2]
+    if spec.quantizer:
+        return GROUPS[4]
     if spec.adversarial:
         return GROUPS[3]
     return GROUPS[0] if name in experiments.TARGETS or spec.layer is None else GROUPS[1]
@@ -55,7 +57,7 @@ def parts(module: nn.Module) -> list[str]:
 
 def parameters(name: str) -> int:
     """Return how many numbers a network of the grid learns."""
-    return sum(tensor.numel() for tensor in models.build(experiments.spec(name)).parameters())
+    return sum(tensor.numel() for tensor in records.build(experiments.spec(name)).parameters())
 
 
 def role(name: str) -> str:
@@ -68,6 +70,8 @@ def role(name: str) -> str:
     if spec.adversarial:
         words = f"{names.label(spec.raw_name)}, trained further on images attacked meanwhile"
         return f"{words}, as the paper prints it" if PRINTED in name else words
+    if spec.quantizer:
+        return "the plain CNN behind a quantizer of its input, trained with it"
     if spec.layer is None:
         if spec.selection == "clean":
             return "the plain CNN, kept at the epoch that is best on clean images alone"
@@ -175,7 +179,12 @@ def _within(width: float, text: str) -> str:
 
 
 def _built(spec: RunSpec) -> tuple:
-    return spec.architecture, spec.layer and replace(spec.layer, start="random"), spec.initialisation
+    return (
+        spec.architecture,
+        spec.quantizer,
+        spec.layer and replace(spec.layer, start="random"),
+        spec.initialisation,
+    )
 
 
 def _box(ax: Axes, x: float, y: float, text: str, colour: str, *, filled: bool = True) -> None:

@@ -21,6 +21,10 @@ MODELS = {
     "q-inner": "Q-inner",
     "q-large-shared": "Q-large, shared tails",
     "cnn-clean-selected": "CNN, selected on clean images",
+    "squeezing": "feature squeezing",
+    "one-hot": "one-hot encoding",
+    "thermometer": "thermometer encoding",
+    "randomised": "randomised discretisation",
 }
 PATHS = {"q": "Q-path", "e": "E-path", "shortcut": "shortcut", "straight-through": "straight through"}
 SETTINGS = {"black-box": "black box", "white-box": "white box"}

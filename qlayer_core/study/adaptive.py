@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from qlayer_core import attacks, data, evaluation, files, intervals, machine
+from qlayer_core.specs import RunSpec
 from qlayer_core.study import fingerprint, health, records
 from qlayer_core.study.ladder import Rung, attacked, epsilons, ladder, quick
 
@@ -60,6 +61,7 @@ def measure(
         )
     chosen = alive.nonzero().squeeze(1) if rung.survivors else torch.arange(len(labels))
     started = time.perf_counter()
+    net.eval()  # where a network draws, it begins anew
     x, y = images[chosen.to(images.device)], labels[chosen.to(labels.device)]
     survived = torch.zeros(len(labels), dtype=torch.bool)
     unmoved = 0
@@ -119,38 +121,45 @@ def run(
     net, about = records.load_unit(unit)
     net = net.to(device)
     test = data.load(unit.dataset, "test", limit=images).to(device)
-    rungs = ladder(unit.spec.layer is not None, unit.dataset) if rungs is None else rungs
+    rungs = ladder(unit.spec, unit.dataset) if rungs is None else rungs
     record = _started(unit, about["weights_sha256"], test, net)
     if record["n"] > len(test.labels):
         return record
     place = path_of(unit)
     if place.exists() and _same(fewer := read(unit), about["weights_sha256"], 1) and fewer["n"] < record["n"]:
         place = _apart(unit)  # until it is whole, what is recorded is worth more
-    for eps in sorted({*epsilons(unit.dataset), *(eps for rung in rungs for eps in rung.only_eps)}):
-        for rung in rungs:
-            if eps not in (rung.only_eps or epsilons(unit.dataset)):
-                continue
-            here = records.environment(_stages(rung), device)
-            if _recorded(record, rung, eps, here):
-                continue
-            try:
-                source = _source(unit, rung, device)
-            except FileNotFoundError as error:
-                report({"rung": rung.name, "eps": eps, "missing": str(error)})
-                continue
-            alive = torch.from_numpy(worst(record, eps)) if rung.survivors else None
-            cell = measure(net, *test, rung, eps, source=source, alive=alive, progress=progress)
-            cell["environment"] = records.environment_index(record, here)
-            record["cells"] = [
-                old for old in record["cells"] if (old["rung"], old["eps"]) != (rung.name, eps)
-            ]
-            record["cells"].append(cell)
-            write(record, place)
-            report(cell)
+    for rung, eps in left(record, unit, rungs):
+        try:
+            source = _source(unit, rung, device)
+        except FileNotFoundError as error:
+            report({"rung": rung.name, "eps": eps, "missing": str(error)})
+            continue
+        alive = torch.from_numpy(worst(record, eps)) if rung.survivors else None
+        cell = measure(net, *test, rung, eps, source=source, alive=alive, progress=progress)
+        cell["environment"] = records.environment_index(
+            record, records.environment(_stages(rung, unit.spec), device)
+        )
+        record["cells"] = [old for old in record["cells"] if (old["rung"], old["eps"]) != (rung.name, eps)]
+        record["cells"].append(cell)
+        write(record, place)
+        report(cell)
     if place != path_of(unit):
         write(record, path_of(unit))
         place.unlink(missing_ok=True)
     return record
+
+
+def left(
+    record: dict, unit: records.Unit, rungs: Sequence[Rung] | None = None
+) -> Iterator[tuple[Rung, float]]:
+    """Yield the rungs that are not recorded with today's options and code, with their budgets, in order."""
+    rungs = ladder(unit.spec, unit.dataset) if rungs is None else rungs
+    for eps in sorted({*epsilons(unit.dataset), *(eps for rung in rungs for eps in rung.only_eps)}):
+        for rung in rungs:
+            if eps in (rung.only_eps or epsilons(unit.dataset)) and not _recorded(
+                record, rung, eps, unit.spec
+            ):
+                yield rung, eps
 
 
 # ---- what is recorded ----
@@ -269,11 +278,12 @@ def _same(record: dict, weights: str, images: int) -> bool:
     return record["weights_sha256"] == weights and record["n"] >= images
 
 
-def _recorded(record: dict, rung: Rung, eps: float, here: dict) -> bool:
+def _recorded(record: dict, rung: Rung, eps: float, spec: RunSpec) -> bool:
     """Return whether this rung is recorded, of today's options and code."""
+    code = {stage: fingerprint.of(stage) for stage in _stages(rung, spec)}
     return any(
         (cell["rung"], cell["eps"], cell["how"]) == (rung.name, eps, _plain(rung))
-        and record["environments"][cell["environment"]]["code"] == here["code"]
+        and record["environments"][cell["environment"]]["code"] == code
         for cell in record["cells"]
     )
 
@@ -283,14 +293,15 @@ def _plain(rung: Rung) -> dict:
     return json.loads(json.dumps(asdict(rung)))
 
 
-def _stages(rung: Rung) -> tuple[str, ...]:
+def _stages(rung: Rung, spec: RunSpec) -> tuple[str, ...]:
     """Return the stages of `fingerprint` that a rung's cell depends on."""
     attack = fingerprint.stage_of(rung.attack)
-    return ("scoring", *([attack] if attack else []), *(["surrogates"] if rung.surrogate else []))
+    surrogates = ["surrogates"] if spec.layer is not None and rung.surrogate else []
+    return fingerprint.stages(spec, *([attack] if attack else []), *surrogates)
 
 
-def _source(unit: records.Unit, rung: Rung, device: torch.device) -> nn.Module | None:
-    """Return the network that makes a rung's images, or None for the attacked one itself."""
+def other(unit: records.Unit, rung: Rung) -> records.Unit | None:
+    """Return the unit whose network makes a rung's images, or None for the attacked one itself."""
     if rung.source is None:
         return None
     name, seed = {
@@ -298,4 +309,10 @@ def _source(unit: records.Unit, rung: Rung, device: torch.device) -> nn.Module |
         "twin": ("cnn-adv" if unit.spec.adversarial else "cnn", unit.seed),
         "sibling": (unit.spec.name, unit.seed + 1 if unit.seed == 0 else 0),
     }[rung.source]
-    return records.load(unit.dataset, name, seed)[0].to(device)
+    return records.unit(unit.dataset, name, seed)
+
+
+def _source(unit: records.Unit, rung: Rung, device: torch.device) -> nn.Module | None:
+    """Return the network that makes a rung's images, or None for the attacked one itself."""
+    one = other(unit, rung)
+    return None if one is None else records.load(one.dataset, one.spec.name, one.seed)[0].to(device)

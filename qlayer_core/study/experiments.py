@@ -8,6 +8,7 @@ from qlayer_core.specs import PRINTED, Attack, LayerSpec, RunSpec
 SOURCES = {"cnn-a": "source-a", "cnn-b": "source-b"}  # the attackers' models, by their name in the tables
 VALIDATION_SOURCE = "validation-a"
 TARGETS = ("cnn", "q-base", "q-large")  # the models of Tables 1 and 2, each also adversarially trained
+QUANTIZED = ("squeezing", "one-hot", "thermometer", "randomised")  # CNN A behind a quantizer of its input
 CURVE = (0.05, 0.1, 0.15, 0.2, 0.25, 0.3, 0.35, 0.4)  # epsilons of the FGSM curves
 
 
@@ -16,7 +17,7 @@ ADVERSARIAL = {"commitment": "none", "inactive": "reinitialize"}
 
 
 def _grid() -> dict[str, RunSpec]:
-    """Return every model of Tables 1 to 11, raw-trained before adversarially trained."""
+    """Return every model of Tables 1 to 11 and those of `QUANTIZED`, raw-trained before adversarially trained."""
     # Plain networks were trained by their framework's own loop, with dropout, L2 and another schedule.
     cnn = RunSpec("cnn", optimizer="adam", decay=0.5, staircase=True, l2=5e-4)
     # The paper is silent on the sources: good classifiers, chosen by clean accuracy, as an attacker would.
@@ -40,6 +41,8 @@ def _grid() -> dict[str, RunSpec]:
             for codes in (16, 64, 128)
             if (heads, codes) not in ((1, 64), (4, 64))  # these are q-base and q-large
         ),
+        # Not in the paper: what it sets itself apart from, trained as its plain CNN is.
+        *(replace(cnn, name=name, quantizer=name, epochs=20) for name in QUANTIZED),
     ]
     specs = [
         *(replace(source, name=name) for name in (VALIDATION_SOURCE, "source-a")),
@@ -82,6 +85,8 @@ def attacks_on(dataset: str, spec: RunSpec) -> list[Attack]:
     paper's numbers came about.
     """
     epsilons = datasets.find(dataset).epsilons
+    if spec.quantizer:
+        return _on_a_quantizer(epsilons)
     paths = (None,) if spec.layer is None else ("e", "shortcut")
     own = paths[0]  # of the clipped attacks
     found = [Attack("clean", "none", 0.0)]
@@ -92,4 +97,14 @@ def attacks_on(dataset: str, spec: RunSpec) -> list[Attack]:
     for name in ("cw", "cw-softmax", "bim"):
         found += [Attack("white-box", name, eps, None, path) for path in paths for eps in epsilons]
     found += [Attack("white-box", "bim-clipped", eps, None, own) for eps in epsilons]
+    return found
+
+
+def _on_a_quantizer(epsilons: tuple[float, ...]) -> list[Attack]:
+    """Return the attacks on a network behind a quantizer of its input: black box, as it is, and adaptive."""
+    found = [Attack("clean", "none", 0.0)]
+    found += [Attack("black-box", "fgsm", eps, "cnn-a") for eps in CURVE]
+    found += [Attack("white-box", "fgsm", eps, None, path) for path in (None, "adaptive") for eps in epsilons]
+    found += [Attack("black-box", "bim", eps, "cnn-a") for eps in epsilons]
+    found += [Attack("white-box", "bim", eps, None, path) for path in (None, "adaptive") for eps in epsilons]
     return found

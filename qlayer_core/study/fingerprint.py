@@ -9,6 +9,8 @@ import hashlib
 from functools import cache
 from pathlib import Path
 
+from qlayer_core.specs import RunSpec
+
 PACKAGE = Path(__file__).parent.parent
 NETWORK = ("layer", "models", "fast", "machine")
 GRADIENT = (*NETWORK, "attacks/contract", "attacks/losses")
@@ -20,6 +22,7 @@ STAGES = {
     "apgd": (*GRADIENT, "attacks/apgd"),
     "square": (*GRADIENT, "attacks/square"),
     "surrogates": (*NETWORK, "attacks/surrogates"),
+    "quantizers": (*NETWORK, "quantizers", "baselines"),
     "pixelcnn": (*NETWORK, "data", "loop", "pixelcnn"),
 }
 ATTACK_STAGES = {  # by the name's first word
@@ -35,6 +38,11 @@ ATTACK_STAGES = {  # by the name's first word
 def stage_of(attack: str) -> str | None:
     """Return the stage that makes an attack's images, by its recorded name; None for clean images."""
     return ATTACK_STAGES.get(attack.split("-")[0])
+
+
+def stages(spec: RunSpec | None, *made: str) -> tuple[str, ...]:
+    """Return the stages that a score of a run's network depends on, and those by which the images were ``made``."""
+    return ("scoring", *made, *(["quantizers"] if spec and spec.quantizer else []))
 
 
 @cache

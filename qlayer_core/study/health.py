@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from qlayer_core import attacks
 from qlayer_core.attacks.contract import Problem
+from qlayer_core.baselines import Defended
 from qlayer_core.machine import autocast
 from qlayer_core.models import QNet, answers
 from qlayer_core.study.ladder import stand_in
@@ -38,7 +39,7 @@ def of(net: nn.Module, images: Tensor, labels: Tensor, eps: float, plants: int =
         ``"probabilities"``: whether the answers are such; ``"planted"`` and ``"found"``, see `planted`.
     """
     layer = isinstance(net, QNet)
-    names = SURROGATES if layer else (None,)
+    names = SURROGATES if layer else ("as it is", "adaptive") if isinstance(net, Defended) else (None,)
     gradients = {
         name or "itself": {
             loss: zero_gradients(stand_in(net, name, images), images, labels, loss)
@@ -53,7 +54,7 @@ def of(net: nn.Module, images: Tensor, labels: Tensor, eps: float, plants: int =
         "gradients": gradients,
         "random": not torch.equal(once, twice),
         "probabilities": bool(once.min() >= 0 and sums_to_one),
-    } | planted(net, images[:plants], eps, surrogate="latent" if layer else None)._asdict()
+    } | planted(net, images[:plants], eps, surrogate="latent" if layer else names[-1])._asdict()
 
 
 def deployed(net: nn.Module) -> attacks.Model:

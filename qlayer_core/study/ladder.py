@@ -6,9 +6,10 @@ from dataclasses import dataclass, field, replace
 import torch
 from torch import Tensor, nn
 
-from qlayer_core import attacks, datasets
+from qlayer_core import attacks, baselines, datasets
 from qlayer_core.attacks import surrogates
 from qlayer_core.models import QNet
+from qlayer_core.specs import RunSpec
 
 SMALL = (0.05, 0.1)  # epsilons beside those of the tables
 FAR = 0.5  # an eps at which nothing but chance is left
@@ -19,6 +20,7 @@ ATTACKS = {
     "pgd": attacks.pgd,
     "apgd": attacks.apgd,
     "square": attacks.square,
+    "ls-pga": baselines.ls_pga,
 }
 
 
@@ -81,10 +83,28 @@ LAYER = (
 )
 """For a network with the layer: rung by rung the attacker knows more of it."""
 
+_LEVELS = Rung("ls-pga", "white-box", "ls-pga", "levels")
+QUANTIZED = (
+    *_TRANSFER,
+    Rung("transfer from the undefended twin", "black-box", "apgd", None, "twin", _SHORT),
+    Rung("bim as it is", "white-box", "bim", "as it is"),
+    Rung("bim straight through", "white-box", "bim", "adaptive"),
+    Rung("pgd straight through", "white-box", "pgd", "adaptive", options=_MARGIN | {"keep_best": True}),
+    Rung("apgd straight through", "white-box", "apgd", "adaptive", options=_MARGIN),
+    Rung("apgd straight through, ce", "white-box", "apgd", "adaptive", options=_MARGIN | {"loss": "ce"}),
+    _LEVELS,
+    _SQUARE,
+)
+"""For a network behind a quantizer of its input."""
 
-def sanity_rungs(layer: bool, eps: float) -> tuple[Rung, ...]:
+
+def sanity_rungs(spec: RunSpec, eps: float) -> tuple[Rung, ...]:
     """Return what `sanity.flags` compares with the ladder, at one ``eps`` and at one where only chance is left."""
-    best, surrogate = ("apgd on soft codes", "soft 0.1") if layer else ("apgd on the margin", None)
+    best, surrogate = "apgd on the margin", None
+    if spec.layer is not None:
+        best, surrogate = "apgd on soft codes", "soft 0.1"
+    elif spec.quantizer:
+        best, surrogate = "apgd straight through", "adaptive"
 
     def harder(how: str, purpose: str, at: float, **options) -> Rung:
         given = _MARGIN | options
@@ -99,9 +119,13 @@ def sanity_rungs(layer: bool, eps: float) -> tuple[Rung, ...]:
     )
 
 
-def ladder(layer: bool, dataset: str = "mnist") -> tuple[Rung, ...]:
-    """Return all rungs for a network with or without the layer, sanity checks last."""
-    return (*(LAYER if layer else PLAIN), *sanity_rungs(layer, datasets.find(dataset).epsilons[0]))
+def ladder(spec: RunSpec, dataset: str = "mnist") -> tuple[Rung, ...]:
+    """Return all rungs for the network of a run, sanity checks last."""
+    rungs = PLAIN if spec.layer is None else LAYER
+    if spec.quantizer:  # the attack in the space of levels needs some
+        levels = spec.quantizer in ("one-hot", "thermometer")
+        rungs = tuple(rung for rung in QUANTIZED if levels or rung is not _LEVELS)
+    return (*rungs, *sanity_rungs(spec, datasets.find(dataset).epsilons[0]))
 
 
 def epsilons(dataset: str) -> tuple[float, ...]:
@@ -115,10 +139,12 @@ def stand_in(net: nn.Module, name: str | None, images: Tensor) -> attacks.Model:
     Args:
         net: the network.
         name: ``"e"``, ``"shortcut"``, ``"straight-through"``, ``"latent"``, ``"ensemble"``, ``"soft 0.1"`` with the
-            temperature in units of the network's own `surrogates.typical_gap`, or None. A network without the layer
-            stands for itself.
+            temperature in units of the network's own `surrogates.typical_gap`, or None. Behind a quantizer of the
+            input ``"as it is"`` or ``"adaptive"``. A plain network stands for itself.
         images: some of the clean images, from which soft assignment takes its temperature.
     """
+    if isinstance(net, baselines.Defended) and name in ("as it is", "adaptive"):
+        return baselines.adaptive(net) if name == "adaptive" else baselines.as_it_is(net)
     if name is None or not isinstance(net, QNet):
         return net
     kind, *temperature = name.split()

@@ -16,7 +16,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from qlayer_core import datasets, files, loop, machine, models
+from qlayer_core import baselines, datasets, files, loop, machine, models
 from qlayer_core.files import RESULTS, RUNS, WEIGHTS
 from qlayer_core.specs import LayerSpec, RunSpec
 from qlayer_core.study import experiments, fingerprint
@@ -113,7 +113,12 @@ def load_unit(one: Unit) -> tuple[nn.Module, dict]:
             f"{path} is not the file that the recorded results were measured with: restore both from the"
             f" repository, or start again with: {one.how()}"
         )
-    return load_weights(models.build(one.spec), path), record
+    return load_weights(build(one.spec), path), record
+
+
+def build(spec: RunSpec, seed: int = 0) -> nn.Module:
+    """Return the untrained network of a run, weights drawn with ``seed``."""
+    return baselines.build(spec.quantizer, seed) if spec.quantizer else models.build(spec, seed)
 
 
 def load_weights(model: nn.Module, path: Path) -> nn.Module:
@@ -211,7 +216,7 @@ def unpack(cell: dict) -> np.ndarray:
 
 def write(record: dict) -> None:
     """Record a run's results, atomically."""
-    one = Unit(record["dataset"], _spec(record), record["seed"], record["variant"])
+    one = Unit(record["dataset"], spec_of(record), record["seed"], record["variant"])
     text = json.dumps(record, indent=1) + "\n"
     files.write_atomically(one.record, lambda temporary: temporary.write_text(text))
 
@@ -260,8 +265,8 @@ def with_paths(pairs: list[tuple[str, object]]) -> dict:
     return {None if key == "null" else key: value for key, value in pairs}
 
 
-def _spec(record: dict) -> RunSpec:
-    """Return the run that a record is about."""
+def spec_of(record: dict) -> RunSpec:
+    """Return the run that a record is about; a setting that it doesn't know has its default."""
     fields = dict(record["spec"])
     layer = fields.pop("layer")
     return RunSpec(**fields, layer=LayerSpec(**layer) if layer else None)

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from torch import Tensor, nn
 
-from qlayer_core import attacks, baselines
+from qlayer_core import attacks, baselines, quantizers
 
 
 @dataclass(frozen=True)
@@ -60,14 +60,14 @@ Load = Callable[[str], nn.Module]  # a released network by its name
 NETWORKS: dict[
     str, tuple[str, Callable[[nn.Module], nn.Module]]
 ] = {  # the released network, and what is put round it
-    "masked": ("cnn", lambda net: baselines.Defended(baselines.BitDepth(3), net)),
+    "masked": ("cnn", lambda net: baselines.Defended(quantizers.BitDepth(3), net)),
     "clipped": ("cnn", lambda net: ClippedSoftmax(net, sharpness=100.0)),
     "q-base": ("q-base", lambda net: net),
     "q-inner": ("q-inner", lambda net: net),
     "q-base-adv": ("q-base-adv", lambda net: net),
     "randomised": (
         "cnn-adv",
-        lambda net: baselines.Defended(baselines.RandomDiscretization(4, sigma=0.15), net),
+        lambda net: baselines.Defended(quantizers.RandomDiscretization(4, sigma=0.15), net),
     ),
 }
 TASKS = (

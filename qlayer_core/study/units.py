@@ -4,19 +4,21 @@ import dataclasses
 import json
 import shutil
 import time
+import warnings
 from collections.abc import Callable, Sequence
 
 import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from qlayer_core import data, datasets, evaluation, files, machine, models, training
+from qlayer_core import attacks, baselines, data, datasets, evaluation, files, machine, training
 from qlayer_core.files import RUNS
-from qlayer_core.specs import Attack, seed_of
+from qlayer_core.specs import Attack, RunSpec, seed_of
 from qlayer_core.study import experiments, fingerprint, paper, records
 from qlayer_core.study.records import Unit
 
 Report = Callable[[dict], None]
+COLOURED = 5000  # training images that colours are learned from
 
 
 def train(
@@ -102,8 +104,8 @@ def evaluate(
         if attack.setting == "black-box":
             made = _black_box(unit.dataset, attack, images, progress)
         else:
-            made = evaluation.adversarial(model, images, attack, progress=progress)
-        where = records.environment_index(record, _environment(attack, device))
+            made = _white_box(model.eval(), images, attack, progress)  # where it draws, it begins anew
+        where = records.environment_index(record, _environment(attack, unit.spec, device))
         cells = []
         for cell in evaluation.cells(model, made, labels, attack, images):
             cells.append(cell | {"right": records.pack(cell["right"]), "environment": where})
@@ -168,14 +170,12 @@ def _right(cell: dict, other: dict) -> int:
 
 def _untrained(unit: Unit, start: Unit | None) -> nn.Module:
     """Return the network that training begins with."""
-    if not unit.spec.adversarial:
-        return models.build(unit.spec, unit.seed)
-    start = start or records.unit(unit.dataset, unit.spec.raw_name, unit.seed)
-    raw, _ = records.load_unit(start)
-    model = models.build(
-        unit.spec, unit.seed
-    )  # what differs from the raw network, such as dropout, holds no weights
-    model.load_state_dict(raw.state_dict())
+    model = records.build(unit.spec, unit.seed)
+    if unit.spec.adversarial:  # what differs from the raw network, such as dropout, holds no weights
+        raw, _ = records.load_unit(start or records.unit(unit.dataset, unit.spec.raw_name, unit.seed))
+        model.load_state_dict(raw.state_dict())
+    elif unit.spec.quantizer == "randomised":
+        model.quantizer.learn(data.load(unit.dataset, "train", limit=COLOURED).images)
     return model
 
 
@@ -198,7 +198,8 @@ def left_to_measure(
             cell["n"] == images
             and (
                 device is None
-                or record["environments"][cell["environment"]] == _environment(attack_of(cell), device)
+                or record["environments"][cell["environment"]]
+                == _environment(attack_of(cell), unit.spec, device)
             )
         )
     }
@@ -216,9 +217,21 @@ def left_to_measure(
     return left
 
 
-def _environment(attack: Attack, device: torch.device) -> dict:
+def _environment(attack: Attack, spec: RunSpec | None, device: torch.device) -> dict:
+    """Return with what an attack's images are made, and scored by the network of ``spec``."""
     stage = fingerprint.stage_of(attack.attack)
-    return records.environment(("scoring", *([stage] if stage else [])), device)
+    return records.environment(fingerprint.stages(spec, *([stage] if stage else [])), device)
+
+
+def _white_box(model: nn.Module, images: Tensor, attack: Attack, progress: bool) -> Tensor:
+    """Return the images that an attacker makes who sees the network, or its quantizer's surrogate."""
+    if not isinstance(model, baselines.Defended):
+        return evaluation.adversarial(model, images, attack, progress=progress)
+    seen = baselines.adaptive(model) if attack.attacked_path == "adaptive" else baselines.as_it_is(model)
+    plain = dataclasses.replace(attack, attacked_path=None)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", attacks.UnmovedWarning)  # they are counted
+        return evaluation.adversarial(seen, images, plain, progress=progress)
 
 
 def _black_box(dataset: str, attack: Attack, images: Tensor, progress: bool) -> Tensor:
@@ -227,7 +240,7 @@ def _black_box(dataset: str, attack: Attack, images: Tensor, progress: bool) -> 
     Their file's name says of which weights they are made, with which code and in which number format.
     """
     source, record = records.load(dataset, experiments.SOURCES[attack.source])
-    here = _environment(attack, images.device)
+    here = _environment(attack, None, images.device)
     code = here["code"][fingerprint.stage_of(attack.attack)]
     made_with = f"{record['weights_sha256'][:12]} {code} {here['number_format']} {len(images)} images"
     path = RUNS / dataset / "black-box" / f"{attack} {made_with}.safetensors"

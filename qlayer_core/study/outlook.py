@@ -1,0 +1,137 @@
+"""How long the jobs of a plan take, by recorded times, and doing one of them: what the workflow starts."""
+
+import argparse
+import dataclasses
+import json
+import sys
+import time
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from statistics import median
+
+from qlayer_core import checks, data, datasets, files
+from qlayer_core.study import adaptive, experiments, likelihoods, records, units
+from qlayer_core.study.plan import ADAPTIVE, SMOKE, STAGES, Job, Plan, tried
+
+
+def seconds(plan: Plan, jobs: Iterable[Job]) -> dict[Job, float | None]:
+    """Return how long jobs will take in seconds, by what is recorded of the same stage and attacks, None if not.
+
+    The same model's times count first, then those of models of its kind, then any.
+    """
+    times: dict[tuple, list[float]] = {}
+    for path in files.RESULTS.glob("*/*/seed*.json"):
+        if record := tried(records.read_file, path):
+            kind = (record["spec"]["layer"] is not None, record["spec"]["adversarial"])
+            shares = {str(units.attack_of(cell)): data.TEST_IMAGES / cell["n"] for cell in record["cells"]}
+            for what, value in record["seconds"].items():
+                value *= shares.get(what, 1)
+                for key in (record["model"], kind, None):
+                    times.setdefault((key, what), []).append(value)
+    for record in adaptive.recorded():
+        spec = experiments.spec(record["model"])
+        spent = sum(cell["seconds"] for cell in record["cells"]) * adaptive.IMAGES / record["n"]
+        for key in (spec.name, (spec.layer is not None, spec.adversarial), None):
+            times.setdefault((key, ADAPTIVE), []).append(spent)
+    for dataset in datasets.DATASETS:
+        for name in likelihoods.SUBJECTS:
+            if record := tried(likelihoods.read, likelihoods.Unit(dataset, name)):
+                times.setdefault((name, "likelihoods"), []).append(sum(record["seconds"].values()))
+
+    def typical(job: Job, what: str) -> float | None:
+        unit = None if job.stage == "likelihoods" else plan.unit(job)  # a PixelCNN is of no run of the grid
+        kind = unit and (unit.spec.layer is not None, unit.spec.adversarial)
+        for key in (job.model, kind, None):
+            if (key, what) in times:
+                return median(times[key, what])
+        return None
+
+    def total(job: Job) -> float | None:
+        if job.stage != "evaluate":
+            return typical(job, {"train": "training", "adapt": ADAPTIVE}.get(job.stage, job.stage))
+        record = tried(records.read_unit, plan.unit(job)) or {"cells": []}
+        attacks = units.left_to_measure(record, plan.unit(job), plan.tables(job))
+        parts = [typical(job, str(attack)) for attack in attacks]
+        known = [part for part in parts if part is not None]
+        return sum(known) * len(parts) / len(known) if known else None
+
+    return {job: total(job) for job in jobs}
+
+
+def outlook(estimates: Mapping[Job, float | None], at_a_time: int, pace: float = 1.0) -> str:
+    """Return one line on how much is left.
+
+    Args:
+        estimates: seconds of each job that is left.
+        at_a_time: how many run side by side.
+        pace: how much longer jobs take here than the estimates say.
+    """
+    if not estimates:
+        return "Nothing is left to do: everything that was asked for is recorded."
+    known = [value for value in estimates.values() if value is not None]
+    stages = Counter(job.stage for job in estimates)
+    what = ", ".join(f"{count} {stage}" for stage, count in stages.items())
+    line = f"{len(estimates)} {'job is' if len(estimates) == 1 else 'jobs are'} left ({what})"
+    if not known:
+        return f"{line}; how long they take is not known, since no time of their kind is recorded"
+    hours = sum(known) / len(known) * len(estimates) * pace / at_a_time / 3600
+    return f"{line}: about {hours:.1f} hours with {at_a_time} at a time, by recorded times"
+
+
+def start(plan: Plan, jobs: Iterable[Job], at_a_time: int, root: Path = files.ROOT) -> None:
+    """Forget the markers of jobs that are left, and note how long they should take, for `finish`."""
+    for job in jobs:
+        (root / job.marker).unlink(missing_ok=True)
+    estimates = seconds(plan, jobs)
+    rows = [dataclasses.asdict(job) | {"seconds": estimate} for job, estimate in estimates.items()]
+    content = json.dumps({"at_a_time": at_a_time, "jobs": rows})
+    files.write_atomically(_started(root), lambda temporary: temporary.write_text(content))
+
+
+def finish(job: Job, took: float, root: Path = files.ROOT) -> str:
+    """Write the marker of a job that took so many seconds, and return the `outlook` at the pace of this machine."""
+    note = json.dumps({"seconds": round(took, 1)})
+    files.write_atomically(root / job.marker, lambda temporary: temporary.write_text(note))
+    if not _started(root).exists():
+        return ""
+    content = json.loads(_started(root).read_text())
+    estimates, expected, actual = {}, 0.0, 0.0
+    for fields in content["jobs"]:
+        estimate = fields.pop("seconds")
+        one = Job(**fields)
+        marker = root / one.marker
+        if not marker.exists():
+            estimates[one] = estimate
+        elif estimate is not None:
+            expected, actual = expected + estimate, actual + json.loads(marker.read_text())["seconds"]
+    return outlook(estimates, content["at_a_time"], actual / expected if expected else 1.0)
+
+
+def _started(root: Path) -> Path:
+    return root / "runs" / "workflow" / "started.json"
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run one job: what the workflow starts on whatever machine it has."""
+    from qlayer_core import fast
+
+    parser = argparse.ArgumentParser(prog="python -m qlayer_core.study.outlook", description=main.__doc__)
+    parser.add_argument("stage", choices=STAGES)
+    parser.add_argument("dataset", choices=tuple(datasets.DATASETS))
+    parser.add_argument("model")
+    parser.add_argument("seed", type=int)
+    parser.add_argument("--config", type=json.loads, default={}, help="the workflow's configuration, as JSON")
+    options = parser.parse_args(arguments)
+    job = Job(options.stage, options.dataset, options.model, options.seed)
+    if job.model not in (likelihoods.PIXELS, SMOKE):
+        checks.one_of("model", job.model, tuple(experiments.RUNS))
+    fast.keep_memory()
+    began = time.perf_counter()
+    Plan.of(options.config).run(job)
+    print(f"Done: {job}. {finish(job, time.perf_counter() - began)}", flush=True)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
