@@ -41,19 +41,6 @@ def write(tmp_path, monkeypatch):
     return written
 
 
-def test_selection_compares_ways_of_weighing_the_validation_sets():
-    def check(epoch: int, clean: float, weak: float, strong: float) -> dict:
-        accuracy = {None: {"clean": clean, "fgsm 0.2": weak, "fgsm 0.3": strong}}
-        return {"epoch": epoch, "accuracy": accuracy, "score": clean / 2 + weak / 4 + strong / 4}
-
-    html = training.selection(
-        {"cnn": [check(1, 90.0, 70.0, 50.0), check(2, 91.5, 69.0, 49.0), check(3, 95.0, 40.0, 20.0)]}
-    ).html
-    assert "<td>mixed</td><td>2</td><td>91.50</td><td>69.00</td><td>49.00</td>" in html
-    assert "<td>clean</td><td>3</td><td>95.00</td><td>40.00</td><td>20.00</td>" in html
-    assert "<td>all alike</td><td>1</td><td>90.00</td><td>70.00</td><td>50.00</td>" in html
-
-
 def test_recorded_histories_are_read_by_seed(write):
     write("q-base", COLLAPSING)
     write("cnn", [row(1, 98.0, 70.0, 84.0, None)], seed=1)

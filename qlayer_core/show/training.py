@@ -99,30 +99,6 @@ def inactive(history: History) -> tuple[list[int], list[int]]:
     return [row["epoch"] for row in history], [sum(row["inactive"]) for row in history]
 
 
-def selection(rows: Mapping[str, History]) -> Markup:
-    """Return a table of the epochs that ways of weighing the validation sets pick, and what each gives.
-
-    "mixed" is the way of `training.train`, half clean; "all alike" is the plain mean over the sets.
-    """
-    lines, sets = [], []
-    for name, history in rows.items():
-        path = deployed(history)
-        sets = list(history[0]["accuracy"][path])
-        picks = {
-            "mixed": best(history),
-            "clean": max(history, key=lambda row: row["accuracy"][path]["clean"]),
-            "all alike": max(history, key=lambda row: sum(row["accuracy"][path].values())),
-        }
-        for kind, row in picks.items():
-            values = row["accuracy"][path].values()
-            lines.append([names.label(name), kind, f"{row['epoch']}", *(f"{value:.2f}" for value in values)])
-    return table(
-        lines,
-        ["model", "selected on", "epoch", *map(names.attack, sets)],
-        "Accuracy (%) of the deployed answer on the validation sets, at the epoch that each way of selecting picks.",
-    )
-
-
 def afterwards(rows: Mapping[str, History]) -> Markup:
     """Return a table of what was kept, and of what both paths answer at the end of training."""
     lines = []

@@ -11,11 +11,20 @@ from qlayer_core.study.variants import DECIDED_ON, SEEDS, SETTINGS, STUDIED, Set
 
 
 def read(unit: Unit) -> dict | None:
-    """Return a variant's record, or the grid's where that is the same run; None if neither is there."""
+    """Return a variant's record, or that of another unit which is the same run; None if there is neither.
+
+    The same run may be recorded as the grid's, or as a setting of the decision.
+    """
     if unit.record.exists():
         return records.read_unit(unit)
-    grid = records.unit(unit.dataset, unit.spec.name, unit.seed)
-    return records.read_unit(grid) if grid.spec == unit.spec and grid.record.exists() else None
+    name, raw = unit.spec.name, unit.spec.raw_name
+    same = [records.unit(unit.dataset, name, unit.seed)]
+    if name in DECIDED_ON:  # an adversarial training counts where it starts from the grid's raw network
+        fitting = [one for one in SETTINGS.values() if one.spec(raw) == experiments.spec(raw) or name == raw]
+        same += [one.unit(unit.dataset, name, unit.seed) for one in fitting]
+    return next(
+        (records.read_unit(one) for one in same if one.spec == unit.spec and one.record.exists()), None
+    )
 
 
 def decided(dataset: str = "mnist", seeds: Sequence[int] = (0,)) -> dict[Setting, float]:

@@ -1,0 +1,289 @@
+"""What the settings' chapter shows of the grid: tables with their gaps, and what passes through a network."""
+
+import html
+import math
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from qlayer_core import codes, models
+from qlayer_core.show import names, results
+from qlayer_core.show.page import DASH, Markup, decimal, line_names, lines, listed, paragraph, struck, table
+from qlayer_core.show.plot import axes, picture
+from qlayer_core.study import experiments, paper, records, tables
+
+
+class Gap(NamedTuple):
+    """By how many points one row of a table beats another, in one column; ``ours`` is None where one is missing."""
+
+    column: str
+    paper: float
+    ours: float | None
+
+
+def gaps(number: str, first: str, second: str) -> list[Gap]:
+    """Return in which columns the first row is ahead of the second, the paper's and ours, mean over seeds."""
+    frame = results.summary(number)
+    found = []
+    for column in frame.loc[first].index:
+        one, other = frame.loc[(first, column)], frame.loc[(second, column)]
+        ours = one.ours - other.ours
+        found.append(
+            Gap(column, round(one.paper - other.paper, 2), None if math.isnan(ours) else round(ours, 2))
+        )
+    return found
+
+
+def beside(number: str) -> Markup:
+    """Return a table of the paper beside ours, with a dash for ours where a network is not trained yet."""
+    frame = results.summary(number)
+    columns = list(frame.index.get_level_values("column").unique())
+    rows = []
+    for row in frame.index.get_level_values("row").unique():
+        line = [line_names(results.row_name(row), "paper", "difference")]
+        for column in columns:
+            cell = frame.loc[(row, column)]
+            mark = results.FEW if cell.few and cell.seeds else ""
+            ours = struck(decimal(cell.ours), cell.unreliable) + mark
+            far = decimal(cell.difference, 1, sign=True)
+            line.append(lines(ours, decimal(cell.paper), far, says=("ours", "paper", "difference")))
+        rows.append(line)
+    where = f"Table {number}: {paper.TABLES[number].caption.lower()}, in percent."
+    return table(
+        rows,
+        ["", *map(results.column_name, columns)],
+        f"{where} {results.measured(number, bounds=False)} {DASH}: not measured yet.",
+    )
+
+
+def reading(number: str, first: str, second: str) -> Markup:
+    """Return in words what a table says of two of its rows, the paper and ours, and whether they agree."""
+    found = gaps(number, first, second)
+    attacked, clean = [gap for gap in found if gap.column != "clean"], found[0]
+    a, b = results.row_name(first), results.row_name(second)
+    said = f"In the paper, {_ahead([gap.paper for gap in attacked], a, b)}, and on clean images it is"
+    said += f" {_by(clean.paper)}."
+    ours = [gap for gap in attacked if gap.ours is not None]
+    if not ours:
+        return paragraph(f"{said} Ours cannot be compared yet: {_lacking(number, first, second)}.")
+    said += f" In ours, {_ahead([gap.ours for gap in ours], a, b)}"
+    said += f", and on clean images it is {_by(clean.ours)}." if clean.ours is not None else "."
+    agree = sum((gap.ours > 0) == (gap.paper > 0) for gap in ours)
+    missing = len(attacked) - len(ours)
+    rest = f" {missing} of the paper's columns are not measured yet." if missing else ""
+    return paragraph(f"{said} The two have the same sign in {agree} of {len(ours)}.{rest}")
+
+
+def _ahead(points: Sequence[float], one: str, other: str) -> str:
+    count = sum(point > 0 for point in points)
+    ends = f"{min(points):+.1f} to {max(points):+.1f} points"
+    return f"in {count} of {len(points)} attacked columns {one} is ahead of {other} ({ends})"
+
+
+def _by(points: float) -> str:
+    return f"{abs(points):.1f} points {'ahead' if points > 0 else 'behind'}" if points else "level"
+
+
+def _lacking(number: str, *rows: str) -> str:
+    about = {cell.row: cell.model for cell in paper.TABLES[number].cells}
+    lacking = [about[row] for row in rows if not _measured(number, row)]
+    return f"{listed([names.label(name) for name in lacking])} {'is' if len(lacking) == 1 else 'are'} not measured"
+
+
+def _measured(number: str, row: str) -> bool:
+    return bool((results.summary(number).loc[row].seeds > 0).any())
+
+
+def missing(*numbers: str) -> list[str]:
+    """Return the models of these tables of which a cell is not recorded yet, in the tables' order."""
+    found = {}
+    for number in numbers:
+        about = {(cell.row, cell.column): cell.model for cell in paper.TABLES[number].cells}
+        frame = results.summary(number)
+        found |= dict.fromkeys(about[place] for place in frame.index[frame.seeds == 0])
+    return list(found)
+
+
+def called(name: str) -> str:
+    """Return how the chapter calls a model; one of Table 8 without a name of its own, by its heads and codes."""
+    spec = experiments.spec(name)
+    if name.removesuffix("-adv") in names.MODELS:
+        return names.label(name)
+    how = " (adv. trained)" if spec.adversarial else ""
+    return f"K = {spec.layer.heads} with {spec.layer.codebook_size} codes{how}"
+
+
+def still_missing(*numbers: str) -> Markup:
+    """Return in words which networks of these tables are not measured yet, and the command that makes them."""
+    lacking = missing(*numbers)
+    if not lacking:
+        return paragraph("Every cell of these tables is measured.")
+    untrained = [name for name in lacking if not records.unit("mnist", name).record.exists()]
+    begun = [name for name in lacking if name not in untrained]
+    parts = []
+    if untrained:
+        parts.append(f"not trained yet: {listed([called(name) for name in untrained])}")
+    if begun:
+        parts.append(
+            f"trained, but not attacked in every way yet: {listed([called(name) for name in begun])}"
+        )
+    how = " ".join(f"<code>make reproduce ONLY=table:{number}</code>" for number in numbers)
+    text = f"{html.escape('; '.join(parts))}. Made with: {how}. The page fills itself when it is built again."
+    return Markup(f"<p>{text[0].upper()}{text[1:]}</p>", "; ".join(parts))
+
+
+def seeing_over_blind(black: str, white: str, row: str) -> dict[str, tuple[float, float | None]]:
+    """Return by how many points a white-box attack leaves *more* images right than the same attack made blindly.
+
+    Args:
+        black: number of the table of black-box attacks.
+        white: of the one of white-box attacks.
+        row: of both.
+
+    Returns:
+        By column that both have, the paper's difference and ours, None where one is missing. Above 0, an attacker
+        who sees the network does worse than one who does not: the attack has failed.
+    """
+    blind, seeing = results.summary(black).loc[row], results.summary(white).loc[row]
+    found = {}
+    for column in seeing.index:
+        if column != "clean" and column in blind.index:
+            one, other = seeing.loc[column], blind.loc[column]
+            ours = one.ours - other.ours
+            found[column] = (
+                round(one.paper - other.paper, 2),
+                None if math.isnan(ours) else round(ours, 2),
+            )
+    return found
+
+
+def seeing_table(black: str, white: str, rows: Sequence[str]) -> Markup:
+    """Return `seeing_over_blind` for several networks as a table."""
+    body, columns = [], []
+    for row in rows:
+        found = seeing_over_blind(black, white, row)
+        columns = list(found)
+        cells = [
+            lines(decimal(ours, 1, sign=True), decimal(published, 1, sign=True), says=("ours", "paper"))
+            for published, ours in found.values()
+        ]
+        body.append([line_names(results.row_name(row), "paper"), *cells])
+    return table(
+        body,
+        ["", *map(results.column_name, columns)],
+        f"Table {white} less Table {black}, in points: images that are right under an attacker who sees the network"
+        " less those that are right under one who does not. Above 0 the attack has failed. Bold: ours.",
+    )
+
+
+def used(
+    models_: Sequence[str] = ("q-base", "q-large", "q-base-adv", "q-large-adv"), dataset: str = "mnist"
+) -> Markup:
+    """Return how many codes of each head were chosen at all in the epoch that was kept, as a table."""
+    rows = []
+    for name in models_:
+        one = records.unit(dataset, name)
+        if one.record.exists():
+            kept = records.read_unit(one)["chosen"]
+            active = [one.spec.layer.codebook_size - idle for idle in kept["inactive"]]
+            rows.append(
+                [names.label(name), str(kept["epoch"]), ", ".join(map(str, active)), str(sum(active))]
+            )
+    return table(
+        rows,
+        ["", "kept epoch", "codes in use, head by head", "together"],
+        "Codes that at least one position of a training image chose in the epoch that was kept; each head has 64.",
+    )
+
+
+def clipped(model: str, attack: str, seed: int = 0) -> dict[str, float] | None:
+    """Return how many images a white-box attack leaves right, in percent: with exact and with clipped gradients.
+
+    Args:
+        model: of the grid, with the layer.
+        attack: such as ``"bim 0.3"``.
+        seed: of the network.
+
+    Returns:
+        ``"exact"`` and ``"clipped"``, the gradient of probabilities that were rounded; None where one is missing.
+    """
+    name, eps = attack.split()
+    fields = {"setting": "white-box", "eps": float(eps), "attacked_path": "e", "path": "q"}
+    found = {
+        how: tables.cell("mnist", model, seed, attack=name + end, **fields)
+        for how, end in (("exact", ""), ("clipped", "-clipped"))
+    }
+    if None in found.values():
+        return None
+    return {how: cell["accuracy"] for how, cell in found.items()}
+
+
+def trained(*models_: str, dataset: str = "mnist") -> list[str]:
+    """Return those of these models whose record and weights are there."""
+    units = [records.unit(dataset, name) for name in models_]
+    return [one.spec.name for one in units if one.record.exists() and one.weights.exists()]
+
+
+@torch.no_grad()
+def stages(network: nn.Module, images: Tensor, changed: Tensor) -> dict[str, float]:
+    """Return how far a change of the images moves what each stage of a network gives, in percent, mean over images.
+
+    Args:
+        network: CNN A without the layer, or one with it, of which the encoder's stages are looked at.
+        images: ``(N, 1, H, W)``.
+        changed: the same images, attacked or with noise.
+    """
+    if isinstance(network, models.QNet):
+        both = isinstance(network.encoder[0], nn.Sequential)  # convolutions in front of the layer
+        parts = (
+            {"conv 1": network.encoder[0], "conv 2": network.encoder[1:]}
+            if both
+            else {"conv 1": network.encoder}
+        )
+    else:
+        first, second, drop, head = network
+        parts = {
+            "conv 1": first,
+            "conv 2": second,
+            "linear": nn.Sequential(drop, head[:3]),
+            "answer": head[3:],
+        }
+    before, after = images, changed
+    found = {"pixels": codes.relative_change(before, after).mean().item()}
+    for name, part in parts.items():
+        before, after = part(before), part(after)
+        found[name] = codes.relative_change(before, after).mean().item()
+    return found
+
+
+@picture
+def draw_stages(moved: Mapping[tuple[str, str], Mapping[str, float]]):
+    """Draw `stages` of several networks, under an attack with solid and under noise with dotted lines.
+
+    Args:
+        moved: a model's name and ``"attack"`` or ``"noise"`` to what `stages` returns.
+    """
+    figure, grid = axes(5.6, 3.2)
+    ax, words = grid[0, 0], []
+    for (name, what), found in moved.items():
+        look = names.style(name) | {"linestyle": "-" if what == "attack" else ":"}
+        ax.plot(list(found), list(found.values()), label=f"{names.label(name)}, {what}", **look)
+        words.append(f"{names.label(name)}, {what}: {', '.join(f'{k} {v:.0f} %' for k, v in found.items())}")
+    ax.set(ylabel="moved by (%)", ylim=(0, 70))
+    ax.legend(ncols=2, loc="lower left", fontsize=9)
+    return figure, f"How far each stage of a network is moved. {'; '.join(words)}."
+
+
+@torch.no_grad()
+def readers(network: models.QNet, images: Tensor, labels: Tensor) -> list[list[float]]:
+    """Return the accuracy in percent of N_Q, then N_E, on the quantized map, then on the features in front of it."""
+    layer = network(images, path="both").layer
+    return [
+        [
+            100 * (tail(seen).argmax(1) == labels).float().mean().item()
+            for seen in (layer.quantized, layer.projected)
+        ]
+        for tail in (network.tail_q, network.tail_e)
+    ]

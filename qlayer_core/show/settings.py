@@ -1,0 +1,174 @@
+"""What each setting of the training costs, on validation images: as it was kept, and at equal clean accuracy."""
+
+import html
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from qlayer_core.show import keeping, names, variants
+from qlayer_core.show.page import Markup, decimal, listed, table
+from qlayer_core.show.plot import MUTED, SERIES, TEXT, axes, picture
+from qlayer_core.study import experiments
+from qlayer_core.study.variants import SEEDS, STUDIED, unit
+
+MODELS = ("cnn", "q-base", "q-large")  # raw-trained
+WORDS = {  # of a change, in the figure
+    "framework-initialisation": "PyTorch's own first weights",
+    "rate-halves-every-epoch": "learning rate halves every epoch",
+    "dropout-off": "no dropout",
+    "dropout-front": "dropout in front of the layer",
+    "dropout-behind": "dropout behind the layer",
+    "commitment-squared": "commitment as printed",
+    "commitment-linear": "commitment linear",
+    "commitment-none": "no commitment",
+    "inactive-pull": "idle codes pulled (strategy 1)",
+    "inactive-reinitialize": "idle codes set anew (strategy 2)",
+    "no-gate": "no gate",
+    "k-means-start": "codes start from k-means",
+    "losses-x-10": "ten times alpha and beta",
+    "without-l2": "no L2",
+}
+
+
+class Cost(NamedTuple):
+    """What a change does to a network, in points against the settings of the grid with the same seed."""
+
+    epochs: tuple[int, int]  # trained with it, and with the settings of the grid
+
+    clean: float  # at the kept epochs
+    attacked: float  # mean of the attacked sets, at the kept epochs
+    equal: (
+        float | None
+    )  # the same at the changed run's best epoch that is as good on clean images; None without
+
+
+def changes(name: str) -> tuple[str, ...]:
+    """Return the changes of a model that differ from the settings of the grid."""
+    grid = experiments.spec(name)
+    return tuple(change for change in STUDIED[name] if unit("mnist", name, change).spec != grid)
+
+
+def costs(name: str, change: str) -> list[Cost]:
+    """Return what a change does, one per seed that is recorded with it and without."""
+    found = []
+    for seed in SEEDS:
+        changed, chosen = (variants.read(unit("mnist", name, one, seed)) for one in (change, "chosen"))
+        if changed is None or chosen is None:
+            continue
+        both = {"chosen": chosen["history"], change: changed["history"]}
+        (attacked, equal) = keeping.gains(both, "chosen")[change]
+        clean = [keeping.accuracies(history)[keeping.kept(history)]["clean"] for history in both.values()]
+        epochs = len(changed["history"]), len(chosen["history"])
+        found.append(Cost(epochs, clean[1] - clean[0], attacked, equal))
+    return found
+
+
+def not_run(models: Sequence[str] = MODELS) -> dict[str, list[str]]:
+    """Return the changes that are not recorded for any seed, by model."""
+    return {name: [change for change in changes(name) if not costs(name, change)] for name in models}
+
+
+@picture
+def draw(models: Sequence[str] = MODELS):
+    """Draw what each setting costs: a row per change, a column per model, and where a change is not run yet."""
+    rows = [change for change in WORDS if any(change in changes(name) for name in models)]
+    figure, grid = axes(6.6, 0.3 * len(rows) + 1.1, 1, len(models), sharey=True, sharex=True)
+    words = []
+    for ax, name in zip(grid[0], models, strict=True):
+        ax.axvline(0, color=MUTED, lw=1)
+        for y, change in enumerate(rows):
+            if change not in changes(name):
+                continue
+            found = costs(name, change)
+            if not found:
+                ax.plot(0, y, "o", markersize=8, markerfacecolor="none", markeredgecolor=MUTED)
+                continue
+            for cost in found:
+                ax.plot(cost.clean, y - 0.2, "o", color=SERIES[1], markersize=5)
+                ax.plot(cost.attacked, y, "^", color=SERIES[0], markersize=6)
+                if cost.equal is not None:
+                    ax.plot(cost.equal, y + 0.2, "^", color=SERIES[0], markersize=6, markerfacecolor="none")
+                words.append(f"{names.label(name)}, {WORDS[change]}: {_said(cost)}")
+        ax.set_title(names.label(name))
+        ax.grid(axis="y", visible=False)
+    grid[0, 0].set_yticks(range(len(rows)), [WORDS[change] for change in rows])
+    grid[0, 0].set_ylim(len(rows) - 0.5, -0.5)
+    grid[0, len(models) // 2].set_xlabel("points against the book's settings")
+    ax = grid[0, -1]
+    for marker, colour, face, text in (
+        ("o", SERIES[1], SERIES[1], "clean"),
+        ("^", SERIES[0], SERIES[0], "attacked"),
+        ("^", SERIES[0], "none", "attacked, at equal clean accuracy"),
+        ("o", MUTED, "none", "not run yet"),
+    ):
+        ax.plot([], [], marker, color=colour, markerfacecolor=face, label=text)
+    figure.legend(
+        *ax.get_legend_handles_labels(), loc="outside upper center", ncols=4, fontsize=9, labelcolor=TEXT
+    )
+    missing = sum(map(len, not_run(models).values()))
+    return (
+        figure,
+        f"What each setting costs on validation images. {'; '.join(words)}. {missing} are not run yet.",
+    )
+
+
+def cost_table(models: Sequence[str] = MODELS) -> Markup:
+    """Return the recorded costs as a table, each the mean over its seeds."""
+    rows = []
+    for name in models:
+        for change in changes(name):
+            if found := costs(name, change):
+                equal = [cost.equal for cost in found if cost.equal is not None]
+                cells = [
+                    decimal(sum(values) / len(values) if values else None, 1, sign=True)
+                    for values in ([c.clean for c in found], [c.attacked for c in found], equal)
+                ]
+                epochs = "; ".join(f"{mine} ({others})" for (mine, others), *_ in found)
+                rows.append([f"{names.label(name)}, {WORDS[change]}", epochs, *cells])
+    return table(
+        rows,
+        ["", "epochs", "clean", "attacked", "attacked, at equal clean accuracy"],
+        "Points against the book's settings with the same seed, on validation images: clean, mean of FGSM 0.2 and 0.3"
+        " at the kept epoch, and the same at the best epoch that is as good on clean images as the kept one of the"
+        " book's settings; a dash where none is. Epochs: trained with the change, and (without it), for each seed.",
+    )
+
+
+def still_to_run(models: Sequence[str] = MODELS) -> Markup:
+    """Return in words which changes are not run yet, with the command that makes the first."""
+    lacking = not_run(models)
+    parts = [
+        f"{names.label(name)}: {listed([WORDS[one] for one in some])}"
+        for name, some in lacking.items()
+        if some
+    ]
+    if not parts:
+        return Markup("<p>Every change is recorded.</p>", "Every change is recorded.")
+    name, change = next((name, some[0]) for name, some in lacking.items() if some)
+    how = unit("mnist", name, change).how()
+    text = f"Not run yet. {'; '.join(parts)}."
+    return Markup(f"<p>{html.escape(text)} The first is made with <code>{html.escape(how)}</code>.</p>", text)
+
+
+def said(models: Sequence[str] = MODELS) -> str:
+    """Return in words what is recorded, the first seed of each, and which signs turn at equal clean accuracy."""
+    found = {
+        f"{names.label(name)}, {WORDS[change]}": recorded[0]
+        for name in models
+        for change in changes(name)
+        if (recorded := costs(name, change))
+    }
+    parts = [f"{what}: {_said(cost)}" for what, cost in found.items()]
+    turned = [
+        what for what, cost in found.items() if cost.equal is not None and cost.attacked * cost.equal < 0
+    ]
+    ending = f" The sign turns at equal clean accuracy for {listed(turned)}." if turned else ""
+    return f"{len(found)} changes are recorded, in points. {'; '.join(parts)}.{ending}"
+
+
+def _said(cost: Cost) -> str:
+    equal = (
+        "no epoch as good on clean images"
+        if cost.equal is None
+        else f"{cost.equal:+.1f} at equal clean accuracy"
+    )
+    return f"clean {cost.clean:+.1f}, attacked {cost.attacked:+.1f}, {equal}"
