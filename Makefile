@@ -7,10 +7,11 @@ WEB := book/_web
 # Chapters are committed with execution counts, and with outputs only where a cell is tagged keep_output.
 NBSTRIPOUT := $(BIN)/nbstripout --keep-count --extra-keys "cell.metadata.execution metadata.language_info.version"
 
-# Tests that need the built site and a browser.
-SITE_TESTS := tests/test_site.py $(sort $(wildcard tests/test_lab*.py tests/test_web*.py))
+# Tests that need the built site and a browser, each file to one of two workers: the longest first, so that neither waits.
+LONGEST := tests/test_site.py tests/test_web_engines.py
+SITE_TESTS := $(LONGEST) $(filter-out $(LONGEST),$(sort $(wildcard tests/test_lab*.py tests/test_web*.py)))
 
-.PHONY: help book test live reproduce bench format timings clean
+.PHONY: help book units test live reproduce bench format timings clean
 .DEFAULT_GOAL := help
 
 help:  ## this list
@@ -57,14 +58,18 @@ book: vendor/.installed vendor/lab/manifest.json vendor/start/start.json _build/
 	$(BIN)/jupyter-book build . -W --keep-going
 	$(BIN)/python $(WEB)/website.py check
 
+# What needs no site.
+units: vendor/.installed .venv/.benchmarks
+	$(BIN)/python -m pytest -q -n 2 tests $(addprefix --ignore ,$(SITE_TESTS))
+	$(BIN)/python -m pytest -q -n 2 --dist loadscope --nbval-lax --nbval-current-env book
+
+# The book's build runs one chapter after another: the tests that need no site go on beside it.
 test: vendor/.installed .venv/.benchmarks  ## lint, unit tests, every notebook, the book, and the built site in a real browser
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(NBSTRIPOUT) --verify book/*.ipynb || { echo 'A chapter is not normalised: run make format.'; exit 1; }
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 tests $(addprefix --ignore ,$(SITE_TESTS))
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --dist loadscope --nbval-lax --nbval-current-env book
-	$(MAKE) book
-	$(BIN)/python -m pytest -q $(SITE_TESTS)
+	OMP_NUM_THREADS=1 $(MAKE) -j 2 units book
+	$(BIN)/python -m pytest -q -n 2 --dist loadfile --no-loadscope-reorder $(SITE_TESTS)
 
 live: .venv/.installed  ## JupyterLab on the chapters
 	$(BIN)/jupyter lab --notebook-dir=. book/01-fooling-a-network.ipynb
@@ -82,7 +87,10 @@ format: .venv/.installed  ## format the code and normalise the notebooks, as the
 	$(BIN)/ruff format .
 	$(NBSTRIPOUT) book/*.ipynb
 
-timings: book  ## record how long each chapter took in the last build, and let the book say so
+# Anew, since the last build may have shared the machine with tests.
+timings: .venv/.installed  ## build the book anew, record how long each chapter took, and let the book say so
+	rm -rf _build
+	$(MAKE) book
 	$(BIN)/python $(WEB)/website.py timings
 	$(NBSTRIPOUT) book/*.ipynb
 

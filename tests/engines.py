@@ -1,7 +1,7 @@
-"""Three browser engines behind one small interface: open a page, run a script in it, press a key.
+"""Two more browser engines behind one small interface: open a page, run a script in it, press a key.
 
-Chromium is driven by Playwright. Firefox speaks WebDriver BiDi by itself, over a web socket. WebKit is GTK's, with
-the driver that it brings, which speaks WebDriver over http. Each runs without a screen, with a fresh profile.
+Firefox speaks WebDriver BiDi by itself, over a web socket. WebKit is GTK's, with the driver that it brings, which
+speaks WebDriver over http. Each runs without a screen, with a fresh profile.
 """
 
 import contextlib
@@ -19,7 +19,6 @@ from pathlib import Path
 
 import web
 import websocket
-from playwright.sync_api import sync_playwright
 
 KEYS = {
     "ArrowRight": "\ue014",
@@ -71,20 +70,6 @@ class Engine:
                 wrong = self.run("JSON.stringify(window.wentWrong ?? null)")
                 raise AssertionError(f"{condition} did not become true in {PATIENCE} s; went wrong: {wrong}")
             time.sleep(0.05)
-
-
-class Chromium(Engine):
-    def __init__(self, page):
-        self.page = page
-
-    def open(self, url):
-        self.page.goto(url)
-
-    def run(self, script):
-        return self.page.evaluate(script)
-
-    def press(self, key):
-        self.page.keyboard.press(key)
 
 
 class Firefox(Engine):
@@ -154,23 +139,6 @@ class WebKit(Engine):
 
 
 # ---- Starting and stopping them
-
-
-@contextlib.contextmanager
-def chromium():
-    if web.CHROMIUM is None:
-        web.missing("No Chromium was found: install the package chromium (or google-chrome).")
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(
-            executable_path=web.CHROMIUM,
-            args=[
-                "--no-sandbox",
-                "--disable-gpu",
-                "--host-resolver-rules=MAP * ~NOTFOUND , EXCLUDE 127.0.0.1",
-            ],
-        )
-        yield Chromium(browser.new_page())
-        browser.close()
 
 
 @contextlib.contextmanager

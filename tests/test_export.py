@@ -1,5 +1,6 @@
 """Exported networks: the same answers, codes and gradients as PyTorch's, in packs that a page can unpack."""
 
+import base64
 import copy
 import gzip
 from functools import partial
@@ -8,11 +9,12 @@ import export
 import numpy as np
 import onnxruntime
 import pytest
+import safetensors.torch
 import torch
 from conftest import small_q_net
 
 from qlayer_core import attacks, data, models
-from qlayer_core.study import records
+from qlayer_core.study import experiments, records
 
 EXPORTED = ("cnn", "q-base", "q-large")  # the adversarially trained ones have the same graphs
 IMAGES_FOR_GRADIENTS = 200
@@ -32,11 +34,11 @@ class Exported:
             (folder / f"{name}.onnx").write_bytes(graph.SerializeToString())
             self.sessions[name] = onnxruntime.InferenceSession(folder / f"{name}.onnx", options)
 
-    def run(self, graph, images, label=None):
+    def run(self, graph, images, label=None, margin=False):
         """Return the graph's outputs by name, each a list with one array per image."""
         session = self.sessions[graph]
         names = [output.name for output in session.get_outputs()]
-        fixed = {} if label is None else {"label": np.array([label])}
+        fixed = {} if label is None else {"label": np.array([label]), "margin": np.array([margin])}
         rows = [session.run(names, {"image": image[None].numpy(), **fixed}) for image in images]
         return dict(zip(names, zip(*rows, strict=True), strict=True))
 
@@ -126,6 +128,30 @@ def test_gate_is_the_softmax_that_the_layer_multiplies_by(untrained, digits):
     np.testing.assert_allclose(gate.reshape(2, 8, 8, 8).sum(1), 1, rtol=1e-5)  # each head's softmax
 
 
+def test_gradient_of_the_margin_is_pytorchs(untrained, digits):
+    """The Carlini-Wagner attack follows it, length and all."""
+    images = digits.images[:20]
+    found = np.concatenate(untrained.run("gradient-e", images, -1, margin=True)["gradient"])
+    problem = attacks.Problem(partial(untrained.model, path="e"), images, None, 0.1)
+    np.testing.assert_allclose(found, problem.gradient(images, "margin"), rtol=1e-4, atol=1e-7)
+    assert not np.allclose(found, problem.gradient(images, "ce"), rtol=0.1)
+
+
+@pytest.mark.parametrize("name", ["q-base", "q-inner"])
+def test_map_says_which_pixels_a_position_looks_at(name):
+    model = models.build(experiments.spec(name)).eval()
+    image = torch.rand(1, 1, 28, 28, generator=torch.Generator().manual_seed(0)).requires_grad_()
+    found = export._map(model, image)
+    z = model.encoder(image)
+    assert z.shape[2:] == (found["side"], found["side"])
+    row, column = 4, 7
+    (slope,) = torch.autograd.grad(z[0, :, row, column].sum(), image)
+    expected = torch.zeros(28, 28, dtype=bool)
+    top, left = (found["offset"] + found["stride"] * place for place in (row, column))
+    expected[top : top + found["field"], left : left + found["field"]] = True
+    assert ((slope[0, 0] != 0) == expected).all()
+
+
 def test_label_minus_one_is_the_networks_own_answer(untrained, digits):
     image = digits.images[:1]
     by_label = [untrained.run("gradient-e", image, label)["gradient"][0] for label in range(10)]
@@ -176,6 +202,34 @@ def test_tray_has_two_test_images_of_each_class():
     assert labels.tolist() == [c for c in range(10) for _ in range(2)]
     test = data.load("mnist", "test")
     assert all((test.images == image).flatten(1).all(1).any() for image in images)
+
+
+@pytest.fixture
+def fashion_alone(tmp_path, monkeypatch):
+    """A folder of weights with one network of Fashion-MNIST, which has learnt nothing."""
+    monkeypatch.setattr(records, "WEIGHTS", tmp_path)
+    monkeypatch.setattr(export, "NETWORKS", ("cnn",))
+    model = models.build(experiments.spec("cnn"))
+    released = records.unit("fashion-mnist", "cnn").released
+    released.parent.mkdir(parents=True)
+    safetensors.torch.save_file({n: t.half().contiguous() for n, t in model.state_dict().items()}, released)
+    # as records.load, but without a record of results
+    monkeypatch.setattr(records, "load", lambda *_: (records.load_weights(model, released), {}))
+    return tmp_path
+
+
+def test_fashion_mnist_is_packed_as_soon_as_a_network_of_it_is_released(fashion_alone):
+    manifest = export.export(fashion_alone / "lab")["datasets"]
+    assert manifest["mnist"]["networks"] == []
+    fashion = manifest["fashion-mnist"]
+    (entry,) = fashion["networks"]
+    assert fashion["classes"][0] == "T-shirt/top" and len(fashion["labels"]) == 20
+    assert (fashion_alone / "lab" / entry["file"]).stat().st_size == entry["bytes"]
+    levels = np.frombuffer(base64.b64decode(fashion["images"]), np.uint8).reshape(20, 28, 28)
+    test = data.load("fashion-mnist", "test", limit=100)
+    np.testing.assert_array_equal(
+        levels[0], (255 * test.images[test.labels == 0][0, 0]).round().byte().numpy()
+    )
 
 
 def test_networks_without_weights_are_left_out_and_said_so(tmp_path, monkeypatch, capsys):

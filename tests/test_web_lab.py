@@ -14,7 +14,8 @@ from test_lab import answers, choose, grey, idle, start, trained, tray
 from qlayer_core import attacks
 from qlayer_core.data import prepare
 
-address, browser, page, lab = web.address, web.browser, test_lab.page, test_lab.lab  # fixtures
+address, browser, page = web.address, web.browser, test_lab.page  # fixtures
+started, lab = test_lab.started, test_lab.lab
 
 CHECKED = "#lab-image input:checked"
 COUNT_WRITES = """
@@ -257,16 +258,17 @@ def test_counts_over_the_tray_what_python_counts(lab):
     assert "epsilon 0.20" in lab.locator("#lab-success-table caption").inner_text()
 
 
-def test_says_so_where_a_gradient_is_zero(lab, address):
-    lab.evaluate(
+def test_says_so_where_a_gradient_is_zero(page, address):
+    start(page)
+    page.evaluate(
         """async module => {
             const { Network } = await import(module);
             Network.prototype.gradient = async () => ({ label: 7, slope: new Float32Array(784) });
         }""",
         f"{address}/_static/lab/lab.js",
     )
-    choose(lab, "image", "6")
-    assert "gradient is zero" in lab.inner_text("#lab-notice")
+    choose(page, "image", "6")
+    assert "gradient is zero" in page.inner_text("#lab-notice")
 
 
 # ---- Words, focus, links

@@ -9,6 +9,7 @@ import shutil
 import threading
 import urllib.parse
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import pytest
 import website
@@ -146,12 +147,18 @@ def violations(page, *rules: str, inside: str = ".bd-article", but: str = ".cita
 
 
 def loaded_bytes(urls: list[str]) -> dict[str, int]:
-    """Return how much a page has loaded, by file of the site, as web hosts send it: text packed, the rest not."""
+    """Return how much a page has loaded, by file of the site, in bytes: text packed, the rest not."""
     sizes = {}
     for url in urls:
         file = website.SITE / urllib.parse.unquote(urllib.parse.urlsplit(url).path).lstrip("/")
         if url.startswith("http") and file.is_file():
-            content = file.read_bytes()
-            packed = file.suffix in (".html", ".js", ".mjs", ".css", ".svg", ".json")
-            sizes[str(file)] = len(gzip.compress(content, 6)) if packed else len(content)
+            sizes[str(file)] = sent_bytes(file, file.stat().st_mtime_ns)
     return sizes
+
+
+@functools.cache  # every page loads the same scripts
+def sent_bytes(file: Path, modified: int) -> int:
+    """Return the size of a file as web hosts send it; ``modified`` tells a new file from an old one of its name."""
+    content = file.read_bytes()
+    packed = file.suffix in (".html", ".js", ".mjs", ".css", ".svg", ".json")
+    return len(gzip.compress(content, 6)) if packed else len(content)

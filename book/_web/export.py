@@ -28,10 +28,11 @@ from torch._decomp import get_decompositions
 from torch.fx.experimental.proxy_tensor import make_fx
 from torch.nn import functional as F
 
-from qlayer_core import attacks, data, datasets, files, models
+from qlayer_core import data, datasets, files, models
+from qlayer_core.attacks import losses
 from qlayer_core.study import records
 
-NETWORKS = ("cnn", "cnn-adv", "q-base", "q-base-adv", "q-large")
+NETWORKS = ("cnn", "cnn-adv", "q-base", "q-base-adv", "q-large", "q-inner")
 ATTACKED = ("e", "shortcut", "straight-through")  # the paths that a gradient passes
 IMAGES_A_CLASS = 2  # in the tray of test images
 SHARED = 256  # tensors with fewer numbers stay inside each graph
@@ -61,13 +62,14 @@ def network(model: nn.Module) -> Network:
     ``q`` and ``e``, the logits of both paths, ``codes`` ``(heads, 1, H, W)`` int32, and ``gate``, the softmax of
     eq. 4, ``(1, heads * dim, H, W)``.
 
-    ``gradient-<path>`` takes ``image`` and ``label`` ``(1,)`` int64, where -1 stands for the network's own answer,
-    and gives ``logits`` of that path and ``gradient``, of the exact `attacks.losses.cross_entropy` in the image.
+    ``gradient-<path>`` takes ``image``, ``label`` ``(1,)`` int64, where -1 stands for the network's own answer, and
+    ``margin`` ``(1,)`` bool, and gives ``logits`` of that path and ``gradient`` in the image: of
+    `attacks.losses.margin` where ``margin`` is true, else of the exact `attacks.losses.cross_entropy`.
     """
     if model.training:
         raise ValueError("the model is in training mode: call model.eval() before exporting it")
     model = copy.deepcopy(model).requires_grad_(False)
-    image, label = torch.zeros(1, 1, 28, 28), torch.full((1,), -1)
+    image, label, margin = torch.zeros(1, 1, 28, 28), torch.full((1,), -1), torch.zeros(1, dtype=torch.bool)
     if isinstance(model, models.QNet):
         paths = {path: partial(model, path=path) for path in ATTACKED}
         graphs = {"answers": _graph(_answers(model), {"image": image}, ("q", "e", "codes", "gate"))}
@@ -75,7 +77,7 @@ def network(model: nn.Module) -> Network:
         paths = {"logits": model}
         graphs = {"answers": _graph(lambda x: (model(x),), {"image": image}, ("logits",))}
     for path, logits in paths.items():
-        inputs = {"image": image, "label": label}
+        inputs = {"image": image, "label": label, "margin": margin}
         graphs[f"gradient-{path}"] = _graph(_gradient(logits), inputs, ("logits", "gradient"))
     return _share_weights(graphs)
 
@@ -127,7 +129,7 @@ def _export_dataset(dataset: str, folder: Path) -> dict:
         files.write_atomically(folder / file, lambda path, content=content: path.write_bytes(content))
         expected = _logits(model, images)
         entry = {"name": name, "file": file, "bytes": len(content), **layout}
-        entry["heads"] = model.layer.heads if isinstance(model, models.QNet) else 0
+        entry |= _map(model, images) if isinstance(model, models.QNet) else {"heads": 0}
         entry |= {"paths": list(expected), "expected": expected}
         networks.append(entry)
         print(f"attack lab: {name} on {dataset}, {len(content) / 1e6:.1f} MB")
@@ -137,6 +139,22 @@ def _export_dataset(dataset: str, folder: Path) -> dict:
         "images": base64.b64encode((images * 255).round().byte().numpy()).decode(),
         "networks": networks,
     }
+
+
+@torch.no_grad()
+def _map(model: models.QNet, images: Tensor) -> dict:
+    """Return what the page must know of a map of codes, and which pixels a position looks at.
+
+    Position i along a side looks at ``field`` pixels from ``offset + i * stride`` on.
+    """
+    field, stride, offset = 1, 1, 0
+    for layer in model.encoder.modules():
+        if isinstance(layer, nn.Conv2d):
+            offset -= layer.padding[0] * stride
+            field += (layer.kernel_size[0] - 1) * stride
+            stride *= layer.stride[0]
+    side = model.encoder(images[:1]).shape[-1]
+    return {"heads": model.layer.heads, "side": side, "field": field, "stride": stride, "offset": offset}
 
 
 def _answers(model: models.QNet) -> Function:
@@ -151,12 +169,14 @@ def _answers(model: models.QNet) -> Function:
 
 
 def _gradient(model: Callable[[Tensor], Tensor]) -> Function:
-    def gradient(images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+    def gradient(images: Tensor, labels: Tensor, margin: Tensor) -> tuple[Tensor, Tensor]:
         with torch.enable_grad():
             images = images.detach().requires_grad_()
             logits = model(images)
             labels = torch.where(labels < 0, logits.argmax(1), labels)
-            (found,) = torch.autograd.grad(attacks.losses.cross_entropy(logits, labels).sum(), images)
+            margins, entropies = (loss(logits, labels) for loss in (losses.margin, losses.cross_entropy))
+            # One graph for both: a session of its own would hold the weights once more.
+            (found,) = torch.autograd.grad(torch.where(margin, margins, entropies).sum(), images)
         return logits.detach(), found
 
     return gradient

@@ -1,6 +1,8 @@
 // The attacks: the same steps, in the same single precision, as the Python package's. And what one learns by many of them.
 
-export const ATTACKS = { fgsm: "FGSM", bim: "BIM", "bim-paper": "BIM, paper's step", pgd: "PGD" };
+import { lineSearch } from "./carlini-wagner.js";
+
+export const ATTACKS = { fgsm: "FGSM", bim: "BIM", "bim-paper": "BIM, paper's step", pgd: "PGD", cw: "C&W" };
 export const PAPER_STEP = 0.01; // of appendix B
 const LARGEST = 40; // hundredths: epsilons that a search tries, those of the slider
 
@@ -18,6 +20,7 @@ export async function* film(network, path, clean, { attack, eps, steps, first })
   let { label, slope } = first ?? (await network.gradient(path, clean));
   let image = clean;
   yield image;
+  if (attack === "cw") return yield* lineSearch(network, path, clean, { low, high, label, rounds: steps });
   if (attack === "pgd") { // from a random point of the box, the same one each time
     const random = generator(1);
     image = clean.map((x, i) => inBox(x + reach * (2 * random() - 1), i));

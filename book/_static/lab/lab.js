@@ -2,7 +2,8 @@
 
 import { remember, share } from "../link.js";
 import { ATTACKS, film, smallestEpsilon, successOver } from "./attacks.js";
-import { argmax, inTurn, isRunning, loadManifest, Network, runtimeBytes, SIDE, startRuntime } from "./networks.js";
+import { check } from "./check.js";
+import { inTurn, isRunning, loadManifest, Network, runtimeBytes, SIDE, startRuntime } from "./networks.js";
 import { makePad } from "./pad.js";
 import {
   $, announce, attacked, cleanImage, current, element, lab, link, loaded, notify, now, opening, query, read, state, TITLES,
@@ -16,7 +17,8 @@ export { Network, startRuntime } from "./networks.js";
 
 const LARGEST = "0.40"; // the slider's end
 let framesKey; // what the film was made of
-let latest = 0; // call of refresh
+let latest = 0; // of what the reader asked for
+let halted = false; // whether the reader has stopped it
 let pad;
 
 // ---- Controls that follow the state
@@ -61,18 +63,26 @@ function offerAll() {
   state.steps = $("steps").value ||= "20"; // a select shows nothing that it does not offer
   $("iterative").hidden = state.attack === "fgsm";
   $("drawing").hidden = state.data !== "mnist";
+  const size = firstNetworks().reduce((sum, { bytes }) => sum + bytes, $("start-progress").max);
+  $("start").textContent = `Start the lab, ${megabytes(size)}`;
 }
 
 // ---- From the state to what is shown
 
+/** Begin a task, and return whether a newer one has overtaken it. */
+function begin() {
+  const mine = ++latest;
+  halted = false;
+  lab.dataset.busy = "yes";
+  return () => mine !== latest;
+}
+
 /** Show the state, whatever of it has changed; a newer call overtakes an older one. */
 async function refresh() {
-  const mine = ++latest;
+  const isStale = begin();
   offerAll();
-  lab.dataset.busy = "yes";
   $("found").textContent = "";
   const key = `${state.data} ${state.image === "drawn" ? query() : state.image}`;
-  const isStale = () => mine !== latest;
   await inTurn(() => isStale() || update(key, isStale)).catch(({ message }) => notify(message));
   if (isStale()) return;
   delete lab.dataset.busy;
@@ -82,7 +92,10 @@ async function refresh() {
 
 async function update(key, isStale) {
   const image = cleanImage();
-  if (key !== now.clean.key) now.clean = { key, image, answers: new Map(), first: {} };
+  if (key !== now.clean.key) {
+    now.clean = { key, image, answers: new Map(), first: {} };
+    $("each-table").hidden = true; // it is about the image before
+  }
   notify("");
   if (!isRunning()) return paintImages(image);
   const network = attacked();
@@ -97,11 +110,14 @@ async function update(key, isStale) {
       found.push(frame);
       if (performance.now() - painted < 40) continue;
       paintImages(frame);
+      $("step-text").textContent = `${found.length - 1} of ${steps}`;
       await wait(0);
       if (isStale()) return;
+      if (halted) break;
       painted = performance.now();
     }
-    [now.frames, framesKey] = [found, wanted];
+    [now.frames, framesKey] = [found, halted ? "" : wanted];
+    if (halted) $("found").textContent = `Stopped after ${found.length - 1} of ${steps} steps.`;
   }
   const { frames } = now, last = ($("step").max = frames.length - 1);
   $("step").value = state.step || last;
@@ -110,7 +126,9 @@ async function update(key, isStale) {
   $("step").setAttribute("aria-valuetext", $("step-text").textContent);
   paintImages(frames[step]);
   if (eps > 0 && frames[last].every((level, i) => level === clean.image[i])) {
-    notify(`${ATTACKS[attack]} has moved no pixel: ${network.title}'s gradient is zero there, so it shows no way to go.`);
+    const reason = attack === "cw" ? "it gives the clean image back where it finds none that changes the answer"
+      : `${network.title}'s gradient is zero there, so it shows no way to go`;
+    notify(`${ATTACKS[attack]} has moved no pixel: ${reason}.`);
   }
   for (const judge of loaded()) { // whichever of them the image was made on
     if (!clean.answers.has(judge)) clean.answers.set(judge, await judge.answer(clean.image));
@@ -122,12 +140,12 @@ async function update(key, isStale) {
 const firstGradient = async (network, path) =>
   (now.clean.first[`${network.name} ${path}`] ??= await network.gradient(path, now.clean.image));
 
-/** Look for the smallest epsilon, saying how far the search is. */
-async function search(isStale) {
-  const network = attacked(), { path, attack } = state, { clean } = now;
-  const progress = (eps) => (($("found").textContent = `Trying ${eps.toFixed(2)}`), wait(0));
+/** Look for the smallest epsilon of an attack, saying how far the search is. */
+async function search(attack, isStale) {
+  const network = attacked(), { path } = state, { clean } = now;
+  const progress = (eps) => (($("found").textContent = `${ATTACKS[attack]}: trying ${eps.toFixed(2)}`), wait(0));
   const options = { attack, steps: +state.steps, first: await firstGradient(network, path) };
-  const found = await smallestEpsilon(network, path, clean.image, options, progress, isStale);
+  const found = await smallestEpsilon(network, path, clean.image, options, progress, () => isStale() || halted);
   if (found !== undefined) $("found").textContent = "";
   return found;
 }
@@ -139,10 +157,10 @@ async function startWhereItFools(isStale) {
       state.image = `${other}`;
       now.clean = { key: `${state.data} ${other}`, image: trayImage(other), answers: new Map(), first: {} };
     }
-    const eps = await search(isStale);
-    if (eps === undefined) return false; // overtaken
-    state.eps = eps === null ? LARGEST : eps.toFixed(2);
-    if (eps !== null) break;
+    const eps = await search(state.attack, isStale);
+    if (isStale()) return false;
+    state.eps = eps?.toFixed(2) ?? LARGEST;
+    if (eps !== null) break; // found, or stopped
   }
   offerAll();
   return true;
@@ -180,12 +198,20 @@ async function start() {
   }
 }
 
+const UNREADY = "Start the lab first: no network is loaded yet.";
+
+/** End a task that found nothing: it was stopped, or overtaken by one that says itself how it ends. */
+function end(isStale, text) {
+  if (isStale()) return;
+  text.textContent = halted ? "Stopped." : "";
+  delete lab.dataset.busy;
+}
+
 async function findSmallest() {
-  const mine = ++latest, isStale = () => mine !== latest, network = attacked();
-  if (!network.ready) return notify("Start the lab first: no network is loaded yet.");
-  lab.dataset.busy = "yes";
-  const eps = await inTurn(() => search(isStale));
-  if (eps === undefined) return;
+  const network = attacked();
+  if (!network.ready) return notify(UNREADY);
+  const isStale = begin(), eps = await inTurn(() => search(state.attack, isStale));
+  if (eps === undefined) return end(isStale, $("found"));
   if (eps !== null) [state.eps, state.step] = [eps.toFixed(2), ""];
   await refresh();
   const who = `${ATTACKS[state.attack]} on ${network.title}`;
@@ -193,11 +219,30 @@ async function findSmallest() {
   announce(`${$("found").textContent} ${verdicts()}`);
 }
 
+/** The smallest epsilon of every attack on the current image. */
+async function compareAttacks() {
+  const network = attacked(), table = $("each-table"), body = table.tBodies[0], rows = [];
+  if (!network.ready) return notify(UNREADY);
+  const isStale = begin(), through = TITLES[state.path] ? `, gradient through ${TITLES[state.path]}` : "";
+  table.caption.textContent = `On ${network.title}${through}; ${state.steps} steps`;
+  table.hidden = false;
+  body.replaceChildren();
+  for (const [attack, title] of Object.entries(ATTACKS)) {
+    const eps = await inTurn(() => search(attack, isStale));
+    if (eps === undefined) return end(isStale, $("found"));
+    const textContent = eps === null ? `none up to ${LARGEST}` : eps.toFixed(2);
+    rows.push(`${title}: ${textContent}.`);
+    body.append(element("tr", {}, element("th", { scope: "row", textContent: title }), element("td", { textContent })));
+  }
+  announce(rows.join(" "));
+  end(isStale, $("found"));
+}
+
 /** The current attack on each image of the tray, and on each loaded network by itself. */
 async function attackAll() {
-  const mine = ++latest, isStale = () => mine !== latest, judges = loaded(), { attack } = state;
-  if (!judges.length) return notify("Start the lab first: no network is loaded yet.");
-  lab.dataset.busy = "yes";
+  const judges = loaded(), { attack } = state;
+  if (!judges.length) return notify(UNREADY);
+  const isStale = begin(), isOver = () => isStale() || halted;
   const images = current().labels.map((_, i) => trayImage(i)), rows = [], options = { attack, eps: +state.eps, steps: +state.steps };
   const table = $("success-table"), body = table.tBodies[0];
   table.caption.textContent = `${ATTACKS[attack]}, epsilon ${(+state.eps).toFixed(2)}, made on each network by itself`;
@@ -206,15 +251,14 @@ async function attackAll() {
   for (const network of judges) {
     const path = network.attacked.includes(state.path) ? state.path : network.attacked[0];
     const progress = (i) => (($("success-text").textContent = `${network.title}: image ${i + 1} of ${images.length}`), wait(0));
-    const found = await inTurn(() => successOver(images, current().labels, network, path, options, progress, isStale));
-    if (!found) return void ($("success-text").textContent = "Stopped, since you changed something.");
+    const found = await inTurn(() => successOver(images, current().labels, network, path, options, progress, isOver));
+    if (!found) return isStale() ? void ($("success-text").textContent = "Stopped, since you changed something.") : end(isStale, $("success-text"));
     const cells = [found.before, found.after, found.changed].map((count) => element("td", { textContent: `${count}` }));
     rows.push(`${network.title}: ${found.changed} of ${found.images} answers changed, ${found.after} right.`);
     body.append(element("tr", {}, element("th", { scope: "row", textContent: network.title }), ...cells));
   }
-  $("success-text").textContent = "";
   announce(rows.join(" "));
-  delete lab.dataset.busy;
+  end(isStale, $("success-text"));
 }
 
 async function play() {
@@ -224,23 +268,6 @@ async function play() {
     await wait(1500 / now.frames.length);
     if (state.step !== `${step}`) return; // the reader has moved on
   }
-}
-
-/** Hold the loaded networks' logits against PyTorch's, which the manifest brings. */
-async function check() {
-  const lines = [];
-  for (const network of loaded()) {
-    const pairs = [];
-    for (const i of current().labels.keys()) {
-      const answer = await inTurn(() => network.answer(trayImage(i)));
-      pairs.push(...network.paths.map((path) => [Array.from(answer[path]), network.expected[path][i]]));
-    }
-    const same = pairs.filter(([ours, theirs]) => argmax(ours) === argmax(theirs)).length;
-    const apart = Math.max(...pairs.flatMap(([ours, theirs]) => ours.map((value, i) => Math.abs(value - theirs[i]))));
-    lines.push(`${network.title}: ${same} of ${pairs.length} answers are PyTorch's, logits differ by ${apart.toPrecision(1)} at most.`);
-  }
-  $("check-text").replaceChildren(...lines.map((textContent) => element("li", { textContent })));
-  if (!lines.length) notify("Start the lab first: no network is loaded yet.");
 }
 
 const handOut = async () => announce(await share(link(), $("share"), $("link")));
@@ -267,9 +294,10 @@ function makeOwnPad() {
 }
 
 function listen() {
-  const actions = { start, play, check, share: handOut, smallest: findSmallest, success: attackAll };
+  const actions = { start, play, check, share: handOut, smallest: findSmallest, each: compareAttacks, success: attackAll };
   const failed = ({ message }) => (delete lab.dataset.busy, notify(message));
   for (const [name, act] of Object.entries(actions)) $(name).onclick = () => act().catch(failed);
+  $("stop").onclick = () => (halted = true);
   for (const set of document.querySelectorAll("a.lab-setup")) {
     set.onclick = (event) => (event.preventDefault(), lab.scrollIntoView(), restore(set.search));
   }
@@ -289,10 +317,9 @@ async function open() {
   if (lacking) throw new Error(`The networks can't run here: this browser has no ${lacking}. Allow it, or use a newer browser.`);
   now.manifest = await loadManifest();
   pad = makeOwnPad();
-  await restore(opening());
   $("start-progress").max = await runtimeBytes();
-  const bytes = firstNetworks().reduce((sum, network) => sum + network.bytes, $("start-progress").max);
-  Object.assign($("start"), { disabled: false, textContent: `Start the lab, ${megabytes(bytes)}` });
+  await restore(opening());
+  $("start").disabled = false;
   listen();
 }
 

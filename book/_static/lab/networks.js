@@ -1,7 +1,6 @@
 // The book's networks, run in this page: ONNX Runtime, what is fetched, and what a network can be asked.
 
 export const SIDE = 28, PIXELS = SIDE * SIDE; // of an image
-export const MAP = 12, CELLS = MAP * MAP; // of a map of codes
 
 const folder = new URL(".", import.meta.url), runtime = new URL("../onnxruntime/", folder);
 const RUNTIME = "ort-wasm-simd-threaded.wasm.bin";
@@ -83,11 +82,17 @@ export class Network {
     return argmax(answer[this.paths[0]]);
   }
 
-  /** The gradient, in the image, of the cross-entropy of `label` on a path; -1 is the network's own answer. */
-  async gradient(path, image, label = -1) {
+  /**
+   * The gradient, in the image, of the cross-entropy of `label` on a path, or of the margin by which it loses; -1 is the
+   * network's own answer.
+   */
+  async gradient(path, image, label = -1, ofMargin = false) {
     const inputs = { image: tensor(image), label: new ort.Tensor("int64", [BigInt(label)], [1]) };
+    inputs.margin = new ort.Tensor("bool", [ofMargin], [1]);
     const { logits, gradient } = await this.run(`gradient-${path}`, inputs);
-    return { label: label < 0 ? argmax(logits.data) : label, slope: gradient.data };
+    if (label < 0) label = argmax(logits.data);
+    const margin = Math.fround(Math.max(...logits.data.filter((_, i) => i !== label)) - logits.data[label]);
+    return { label, margin, slope: gradient.data };
   }
 }
 

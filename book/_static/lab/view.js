@@ -1,7 +1,7 @@
 // What is shown of the state: images, answers, codes.
 
 import { stepSize } from "./attacks.js";
-import { argmax, CELLS, MAP, SIDE, softmax } from "./networks.js";
+import { argmax, SIDE, softmax } from "./networks.js";
 import { $, attacked, current, element, lab, loaded, now, range, state, TITLES } from "./state.js";
 
 const FULL = 0.4; // the perturbation that is drawn in full colour
@@ -30,9 +30,14 @@ export function paintImages(image) {
   $("change-text").textContent = `${moved} pixels, up to ${Math.max(...moves).toFixed(2)}`;
   $("eps-text").textContent = state.eps ? (+state.eps).toFixed(2) : "?";
   $("eps").setAttribute("aria-valuetext", state.eps ? (+state.eps).toFixed(2) : "not chosen yet");
-  const size = stepSize(state.attack, +state.eps, +state.steps);
-  const short = size * +state.steps < +state.eps - 1e-9; // it can't reach the edge of the box
-  $("steps-text").textContent = `of ${size.toFixed(4)} each${short ? `: ${(size * +state.steps).toFixed(2)} in all` : ""}`;
+  $("steps-text").textContent = lengthOf(state.attack, +state.eps, +state.steps);
+}
+
+/** How long the steps are, in words. */
+function lengthOf(attack, eps, steps) {
+  if (attack === "cw") return "at most, as long as a line search finds best";
+  const size = stepSize(attack, eps, steps), short = size * steps < eps - 1e-9; // it can't reach the edge of the box
+  return `of ${size.toFixed(4)} each${short ? `: ${(size * steps).toFixed(2)} in all` : ""}`;
 }
 
 // ---- Answers
@@ -97,33 +102,36 @@ export function showAnswers() {
 
 // ---- Codes: of each position before and after, and the gate behind them
 
+const cells = ({ side }) => side * side; // of a map
+
 function mapOf(network, head) {
-  const canvas = element("canvas", { width: 240, height: 240, tabIndex: 0, role: "img" });
+  const canvas = element("canvas", { width: 240, height: 240, tabIndex: 0, role: "img" }), { side } = network;
   const look = (at) => ((now.cell = { network, head, at }), inspect());
   canvas.onpointermove = canvas.onpointerdown = ({ offsetX, offsetY }) => {
-    const place = (offset) => Math.min(MAP - 1, Math.max(0, Math.floor((offset / canvas.clientWidth) * MAP)));
-    look(place(offsetY) * MAP + place(offsetX));
+    const place = (offset) => Math.min(side - 1, Math.max(0, Math.floor((offset / canvas.clientWidth) * side)));
+    look(place(offsetY) * side + place(offsetX));
   };
   canvas.onkeydown = (event) => {
-    const by = { ArrowLeft: -1, ArrowRight: 1, ArrowUp: -MAP, ArrowDown: MAP }[event.key];
+    const by = { ArrowLeft: -1, ArrowRight: 1, ArrowUp: -side, ArrowDown: side }[event.key];
     if (!by) return;
     event.preventDefault();
-    const next = now.cell?.network === network && now.cell.head === head ? now.cell.at + by : (CELLS + MAP) / 2;
-    if (next >= 0 && next < CELLS) look(next);
+    const next = now.cell?.network === network && now.cell.head === head ? now.cell.at + by : (cells(network) + side) / 2;
+    if (next >= 0 && next < cells(network)) look(next);
   };
   return element("figure", {}, canvas, element("figcaption"));
 }
 
 function showCodes(network, head, map) {
-  const [canvas, caption] = map.children, context = canvas.getContext("2d"), size = canvas.width / MAP;
-  const codes = (answer) => answer.codes.subarray(head * CELLS, (head + 1) * CELLS);
+  const [canvas, caption] = map.children, context = canvas.getContext("2d"), size = canvas.width / network.side, all = cells(network);
+  const codes = (answer) => answer.codes.subarray(head * all, (head + 1) * all);
   const [was, is] = [codes(network.shown.was), codes(network.shown.now)];
   const hue = (code) => `hsl(${(code * 137.508) % 360} 55% 58%)`; // neighbouring numbers, distant colours
   context.clearRect(0, 0, canvas.width, canvas.height);
   context.strokeStyle = colourOf("--lab-line");
   context.lineWidth = 1.5;
+  const gap = size / 20;
   was.forEach((code, at) => {
-    const [left, top] = [at % MAP, Math.floor(at / MAP)].map((place) => place * size + 1), side = size - 2;
+    const [left, top] = [at % network.side, Math.floor(at / network.side)].map((place) => place * size + gap), side = size - 2 * gap;
     context.globalAlpha = code === is[at] ? 0.3 : 1;
     context.fillStyle = hue(code);
     context.fillRect(left, top, side, side);
@@ -134,7 +142,7 @@ function showCodes(network, head, map) {
   });
   canvas.dataset.flipped = was.filter((code, at) => code !== is[at]).length;
   const name = network.heads > 1 ? `${network.title}, head ${head + 1}` : network.title;
-  caption.textContent = `${name}: ${canvas.dataset.flipped} of ${CELLS} flipped`;
+  caption.textContent = `${name}: ${canvas.dataset.flipped} of ${all} flipped`;
   canvas.ariaLabel = `Codes of ${caption.textContent}. Arrow keys look at one position.`;
 }
 
@@ -143,15 +151,17 @@ function inspect() {
   const boxes = lab.querySelectorAll(".lab-field"), known = Boolean(now.cell?.network.shown);
   for (const box of [$("gate"), ...boxes]) box.hidden = !known;
   if (!known) return;
-  const { network, head, at } = now.cell, { was, now: is } = network.shown, [row, column] = [Math.floor(at / MAP), at % MAP];
-  for (const box of boxes) { // 5 x 5 pixels, then 5 x 5 of those with stride 2: 9 x 9
-    box.style.cssText = `left: ${((2 * column - 2) / SIDE) * 100}%; top: ${((2 * row - 2) / SIDE) * 100}%`;
+  const { network, head, at } = now.cell, { was, now: is } = network.shown, { side, field, stride, offset } = network;
+  const [row, column] = [Math.floor(at / side), at % side], share = (pixels) => `${(pixels / SIDE) * 100}%`;
+  for (const box of boxes) {
+    const [left, top] = [column, row].map((place) => share(offset + stride * place));
+    Object.assign(box.style, { left, top, width: share(field), height: share(field) });
   }
-  const [a, b] = [was, is].map(({ codes }) => codes[head * CELLS + at]);
+  const [a, b] = [was, is].map(({ codes }) => codes[head * cells(network) + at]);
   const place = `${network.title}, head ${head + 1}, row ${row + 1}, column ${column + 1}`;
   $("inspector-text").textContent = `${place}: code ${a === b ? `${a}, kept` : `${a} → ${b}`}`;
-  const canvas = $("gate"), context = canvas.getContext("2d"), dim = was.gate.length / network.heads / CELLS;
-  const channels = ({ gate }) => range(dim, (i) => gate[(head * dim + i) * CELLS + at]);
+  const canvas = $("gate"), context = canvas.getContext("2d"), dim = was.gate.length / network.heads / cells(network);
+  const channels = ({ gate }) => range(dim, (i) => gate[(head * dim + i) * cells(network) + at]);
   const [before, after] = [channels(was), channels(is)], top = Math.max(...before, ...after), width = canvas.width / dim;
   context.clearRect(0, 0, canvas.width, canvas.height);
   for (const [values, colour, inset] of [[before, "--lab-ghost", 0], [after, "--lab-calm", width / 4]]) {
