@@ -5,7 +5,7 @@ import pytest
 from qlayer_core import files
 from qlayer_core.show import variants as shown
 from qlayer_core.show.page import DASH
-from qlayer_core.study import experiments, records, variants
+from qlayer_core.study import records, variants
 from qlayer_core.study.variants import DECIDED_ON, Setting
 
 
@@ -57,7 +57,6 @@ def test_within_a_tie_the_bold_one_is_nearer_to_the_paper(write):
 
 def test_nothing_recorded_is_an_empty_table_that_says_so(write):
     assert "<td>" not in shown.decision().html and "0 of 108 settings" in shown.decision().text
-    assert "<td>" not in shown.study().html and "0 of " in shown.study().text
     assert shown.commitments() == {}
 
 
@@ -79,35 +78,10 @@ def test_adversarial_training_from_the_same_raw_network_is_compared_under_each_s
     }
 
 
-def test_a_change_is_compared_with_the_chosen_settings_seed_by_seed(write):
-    change = "losses-x-10"
-    for seed, chosen, changed in ((0, 70.0, 72.0), (1, 74.0, 73.0), (2, 70.0, None)):
-        for name, score in (("chosen", chosen), (change, changed)):
-            if score is not None:
-                write(variants.unit("mnist", "q-base", name, seed), score)
-    costs = shown.costs("q-base", change)
-    assert set(costs) == {"score", "clean", "fgsm 0.2", "fgsm 0.3"}
-    assert costs["score"] == costs["fgsm 0.3"] == [2.0, -1.0]
-    mean = "<td>+0.5</td>"
-    assert f"<td>losses x 10</td><td>2</td><td>-1.0 to +2.0</td>{4 * mean}" in shown.study().html
-    assert "1 of " in shown.study().text and shown.studied() == 1
-
-
 def test_the_grid_s_run_stands_in_for_the_same_settings(write):
     """It has the same weights at the start and sees the same batches."""
     write(records.unit("mnist", "cnn"), 80)
     write(variants.unit("mnist", "cnn", "without-l2"), 79)
-    assert shown.costs("cnn", "without-l2")["score"] == [-1.0]
+    assert shown.read(variants.unit("mnist", "cnn", "chosen"))["chosen"]["score"] == 80
+    assert shown.read(variants.unit("mnist", "cnn", "without-l2"))["chosen"]["score"] == 79
     assert shown.read(variants.unit("mnist", "cnn", "without-l2", 1)) is None
-
-
-def test_changes_that_change_nothing_are_no_rows(write):
-    same = {
-        (name, change)
-        for name, changes in variants.STUDIED.items()
-        for change in changes
-        if variants.unit("mnist", name, change).spec == experiments.spec(name)
-    }
-    assert all((name, "chosen") in same for name in variants.STUDIED)
-    possible = sum(map(len, variants.STUDIED.values())) - len(same)
-    assert f"0 of {possible} changes" in shown.study().text

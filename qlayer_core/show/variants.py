@@ -1,4 +1,4 @@
-"""What the chapter on training shows of `study.variants`: how the open settings were decided, what each one costs."""
+"""What the chapter on training shows of `study.variants`: how the open settings were decided."""
 
 from collections.abc import Mapping, Sequence
 from statistics import mean
@@ -7,7 +7,7 @@ from qlayer_core.show import names
 from qlayer_core.show.page import Markup, decimal, table
 from qlayer_core.study import experiments, records, variants
 from qlayer_core.study.records import Unit
-from qlayer_core.study.variants import DECIDED_ON, SEEDS, SETTINGS, STUDIED, Setting
+from qlayer_core.study.variants import DECIDED_ON, SETTINGS, Setting
 
 
 def read(unit: Unit) -> dict | None:
@@ -94,63 +94,3 @@ def adversarial_forms(
             form = names.COMMITMENTS[one.spec.commitment]
             found[f"{form}, strategy {names.UPDATES[one.spec.inactive]}"] = records.read_unit(one)["history"]
     return found
-
-
-def costs(name: str, change: str, dataset: str = "mnist") -> dict[str, list[float]]:
-    """Return by how much a change beats the chosen settings, one number per recorded seed.
-
-    Returns:
-        Differences in points for ``"score"`` and each validation set, of the deployed answer, between the runs with
-        the same seed; empty where nothing is recorded.
-    """
-    found: dict[str, list[float]] = {}
-    for seed in SEEDS:
-        pair = [read(variants.unit(dataset, name, one, seed)) for one in (change, "chosen")]
-        if None in pair:
-            continue
-        changed, chosen = (_reached(record) for record in pair)
-        for kind in chosen:
-            found.setdefault(kind, []).append(changed[kind] - chosen[kind])
-    return found
-
-
-def studied(dataset: str = "mnist") -> int:
-    """Return how many changes of the study are recorded."""
-    pairs = [
-        (name, change) for name in STUDIED for change in STUDIED[name] if not _same(name, change, dataset)
-    ]
-    return sum(bool(costs(name, change, dataset)) for name, change in pairs)
-
-
-def study(models: Sequence[str] = tuple(STUDIED), dataset: str = "mnist") -> Markup:
-    """Return what each change costs against the chosen settings, mean over seeds, as a table."""
-    lines, kinds, possible = [], [], 0
-    for name in models:
-        for change in STUDIED[name]:
-            if _same(name, change, dataset):
-                continue
-            possible += 1
-            if found := costs(name, change, dataset):
-                kinds = [kind for kind in found if kind != "score"]
-                score = found["score"]
-                ends = [decimal(end, 1, sign=True) for end in (min(score), max(score))]
-                cells = [decimal(mean(found[kind]), 1, sign=True) for kind in ("score", *kinds)]
-                span = " to ".join(ends) if len(score) > 1 else ""
-                lines.append([names.label(name), change.replace("-", " "), str(len(score)), span, *cells])
-    return table(
-        lines,
-        ["model", "change", "seeds", "score, lowest to highest", "score", *map(names.attack, kinds)],
-        "Difference from the chosen settings with the same seed, in points of the deployed answer's validation"
-        f" accuracy, mean over seeds. {len(lines)} of {possible} changes are recorded.",
-    )
-
-
-def _same(name: str, change: str, dataset: str) -> bool:
-    """Return whether a change leaves the grid's settings as they are."""
-    return variants.unit(dataset, name, change).spec == experiments.spec(name)
-
-
-def _reached(record: dict) -> dict[str, float]:
-    """Return score and accuracies of the deployed answer at the kept epoch."""
-    chosen = record["chosen"]
-    return {"score": chosen["score"]} | chosen["accuracy"]["q" if "q" in chosen["accuracy"] else None]
