@@ -110,18 +110,28 @@ def test_run_times_are_recorded_for_exactly_these_chapters():
     assert set(recorded_seconds()) == {path.stem for path in CHAPTERS}
 
 
-def needed() -> set[str]:
-    """The models without which some chapter skips cells, but for its extras: variants, adversarially trained ones."""
-    cells = [cell for path in CHAPTERS for cell in nbformat.read(path, as_version=4).cells]
-    calls = re.findall(r"^need\(([^)]*)\)", "\n".join(cell.source for cell in cells), re.MULTILINE)
-    names = {name for call in calls for name in ast.literal_eval(f"[{call}]")}
-    return {name for name in names if "/" not in name and not experiments.spec(name).adversarial}
+def needed() -> set[tuple[str, str]]:
+    """Data set and model that chapters need, but for extras: variants and adversarially trained networks."""
+    found = set()
+    for path in CHAPTERS:
+        for cell in nbformat.read(path, as_version=4).cells:
+            if cell.cell_type == "code" and cell.source.startswith("need("):
+                call = ast.parse(cell.source).body[0].value
+                dataset = {word.arg: ast.literal_eval(word.value) for word in call.keywords}.get(
+                    "dataset", "mnist"
+                )
+                found |= {(dataset, ast.literal_eval(name)) for name in call.args}
+    return {
+        (dataset, name)
+        for dataset, name in found
+        if "/" not in name and not experiments.spec(name).adversarial
+    }
 
 
-@pytest.mark.parametrize("name", sorted(needed()))
-def test_what_the_chapters_need_is_released(name):
+@pytest.mark.parametrize("dataset, name", sorted(needed()))
+def test_what_the_chapters_need_is_released(dataset, name):
     """Else they would skip their cells, and every test of them would pass."""
-    unit = records.unit("mnist", name)
+    unit = records.unit(dataset, name)
     assert unit.record.exists() and unit.released.exists()
 
 

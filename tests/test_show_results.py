@@ -174,6 +174,32 @@ def test_the_largest_differences_come_first(write):
     assert html.index("<td>-22.69</td>") < html.index("<td>-4.86</td>")
 
 
+def test_what_is_missing_is_named_with_the_command_that_makes_it(write):
+    write(
+        "q-base",
+        [(key("7a", "q-base", column), 50) for column in ("clean", "fgsm 0.2", "fgsm 0.3", "bim 0.2")],
+    )
+    html = results.missing("7a").html
+    assert "CNN; Q-large; " in html and "Q-base, some attacks." in html and "source-b is not trained" in html
+    assert "<code>make reproduce ONLY=table:7a</code>" in html
+    for row in ("cnn", "cnn-clean-selected"):
+        write(row, [(cell.key, 50) for cell in paper.TABLES["5"].cells if cell.row == row])
+    assert results.missing("5").html == ""
+
+
+def test_a_reading_names_clean_accuracy_gains_and_the_furthest_cell(write):
+    assert results.reading("1a").html == ""
+    write("cnn", [(key("1a", "cnn", "clean"), 98), (key("1a", "cnn", "fgsm 0.3"), 20)])
+    write("q-base", [(key("1a", "q-base", "clean"), 97), (key("1a", "q-base", "fgsm 0.3"), 30)])
+    text = results.reading("1a").text
+    assert "CNN 98.0 (98.7) and Q-base 97.0 (96.6) %" in text
+    assert (
+        "Q-base keeps more right than the plain CNN in 1 of 1 columns: from +10.0 points (FGSM 0.3)" in text
+    )
+    assert "2 of our 2 attacked cells are lower" in text
+    assert "furthest off is Q-base under FGSM 0.3, 30.0 against 52.7 %" in text
+
+
 # ---- signs that an attack failed ----
 
 
@@ -183,6 +209,20 @@ def test_a_white_box_attack_weaker_than_a_blind_one_is_listed(write):
     assert "<td>40.00</td><td><strong>60.00</strong></td>" in html
     # The paper's own: Q-base has 52.69 blind and 58.47 seeing.
     assert "<td>52.69</td><td><strong>58.47</strong></td>" in html
+
+
+def test_a_failed_attack_is_struck_in_the_list_of_them_too_on_either_data_set(write):
+    write(
+        "q-base",
+        [(key("1a", "q-base", "bim 0.2"), 40), (key("2a", "q-base", "bim 0.2"), 60)],
+        unreliable=REASON,
+    )
+    assert f'<strong><s title="{REASON}">60.00</s>' in sanity.weaker_white_box().html
+    # The paper's on Fashion-MNIST: CNN, adversarially trained, 57.81 blind and 62.84 seeing.
+    assert (
+        "<td>57.81</td><td><strong>62.84</strong></td>"
+        in sanity.weaker_white_box(dataset="fashion-mnist").html
+    )
 
 
 def test_both_carlini_wagner_attacks_stand_beside_the_paper_and_beside_bim(write):

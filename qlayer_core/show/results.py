@@ -11,7 +11,7 @@ import pandas as pd
 
 from qlayer_core import data, intervals
 from qlayer_core.show import names
-from qlayer_core.show.page import DASH, Markup, decimal, line_names, lines, listed, struck, table
+from qlayer_core.show.page import DASH, Markup, decimal, line_names, lines, listed, paragraph, struck, table
 from qlayer_core.show.plot import axes, picture
 from qlayer_core.study import experiments, paper, records, tables
 
@@ -106,6 +106,28 @@ def comparison(number: str, seed: int | None = None) -> Markup:
     )
 
 
+def missing(number: str) -> Markup:
+    """Return in words what of a table is not recorded, and the command that makes it; an empty text for nothing."""
+    frame = summary(number)
+    gone = frame[frame.seeds == 0].index
+    if gone.empty:
+        return Markup("", "")
+    everything = {column for column in _columns(frame) if column != "clean"}
+    cells = {row: {column for name, column in gone if name == row} - {"clean"} for row in dict(gone)}
+    whole = [row_name(row) for row, columns in cells.items() if columns == everything]
+    parts = [f"{row_name(row)}, some attacks" for row, columns in cells.items() if columns != everything]
+    sources = {cell.source for cell in paper.TABLES[number].cells} - {None}
+    untrained = [
+        experiments.SOURCES[source]
+        for source in sources
+        if not records.unit(paper.TABLES[number].dataset, experiments.SOURCES[source]).record.exists()
+    ]
+    why = f" The attacker's {listed(untrained)} is not trained." if untrained else ""
+    text = f"Not recorded of Table {number}: {'; '.join([*whole, *parts])}.{why} To make what is missing: "
+    command = f"make reproduce ONLY=table:{number}"
+    return Markup(f"<p>{escape(text)}<code>{command}</code></p>", text + command)
+
+
 @picture
 def comparison_picture(number: str, seed: int | None = None):
     """Draw a table of the paper and ours: open markers the paper's, small ones our seeds, bars what bounds them."""
@@ -156,6 +178,38 @@ def agreement(number: str, seed: int | None = None) -> str:
                 f" and are higher in {(part.difference > 0).sum()} of {len(part)}."
             )
     return text
+
+
+def reading(number: str) -> Markup:
+    """Return in three sentences what a table of target models says of its raw-trained networks, from the records.
+
+    Clean accuracy, what the layer adds under attack, and how ours lie to the paper's. Empty without records.
+    """
+    frame = summary(number)
+    frame = frame[(frame.seeds > 0) & frame.index.get_level_values("row").isin(experiments.TARGETS)]
+    where = frame.index.get_level_values("column") == "clean"
+    clean, attacked = frame[where].droplevel("column"), frame[~where]
+    if clean.empty or attacked.empty:
+        return Markup("", "")
+    parts = [f"{row_name(row)} {cell.ours:.1f} ({cell.paper:.1f})" for row, cell in clean.iterrows()]
+    text = f"On clean images, the paper's numbers in brackets: {listed(parts)} %."
+    found = [
+        gain for gain in gains(number) if gain["ours"] is not None and gain["row"] in experiments.TARGETS
+    ]
+    for row in dict.fromkeys(gain["row"] for gain in found):
+        mine = [gain for gain in found if gain["row"] == row]
+        best, worst = (pick(mine, key=lambda gain: gain["ours"]) for pick in (max, min))
+        text += (
+            f" Under attack {row_name(row)} keeps more right than the plain CNN in"
+            f" {sum(gain['ours'] > 0 for gain in mine)} of {len(mine)} columns: from {worst['ours']:+.1f} points"
+            f" ({names.attack(worst['column'])}) to {best['ours']:+.1f} ({names.attack(best['column'])})."
+        )
+    (row, column), cell = max(attacked.iterrows(), key=lambda one: abs(one[1].difference))
+    text += (
+        f" Beside the paper's, {(attacked.difference < 0).sum()} of our {len(attacked)} attacked cells are lower;"
+        f" furthest off is {row_name(row)} under {names.attack(column)}, {cell.ours:.1f} against {cell.paper:.1f} %."
+    )
+    return paragraph(text)
 
 
 def largest_differences(number: str, count: int = 5, seed: int | None = None) -> Markup:
@@ -263,10 +317,6 @@ def row_name(row: str) -> str:
     return ", ".join(
         (names.label(model), *(("via " if " via " in row else "") + names.PATHS[word] for word in words))
     )
-
-
-def _plain(column: str) -> str:
-    return names.attack(column)
 
 
 def column_name(column: str) -> str:
