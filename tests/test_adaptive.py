@@ -53,7 +53,9 @@ def test_every_rung_has_a_name_of_its_own_and_can_be_climbed(name, net, trained_
             made = ladder.attacked(target, x, y, Rung(**vars(rung) | {"options": options}), 0.1)
         moved = (made - x).abs().max()
         blind = rung.surrogate == "as it is"  # a quantizer has no gradient
-        least = 0 if rung.attack == "square" and spec.quantizer else 1e-6  # two queries may find nothing there
+        least = (
+            0 if rung.attack == "square" and spec.quantizer else 1e-6
+        )  # two queries may find nothing there
         assert moved == 0 if blind else least <= moved <= 0.1 + 1e-6, rung.name
 
 

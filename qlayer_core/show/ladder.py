@@ -17,6 +17,7 @@ from qlayer_core.show.page import Markup, decimal, lines, listed, paragraph, tab
 from qlayer_core.study import adaptive, evidence, experiments, ladder, records, sanity
 
 PAPERS = {"bim on the e-path", "bim"}  # rungs that are the paper's own attack
+OWN = {*PAPERS, "bim as it is"}  # and, behind a quantizer of the input, the one that corresponds to it
 SPELLED = {
     "e-path": "E-path",
     "bim": "BIM",
@@ -134,7 +135,7 @@ def _ladder(name: str, record: dict, eps: float) -> str:
 def own_attack(record: dict, eps: float) -> dict:
     """Return the recorded cell of the paper's own attack, BIM, through the E-path where there is one."""
     for cell in record["cells"]:
-        if cell["rung"] in PAPERS and cell["eps"] == eps:
+        if cell["rung"] in OWN and cell["eps"] == eps:
             return cell
     raise KeyError(f"no BIM at eps {eps:g} is recorded of {record['model']}")
 

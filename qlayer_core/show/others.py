@@ -1,0 +1,280 @@
+"""What the chapter on other quantizers shows of recorded results: a table, ladders, and what they say in words.
+
+Everything works with none, some or all of `study.experiments.QUANTIZED` recorded, and says what is missing.
+"""
+
+from collections.abc import Mapping, Sequence
+from html import escape
+
+import numpy as np
+
+from qlayer_core import data, datasets, intervals
+from qlayer_core.show import keeping, ladder, names
+from qlayer_core.show.page import Markup, decimal, line_names, lines, listed, note, paragraph, struck, table
+from qlayer_core.show.results import FEW
+from qlayer_core.study import adaptive, experiments, records
+from qlayer_core.study import ladder as rungs
+
+NETWORKS = (*experiments.TARGETS, *experiments.QUANTIZED)
+SPELLED = {"mnist": "MNIST", "fashion-mnist": "Fashion-MNIST"}
+BLIND, PLAIN, ADAPTIVE = "blind", "as it is", "adaptive"
+HOWS = (BLIND, PLAIN, ADAPTIVE)
+
+
+def recorded(dataset: str = "mnist", models: Sequence[str] = NETWORKS, seed: int = 0) -> dict[str, dict]:
+    """Return the records that there are, by model name, in the order of ``models``."""
+    units = {name: records.unit(dataset, name, seed) for name in models}
+    return {name: records.read_unit(unit) for name, unit in units.items() if unit.record.exists()}
+
+
+def measured(record: dict) -> bool:
+    """Return whether more than a network's training is recorded: that it was attacked."""
+    return any(cell["setting"] == "white-box" for cell in record["cells"])
+
+
+def cell(record: dict, attack: str, eps: float, how: str) -> dict | None:
+    """Return a recorded cell of a network's deployed answer, or None.
+
+    Args:
+        record: of a plain network, one with the layer, or one behind a quantizer of its input.
+        attack: ``"none"``, ``"fgsm"`` or ``"bim"``.
+        eps: its budget.
+        how: `BLIND`, made on another network; `PLAIN`, white box along the gradient that there is: a plain network's
+            own, the E-path's with the layer; `ADAPTIVE`, through the quantizer of the input. None for other networks.
+    """
+    layered, quantized = record["spec"]["layer"] is not None, record["spec"].get("quantizer")
+    if how == ADAPTIVE and not quantized:
+        return None
+    wanted = {"attack": attack, "eps": eps, "path": "q" if layered else None}
+    if attack == "none":
+        wanted["setting"] = "clean"
+    elif how == BLIND:
+        wanted |= {"setting": "black-box", "source": "cnn-a"}
+    else:
+        along = "adaptive" if how == ADAPTIVE else "e" if layered else None
+        wanted |= {"setting": "white-box", "attacked_path": along}
+    return next(
+        (one for one in record["cells"] if all(one[key] == value for key, value in wanted.items())), None
+    )
+
+
+def results_table(dataset: str = "mnist") -> Markup:
+    """Return accuracy clean, blind, as it is and adaptive, as a table with a row per network.
+
+    Adversarially trained networks follow where one behind a quantizer is among them.
+    """
+    trained = recorded(dataset, [f"{name}-adv" for name in experiments.QUANTIZED])
+    models = [f"{name}{how}" for how in ("", "-adv")[: 1 + bool(trained)] for name in NETWORKS]
+    columns = [(attack, eps) for attack in ("fgsm", "bim") for eps in datasets.find(dataset).epsilons]
+    rows = []
+    found = {name: record for name, record in recorded(dataset, models).items() if measured(record)}
+    for name, record in found.items():
+        row = [line_names(names.label(name), *(f"sees it, {how}" for how in HOWS[1:]))]
+        row.append(lines(_number(cell(record, "none", 0.0, BLIND))))
+        for attack, eps in columns:
+            row.append(lines(*(_number(cell(record, attack, eps, how)) for how in HOWS), says=HOWS))
+        rows.append(row)
+    heads = [f"{names.attack(attack)} {eps:g}" for attack, eps in columns]
+    return table(
+        rows,
+        ["", "clean", *heads],
+        "Test images (%) that are classified correctly, seed 0. Bold: the attacker is blind, and made the images on"
+        " another network. Below: they see the network, and follow its gradient as it is (with the Q-Layer, that of"
+        " the E-path), or one that suits its quantizer of the input. Struck through: the attack failed a sanity"
+        f" check. {FEW} Only the first test images.",
+    )
+
+
+def _number(one: dict | None) -> str:
+    if one is None:
+        return decimal(None)
+    few = FEW if one["n"] < data.TEST_IMAGES else ""
+    return struck(decimal(one["accuracy"], 1), one.get("unreliable")) + few
+
+
+def missing(dataset: str = "mnist") -> Markup:
+    """Return in a box which networks behind a quantizer are not trained, attacked or on a ladder; empty if none."""
+    wanted = [f"{name}{how}" for how in ("", "-adv") for name in experiments.QUANTIZED]
+    found = recorded(dataset, wanted)
+    climbed = ladders(dataset)
+    commands: dict[str, list[str]] = {}
+    for name in wanted:
+        if name not in found:
+            commands.setdefault("Not trained", []).append(name)
+        elif not measured(found[name]):
+            commands.setdefault("Trained, but not attacked", []).append(name)
+        elif name not in climbed and not name.endswith("-adv"):
+            commands.setdefault("Without a ladder of attacks", []).append(name)
+    if not commands:
+        return Markup("", "")
+    how = {
+        "Not trained": lambda name: records.unit(dataset, name).how(),
+        "Trained, but not attacked": lambda name: f"python -m qlayer_core evaluate {dataset} {name}",
+        "Without a ladder of attacks": lambda name: f"python -m qlayer_core adapt {dataset} {name}",
+    }
+    text = "".join(
+        f"<p>{what}: {'; '.join(map(names.label, some))}. To make the first of them: "
+        f"<code>{escape(how[what](some[0]))}</code></p>"
+        for what, some in commands.items()
+    )
+    return note(f"Not recorded yet on {SPELLED[dataset]}", text)
+
+
+# ---- what the table says ----
+
+
+def shares(record: dict, attack: str, eps: float) -> dict[str, float] | None:
+    """Return what is left right, in percent, in each way of attacking, on the first images that all three are of.
+
+    None where one of the three is not recorded.
+    """
+    cells = {how: cell(record, attack, eps, how) for how in HOWS}
+    if None in cells.values():
+        return None
+    n = min(one["n"] for one in cells.values())
+    return {how: 100 * float(records.unpack(one)[:n].mean()) for how, one in cells.items()}
+
+
+def masked(dataset: str = "mnist", attack: str = "bim", eps: float = 0.2) -> Markup:
+    """Return in words, of the networks behind a quantizer, what the attack that suits it finds beyond the others."""
+    every = recorded(dataset, [f"{name}{how}" for how in ("", "-adv") for name in experiments.QUANTIZED])
+    found = {name: left for name, record in every.items() if (left := shares(record, attack, eps))}
+    if not found:
+        return paragraph("Of no network behind a quantizer of its input are all three attacks recorded yet.")
+    parts = [
+        f"{names.label(name)} keeps {left[PLAIN]:.0f} % as it is, {left[BLIND]:.0f} % under the blind attack and"
+        f" {left[ADAPTIVE]:.0f} % under the adaptive one"
+        for name, left in found.items()
+    ]
+    worse = [names.label(name) for name, left in found.items() if left[PLAIN] > left[BLIND] + 1]
+    lower = [names.label(name) for name, left in found.items() if left[ADAPTIVE] < left[PLAIN] - 1]
+    blinder = [names.label(name) for name, left in found.items() if left[ADAPTIVE] > left[BLIND] + 1]
+    says = [f"{names.attack(attack)} with epsilon {eps:g}, on the same images: {'; '.join(parts)}."]
+    if worse:
+        says.append(
+            f"Whoever sees the network and follows its gradient as it is does worse than the blind attacker on"
+            f" {_whom(worse, found)}: the sign of a failed attack."
+        )
+    if lower:
+        says.append(f"The adaptive attack fools more than the one as it is on {_whom(lower, found)}.")
+    if blinder:
+        says.append(f"It still fools fewer than the blind attack on {_whom(blinder, found)}: look further.")
+    return paragraph(" ".join(says))
+
+
+def _whom(some: Sequence[str], found: Mapping[str, object]) -> str:
+    if len(some) == len(found) > 1:
+        return "both" if len(found) == 2 else f"all {len(found)}"
+    return listed(some)
+
+
+def equal_words(histories: Mapping[str, keeping.History], plain: str = "cnn") -> Markup:
+    """Return in words what each network gains over the plain one under attack, as kept and at its clean accuracy."""
+    parts, found = [], keeping.gains(histories, plain)
+    for name, (kept, equal) in found.items():
+        later = "no epoch of it is as accurate" if equal is None else f"{equal:+.1f} at equal clean accuracy"
+        parts.append(f"{names.label(name)} {kept:+.1f} as it was kept, {later}")
+    says = f"In points beside the {names.label(plain)}, mean over the attacked validation images: {'; '.join(parts)}."
+    equals = {name: equal for name, (_, equal) in found.items() if equal is not None}
+    if len(equals) > 1:
+        best, worst = max(equals, key=equals.get), min(equals, key=equals.get)
+        says += (
+            f" At equal clean accuracy {names.label(best)} is first and {names.label(worst)} last of these."
+        )
+    return paragraph(says)
+
+
+# ---- ladders ----
+
+
+def ladders(dataset: str = "mnist", seed: int = 0) -> dict[str, dict]:
+    """Return the complete ladders of `NETWORKS`, by name: those of the paper's, and those behind a quantizer."""
+    known = ladder.recorded(dataset, seed)
+    for record in adaptive.recorded(dataset):
+        name = record["model"]
+        if name in experiments.QUANTIZED and record["seed"] == seed and _complete(record):
+            known[name] = record
+    return {name: known[name] for name in NETWORKS if name in known}
+
+
+def _complete(record: dict) -> bool:
+    """Return whether every white-box rung is recorded at every epsilon."""
+    wanted = {
+        (rung.name, eps)
+        for rung in rungs.ladder(experiments.spec(record["model"]), record["dataset"])
+        if (rung.kind, rung.purpose) == ("white-box", "ladder")
+        for eps in rungs.epsilons(record["dataset"])
+    }
+    return wanted <= {(one["rung"], one["eps"]) for one in record["cells"]}
+
+
+def standing(found: Mapping[str, dict], eps: float) -> list[tuple[str, np.ndarray]]:
+    """Return the networks, best first, and which of the images that all share no attack at ``eps`` fooled."""
+    left = {name: adaptive.worst(record, eps) for name, record in found.items()}
+    n = min(map(len, left.values()), default=0)
+    return sorted(((name, one[:n]) for name, one in left.items()), key=lambda one: -one[1].sum())
+
+
+def place_of_the_layer(found: Mapping[str, dict], eps: float) -> Markup:
+    """Return in words who stands where under all attacks together, and how Q-base does beside each of the others."""
+    if not set(found) & set(experiments.QUANTIZED):
+        return paragraph("No ladder of a network behind a quantizer of its input is recorded yet.")
+    order = standing(found, eps)
+    n = len(order[0][1])
+    parts = [f"{names.label(name)} {100 * left.mean():.0f} %" for name, left in order]
+    says = [
+        f"What all attacks together leave at epsilon {eps:g}, of the first {n:,} digits: {listed(parts)}."
+    ]
+    for own in ("q-base", "q-large"):
+        if own not in found:
+            continue
+        mine = dict(order)[own]
+        ahead, behind, level = [], [], []
+        for name, left in order:
+            if name == own:
+                continue
+            _, low, high = intervals.paired(int((mine & ~left).sum()), int((left & ~mine).sum()), n)
+            (ahead if low > 0 else behind if high < 0 else level).append(names.label(name))
+        said = [
+            f"{how} {listed(some)}"
+            for how, some in (
+                ("clearly ahead of", ahead),
+                ("clearly behind", behind),
+                ("not to be told from", level),
+            )
+            if some
+        ]
+        says.append(f"{names.label(own)} is {', '.join(said)}.")
+    return paragraph(" ".join(says))
+
+
+def flags(found: Mapping[str, dict]) -> Markup:
+    """Return `ladder.flags_table` of the networks behind a quantizer; empty if there are none."""
+    some = {name: record for name, record in found.items() if name in experiments.QUANTIZED}
+    return ladder.flags_table(some) if some else Markup("", "")
+
+
+def order(dataset: str = "mnist", attack: str = "bim", eps: float = 0.2, *, seeing: bool = False) -> Markup:
+    """Return in words what an attack leaves of each network, on the first images that all share; best first.
+
+    Args:
+        dataset: of the records.
+        attack: ``"fgsm"`` or ``"bim"``.
+        eps: its budget.
+        seeing: the attacker sees the network and follows what suits its quantizer of the input, the E-path with the
+            layer, or the plain gradient; else they are blind.
+    """
+    ways = (ADAPTIVE, PLAIN) if seeing else (BLIND,)
+    cells = {}
+    for name, record in recorded(dataset).items():
+        found = [one for how in ways if (one := cell(record, attack, eps, how))]
+        if found and (not seeing or name not in experiments.QUANTIZED or len(found) == len(ways)):
+            cells[name] = found[0]
+    who = "seeing" if seeing else "blind"
+    if not set(cells) & set(experiments.QUANTIZED):
+        return paragraph(f"No {who} attack on a network behind a quantizer of its input is recorded yet.")
+    n = min(one["n"] for one in cells.values())
+    left = {name: 100 * records.unpack(one)[:n].mean() for name, one in cells.items()}
+    parts = [f"{names.label(name)} {left[name]:.0f} %" for name in sorted(left, key=left.get, reverse=True)]
+    how = f"{names.attack(attack)}, epsilon {eps:g}" + ("; the layer's through its E-path" if seeing else "")
+    return paragraph(f"The {who} attacker ({how}) leaves of the first {n:,} digits: {listed(parts)}.")

@@ -1,0 +1,317 @@
+"""Other quantizers as the book shows them: digits through each, slopes, and recorded results, whatever there is."""
+
+import dataclasses
+import json
+
+import numpy as np
+import pytest
+import torch
+from conftest import small_q_net
+
+from qlayer_core import attacks, baselines, codes
+from qlayer_core.quantizers import BitDepth, Encoding
+from qlayer_core.show import coarse, others, stairs
+from qlayer_core.study import experiments, ladder, records
+
+N = 100
+
+
+def pages(widget) -> list[str]:
+    if hasattr(widget, "children"):
+        return [page for child in widget.children for page in pages(child)]
+    value = getattr(widget, "value", None)
+    return [value] if isinstance(value, str) and 'class="ql"' in value else []
+
+
+@pytest.fixture(scope="module")
+def q_net():
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(1)
+        return small_q_net(heads=1).eval()
+
+
+# ---- pictures ----
+
+
+def test_the_two_codes_whose_union_costs_least_are_merged_into_their_weighted_mean():
+    book = torch.tensor([[0.0, 0.0], [1.0, 0.0], [5.0, 0.0], [9.0, 0.0]])
+    found = coarse.coarser(book, torch.tensor([3, 1, 10, 10]), sizes=(2, 3, 4))
+    assert torch.equal(found[4], book)
+    assert torch.allclose(found[3], torch.tensor([[0.25, 0.0], [5.0, 0.0], [9.0, 0.0]]))
+    assert len(found[2]) == 2
+    # A code that nothing chooses is merged first, wherever it lies.
+    unused = coarse.coarser(book, torch.tensor([3, 1, 10, 0]), sizes=(3,))[3]
+    assert torch.allclose(unused, book[:3], atol=1e-6)
+
+
+def test_with_all_its_codes_the_network_answers_as_it_does_by_itself(
+    q_net, trained_cnn, digits, train_digits
+):
+    x, size = digits.images[:20], q_net.layer.codebook_size
+    book = coarse.books(q_net, train_digits.images[:50], (size,))[size]
+    colours = coarse.colours(size, train_digits.images[:50])
+    found = coarse.seen(x, size, trained_cnn, q_net, book, colours)
+    with torch.no_grad():
+        assert torch.equal(found[coarse.CODES].answers, q_net(x).argmax(1))
+    assert torch.equal(found[coarse.CODES].values, codes.layer_output(q_net, x).indices[0])
+    assert torch.equal(found[coarse.LEVELS].values * (size - 1), Encoding(size).level(x)[:, 0].float())
+
+
+def test_a_network_of_several_heads_is_refused():
+    with pytest.raises(ValueError, match="2 heads; only a single codebook is merged"):
+        coarse.books(small_q_net(heads=2), torch.zeros(1, 1, 28, 28))
+
+
+def test_a_page_shows_each_quantizer_clean_and_attacked(q_net, trained_cnn, digits, train_digits):
+    x, y = digits.first(2)
+    made = attacks.fgsm(trained_cnn, x, eps=0.2)
+    shown = pages(
+        coarse.digit_explorer(x, made, y, trained_cnn, q_net, train_digits.images[:50], counts=(2, 16))
+    )
+    assert len(shown) == 4 and all(page.count("<img") == 10 for page in shown)
+    assert "2 values." in shown[0] and "16 values." in shown[1]
+    with torch.no_grad():
+        reads = int(trained_cnn(made).argmax(1)[0])
+    share = f"{100 * (x[0] != made[0]).double().mean():.0f} % differ"
+    assert f"The attacked {y[0]}, as it is, reads {reads}; {share}" in shown[0]
+
+
+def test_without_an_attack_only_the_random_one_differs(q_net, digits, train_digits):
+    x = digits.images[:10]
+    found = coarse.changed(x, {0.0: x.clone()}, q_net, train_digits.images[:50], counts=(4, 8))
+    for by_name in found.values():
+        assert by_name.pop(coarse.COLOURS)[0] > 5
+        assert all(values == [0.0] for values in by_name.values())
+    shown = pages(coarse.changed_explorer({4: {coarse.CODES: [0.0, 7.0]}}, (0, 0.1)))
+    assert len(shown) == 1 and "7.0 %" in shown[0]
+
+
+def test_a_pixel_is_in_reach_if_the_budget_carries_it_over_a_border():
+    x = torch.tensor([0.0, 0.39, 0.41, 0.59, 0.61, 1.0]).view(1, 1, 2, 3)
+    assert coarse.reach(x, BitDepth(1), 0.1) == pytest.approx(100 * 2 / 6)
+    assert coarse.reach(x, BitDepth(1), 0.0) == 0 and coarse.reach(x, BitDepth(1), 0.6) == 100
+    assert coarse.reach(x, Encoding(8).level, 0.13) == 100
+    (first, *_) = pages(coarse.reach_explorer({"six": x}))
+    assert "six, rounded" in first and "33.3 %" in first
+
+
+def test_soft_levels_are_the_staircase_when_cold_and_their_slope_is_its_derivative():
+    x, stairs_, flat = stairs.slopes(4, 1e-4)["staircase"]
+    _, soft, slope = stairs.slopes(4, 0.03)["soft levels"]
+    cold = stairs.slopes(4, 1e-4)["soft levels"][1]
+    inside = ((x * 4) % 1 - 0.5).abs() < 0.4
+    assert torch.allclose(cold[inside], stairs_[inside], atol=1e-3) and not flat.any()
+    numeric = (soft[2:] - soft[:-2]) / (x[2:] - x[:-2])
+    assert torch.allclose(slope[1:-1], numeric, atol=0.02)
+    assert "slope from 1 to 1" in stairs.slope_picture(4, 0.03).text
+    assert len(pages(stairs.slope_explorer(temperatures=(0.01, 0.1)))) == 2
+
+
+def test_the_gradient_as_it_is_fools_no_one_and_the_adaptive_one_does(trained_cnn, digits):
+    x, y = digits.first(20)
+    roads = {"as it is": baselines.as_it_is, "adaptive": baselines.straight_through}
+    left = stairs.left_by_bits(trained_cnn, trained_cnn, x, y, roads, eps=0.2, bits=[1, 5])
+    with torch.no_grad():
+        clean = [100 * (trained_cnn(BitDepth(b)(x)).argmax(1) == y).float().mean().item() for b in (1, 5)]
+    assert left["as it is"] == clean
+    assert left["adaptive"][1] < clean[1] - 30 and left["blind"][1] < clean[1]
+
+
+# ---- records ----
+
+
+def cell(setting, attack, eps, right, *, source=None, along=None, path=None, n=N) -> dict:
+    packed = records.pack(torch.arange(n) < right)
+    return {
+        "setting": setting,
+        "attack": attack,
+        "eps": eps,
+        "source": source,
+        "attacked_path": along,
+        "path": path,
+        "n": n,
+        "correct": right,
+        "accuracy": 100 * right / n,
+        "unmoved": 0,
+        "right": packed,
+    }
+
+
+@pytest.fixture
+def write(tmp_path, monkeypatch):
+    """An empty folder of records; returns a function that writes one with what each attack leaves."""
+    monkeypatch.setattr(records, "RESULTS", tmp_path)
+
+    def written(name: str, blind: int, plain: int, adaptive: int | None = None, n: int = N) -> None:
+        unit = records.unit("mnist", name)
+        path, along = ("q", "e") if unit.spec.layer else (None, None)
+        cells = [cell("clean", "none", 0.0, 98, path=path)]
+        for attack in ("fgsm", "bim"):
+            for eps in (0.2, 0.3):
+                cells += [
+                    cell("black-box", attack, eps, blind, source="cnn-a", path=path, n=n),
+                    cell("white-box", attack, eps, plain, along=along, path=path, n=n),
+                ]
+                if adaptive is not None:
+                    cells.append(cell("white-box", attack, eps, adaptive, along="adaptive", n=n))
+        record = records.new_record(unit) | {"cells": cells, "weights_sha256": name}
+        records.write(record)
+
+    return written
+
+
+def climb(name: str, left: int, n: int = N) -> None:
+    """Record a ladder of which every rung leaves the first so many images, and noise nearly all."""
+    spec = experiments.spec(name)
+    made = []
+    for eps in ladder.epsilons("mnist"):
+        for rung in ladder.ladder(spec):
+            if rung.purpose == "ladder":
+                spared = n - 2 if rung.kind == "control" else left
+                made.append(
+                    {
+                        "rung": rung.name,
+                        "eps": eps,
+                        "how": json.loads(json.dumps(dataclasses.asdict(rung))),
+                        "n": n,
+                        "attacked": n,
+                        "correct": spared,
+                        "unmoved": 0,
+                        "right": records.pack(torch.arange(n) < spared),
+                    }
+                )
+    unit = records.unit("mnist", name)
+    place = unit.record.parent / "adaptive" / unit.record.name
+    place.parent.mkdir(parents=True, exist_ok=True)
+    record = {
+        "format": records.FORMAT,
+        "dataset": "mnist",
+        "model": name,
+        "seed": 0,
+        "weights_sha256": name,
+        "n": n,
+        "clean": records.pack(torch.arange(n) < n - 1),
+        "cells": made,
+    }
+    place.write_text(json.dumps(record))
+
+
+def test_without_any_record_the_chapter_says_so(write):
+    assert others.results_table().html.count("<tr>") == 1  # its head
+    for text in (
+        others.masked(),
+        others.place_of_the_layer(others.ladders(), 0.1),
+        others.order(),
+        others.order(seeing=True),
+    ):
+        assert text.text.endswith("recorded yet.")
+    assert others.flags(others.ladders()).html == ""
+    box = others.missing().html
+    assert "Not trained: feature squeezing; one-hot encoding; thermometer encoding" in box
+    assert "python -m qlayer_core train mnist squeezing --seed 0" in box
+
+
+def test_what_is_missing_shrinks_stage_by_stage(write):
+    unit = records.unit("mnist", "thermometer")
+    records.write(records.new_record(unit))
+    assert "Trained, but not attacked: thermometer encoding. To make" in others.missing().html
+    write("thermometer", 50, 90, 10)
+    assert "Without a ladder of attacks: thermometer encoding. To make" in others.missing().html
+    climb("thermometer", 5)
+    assert "thermometer encoding. To" not in others.missing().html
+    for name in experiments.QUANTIZED:
+        for how in ("", "-adv"):
+            write(f"{name}{how}", 50, 90, 10)
+        climb(name, 5)
+    assert others.missing().html == ""
+
+
+def test_each_cell_has_the_three_attackers_and_marks_fewer_images(write):
+    write("cnn", 60, 4)
+    write("q-base", 80, 40)
+    write("thermometer", 50, 90, 10, n=50 * 2)
+    html = others.results_table().html
+    assert html.count("<tr>") == 4 and "thermometer encoding" in html
+    assert "90.0" in html and "10.0" in html and "°" in html
+    found = others.recorded()
+    assert others.cell(found["q-base"], "bim", 0.2, others.PLAIN)["attacked_path"] == "e"
+    assert others.cell(found["q-base"], "bim", 0.2, others.ADAPTIVE) is None
+    assert others.cell(found["thermometer"], "bim", 0.2, others.ADAPTIVE)["correct"] == 10
+
+
+def test_a_failed_attack_and_the_one_that_suits_are_told_apart_in_words(write):
+    write("thermometer", 50, 90, 10)
+    write("randomised", 50, 30, 60)
+    text = others.masked().text
+    assert (
+        "thermometer encoding keeps 90 % as it is, 50 % under the blind attack and 10 % under the adaptive"
+        in text
+    )
+    assert "does worse than the blind attacker on thermometer encoding: the sign of a failed attack" in text
+    assert "fools more than the one as it is on thermometer encoding." in text
+    assert "It still fools fewer than the blind attack on randomised discretisation" in text
+
+
+def test_the_blind_attack_is_told_on_the_images_that_all_share(write):
+    write("cnn", 60, 4)
+    write("thermometer", 30, 90, 10, n=50)
+    assert "of the first 50 digits: CNN 100 % and thermometer encoding 60 %." in others.order().text
+
+
+def test_the_seeing_attack_is_told_by_what_suits_each_network(write):
+    write("cnn", 60, 4)
+    write("q-base", 80, 40)
+    write("thermometer", 50, 90, 10)
+    write("one-hot", 50, 90)  # its adaptive attack is still missing: as it is says nothing
+    text = others.order(seeing=True).text
+    assert "leaves of the first 100 digits: Q-base 40 %, thermometer encoding 10 % and CNN 4 %." in text
+
+
+def test_the_layer_has_a_place_among_the_ladders(write):
+    for name, left in (("cnn", 40), ("q-base", 42), ("squeezing", 90), ("one-hot", 5)):
+        write(name, 50, 90, None if name in ("cnn", "q-base") else 10)
+        climb(name, left)
+    found = others.ladders()
+    assert list(found) == ["cnn", "q-base", "squeezing", "one-hot"]
+    text = others.place_of_the_layer(found, 0.1).text
+    assert "feature squeezing 90 %, Q-base 42 %, CNN 40 % and one-hot encoding 5 %" in text
+    assert (
+        "Q-base is clearly ahead of one-hot encoding, clearly behind feature squeezing, not to be told from CNN"
+        in text
+    )
+    assert "one-hot encoding" in others.flags(found).html and "Q-base" not in others.flags(found).html
+
+
+def test_a_ladder_with_a_rung_missing_is_none(write):
+    write("squeezing", 50, 90, 10)
+    climb("squeezing", 20)
+    unit = records.unit("mnist", "squeezing")
+    place = unit.record.parent / "adaptive" / unit.record.name
+    record = json.loads(place.read_text())
+    record["cells"] = [one for one in record["cells"] if one["rung"] != "apgd straight through"]
+    place.write_text(json.dumps(record))
+    assert others.ladders() == {}
+
+
+def test_gains_are_told_as_kept_and_at_equal_clean_accuracy():
+    def history(*points):
+        return [
+            {"epoch": i + 1, "accuracy": {None: {"clean": clean, "fgsm 0.2": left, "fgsm 0.3": left}}}
+            for i, (clean, left) in enumerate(points)
+        ]
+
+    text = others.equal_words({"cnn": history((98, 50)), "squeezing": history((97, 70), (98, 60))}).text
+    assert "feature squeezing +20.0 as it was kept, +10.0 at equal clean accuracy" in text
+    both = {"cnn": history((98, 50)), "one-hot": history((98, 40)), "squeezing": history((98, 60))}
+    assert "feature squeezing is first and one-hot encoding last of these." in others.equal_words(both).text
+    behind = others.equal_words({"cnn": history((98, 50)), "one-hot": history((97, 70))}).text
+    assert "no epoch of it is as accurate" in behind
+
+
+def test_standing_is_counted_on_the_images_that_all_ladders_share(write):
+    for name, n in (("squeezing", 100), ("one-hot", 60)):
+        write(name, 50, 90, 10)
+        climb(name, 30, n)
+    order = others.standing(others.ladders(), 0.1)
+    assert [len(left) for _, left in order] == [60, 60]
+    assert all(np.asarray(left).sum() == 30 for _, left in order)
