@@ -29,17 +29,22 @@ SPELLED = {
 }
 
 
-def recorded(dataset: str = "mnist", seed: int = 0) -> dict[str, dict]:
+def recorded(dataset: str = "mnist", seed: int = 0, *, quantizers: bool = False) -> dict[str, dict]:
     """Return the evaluations of a data set by model name, in the order of the grid, as far as they are complete.
 
-    Complete is one whose white-box rungs are recorded at every epsilon: only then is there a worst case.
+    Complete is one whose white-box rungs are recorded at every epsilon: only then is there a worst case. Networks
+    behind a quantizer of their input are among them where ``quantizers`` is true.
     """
     found = {
         record["model"]: record
         for record in adaptive.recorded(dataset)
         if record["seed"] == seed and evidence.complete(record)
     }
-    return {name: found[name] for name in experiments.RUNS if name in found}
+    return {
+        name: found[name]
+        for name, spec in experiments.RUNS.items()
+        if name in found and (quantizers or not spec.quantizer)
+    }
 
 
 def rung_name(name: str) -> str:

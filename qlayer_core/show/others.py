@@ -13,7 +13,6 @@ from qlayer_core.show import keeping, ladder, names
 from qlayer_core.show.page import Markup, decimal, line_names, lines, listed, note, paragraph, struck, table
 from qlayer_core.show.results import FEW
 from qlayer_core.study import adaptive, experiments, records
-from qlayer_core.study import ladder as rungs
 
 NETWORKS = (*experiments.TARGETS, *experiments.QUANTIZED)
 SPELLED = {"mnist": "MNIST", "fashion-mnist": "Fashion-MNIST"}
@@ -189,23 +188,8 @@ def equal_words(histories: Mapping[str, keeping.History], plain: str = "cnn") ->
 
 def ladders(dataset: str = "mnist", seed: int = 0) -> dict[str, dict]:
     """Return the complete ladders of `NETWORKS`, by name: those of the paper's, and those behind a quantizer."""
-    known = ladder.recorded(dataset, seed)
-    for record in adaptive.recorded(dataset):
-        name = record["model"]
-        if name in experiments.QUANTIZED and record["seed"] == seed and _complete(record):
-            known[name] = record
+    known = ladder.recorded(dataset, seed, quantizers=True)
     return {name: known[name] for name in NETWORKS if name in known}
-
-
-def _complete(record: dict) -> bool:
-    """Return whether every white-box rung is recorded at every epsilon."""
-    wanted = {
-        (rung.name, eps)
-        for rung in rungs.ladder(experiments.spec(record["model"]), record["dataset"])
-        if (rung.kind, rung.purpose) == ("white-box", "ladder")
-        for eps in rungs.epsilons(record["dataset"])
-    }
-    return wanted <= {(one["rung"], one["eps"]) for one in record["cells"]}
 
 
 def standing(found: Mapping[str, dict], eps: float) -> list[tuple[str, np.ndarray]]:

@@ -252,11 +252,10 @@ def _ladders() -> Iterator[dict]:
 
 def complete(record: dict) -> bool:
     """Return whether enough of a ladder is recorded to speak of a worst case: all white-box rungs at every eps."""
-    layer = experiments.spec(record["model"]).layer is not None
     wanted = {
         (rung.name, eps)
-        for rung in (ladder.LAYER if layer else ladder.PLAIN)
-        if rung.kind == "white-box"
+        for rung in ladder.ladder(experiments.spec(record["model"]), record["dataset"])
+        if (rung.kind, rung.purpose) == ("white-box", "ladder")
         for eps in ladder.epsilons(record["dataset"])
     }
     return wanted <= {(cell["rung"], cell["eps"]) for cell in record["cells"]}
