@@ -34,7 +34,9 @@ def explorer(controls: Sequence[w.Widget], page: Callable[..., str]) -> w.VBox:
 
 def choice(description: str, options: Sequence[str]) -> w.Dropdown:
     """Return a list to choose one of the options from, at the first of them."""
-    return w.Dropdown(options=options, index=0, description=description, layout=w.Layout(max_width="100%"))
+    return w.Dropdown(
+        options=options, index=0, description=description, layout=w.Layout(width="100%", max_width="24rem")
+    )
 
 
 def slider(description: str, options: Sequence[str], start: int = 0) -> w.SelectionSlider:
