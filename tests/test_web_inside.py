@@ -1,12 +1,7 @@
 """The diagram with four switches: its words, picture and numbers follow them, by key, in every mode and width."""
 
-import functools
-import http.server
-import threading
-
 import pytest
 import web
-import website
 from javascript import node
 
 from qlayer_core.show import switches
@@ -59,33 +54,10 @@ def test_between_the_convolutions_the_second_belongs_to_the_tails():
 
 @pytest.fixture(scope="module")
 def page(browser, tmp_path_factory):
-    folder = tmp_path_factory.mktemp("site")
-    (folder / "_static").symlink_to(website.ROOT / "book" / "_static")
-    (folder / "page.html").write_text(
-        '<!doctype html><html lang="en" data-theme="light" data-mode="light"><head><meta charset="utf-8">'
-        '<title>inside</title><meta name="viewport" content="width=device-width"><link rel="icon" href="data:,">'
-        '<link rel="stylesheet" href="_static/book.css"><style>'
-        "body { margin: 0; padding: 0 10px; font: 16px/1.65 sans-serif;"
-        " color: var(--pst-color-text-base); background: var(--pst-color-background) }"
-        " main { max-width: 46rem; margin: auto }</style></head><body><main class='bd-main'>"
-        f"<article class='bd-article'><h1>inside</h1>{switches.toy(COUNTS).html}"
-        "<script type='module' src='_static/toys/toys.js'></script></article></main></body></html>"
-    )
-    handler = functools.partial(web.Host, directory=str(folder))
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    opened = browser.new_page()
-    opened.emulate_media(reduced_motion="reduce")
-    address = f"http://127.0.0.1:{server.server_port}"
-    seen = web.watch("inside", opened, address)
-    opened.goto(f"{address}/page.html")
-    opened.wait_for_selector(".toy[data-state=locked]")
-    assert not opened.locator(".toy-results").is_visible(), "the numbers would give the answer away"
-    opened.locator(".toy-options button").first.click()
-    yield opened
-    assert not seen.errors and not seen.external and not seen.missing
-    opened.close()
-    server.shutdown()
+    with web.toy_page(
+        browser, tmp_path_factory.mktemp("site"), "inside", switches.toy(COUNTS).html
+    ) as opened:
+        yield opened
 
 
 def test_switches_are_turned_by_key_and_the_picture_follows(page):

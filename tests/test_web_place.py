@@ -1,13 +1,8 @@
 """The diagram in which the layer is dragged from block to block: its code, its costs, by key and by pointer."""
 
-import functools
-import http.server
-import threading
-
 import pytest
 import torch
 import web
-import website
 from javascript import node
 from torch import nn
 
@@ -62,32 +57,8 @@ def test_the_nearest_place_is_between_two_blocks():
 
 @pytest.fixture(scope="module")
 def page(browser, facts, tmp_path_factory):
-    folder = tmp_path_factory.mktemp("site")
-    (folder / "_static").symlink_to(website.ROOT / "book" / "_static")
-    toy = own.place_toy(facts).html
-    (folder / "page.html").write_text(
-        '<!doctype html><html lang="en" data-theme="light" data-mode="light"><head><meta charset="utf-8">'
-        '<title>place</title><meta name="viewport" content="width=device-width"><link rel="icon" href="data:,">'
-        '<link rel="stylesheet" href="_static/book.css"><style>'
-        "body { margin: 0; padding: 0 10px; font: 16px/1.65 sans-serif;"
-        " color: var(--pst-color-text-base); background: var(--pst-color-background) }"
-        " main { max-width: 46rem; margin: auto }</style></head><body><main class='bd-main'>"
-        f"<article class='bd-article'><h1>place</h1>{toy}<script type='module' src='_static/toys/toys.js'></script>"
-        "</article></main></body></html>"
-    )
-    handler = functools.partial(web.Host, directory=str(folder))
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    opened = browser.new_page()
-    seen = web.watch("place", opened, f"http://127.0.0.1:{server.server_port}")
-    opened.goto(f"http://127.0.0.1:{server.server_port}/page.html")
-    opened.wait_for_selector(".toy[data-state=locked]")
-    assert not opened.locator(".toy-results").is_visible(), "the numbers would give the answer away"
-    opened.locator(".toy-options button").first.click()
-    yield opened
-    assert not seen.errors and not seen.external and not seen.missing
-    opened.close()
-    server.shutdown()
+    with web.toy_page(browser, tmp_path_factory.mktemp("site"), "place", own.place_toy(facts).html) as opened:
+        yield opened
 
 
 def test_the_layer_moves_by_key_by_drag_and_by_tap(page):

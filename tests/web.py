@@ -32,12 +32,12 @@ class Host(http.server.SimpleHTTPRequestHandler):
 
 
 @contextlib.contextmanager
-def serve(handler: type = Host):
-    """Serve the site from this machine; yield its address."""
-    if not (website.SITE / "index.html").is_file():
+def serve(handler: type = Host, folder: Path | None = None):
+    """Serve the site, or another folder, from this machine; yield its address."""
+    if folder is None and not (website.SITE / "index.html").is_file():
         pytest.fail("There is no site to test: run `make book` first.")
     server = http.server.ThreadingHTTPServer(
-        ("127.0.0.1", 0), functools.partial(handler, directory=str(website.SITE))
+        ("127.0.0.1", 0), functools.partial(handler, directory=str(folder or website.SITE))
     )
     threading.Thread(target=server.serve_forever, daemon=True).start()
     yield f"http://127.0.0.1:{server.server_port}"
@@ -144,6 +144,33 @@ def violations(page, *rules: str, inside: str = ".bd-article", but: str = ".cita
         if violation["impact"] in ("serious", "critical")
         for node in violation["nodes"]
     )
+
+
+@contextlib.contextmanager
+def toy_page(browser, folder: Path, name: str, html: str):
+    """Open a page of its own that holds one toy, in ``folder``, with its first question answered; yield the page."""
+    (folder / "_static").symlink_to(website.ROOT / "book" / "_static")
+    (folder / "page.html").write_text(
+        '<!doctype html><html lang="en" data-theme="light" data-mode="light"><head><meta charset="utf-8">'
+        f'<title>{name}</title><meta name="viewport" content="width=device-width"><link rel="icon" href="data:,">'
+        '<link rel="stylesheet" href="_static/book.css"><style>'
+        "body { margin: 0; padding: 0 10px; font: 16px/1.65 sans-serif;"
+        " color: var(--pst-color-text-base); background: var(--pst-color-background) }"
+        " main { max-width: 46rem; margin: auto }</style></head><body><main class='bd-main'>"
+        f"<article class='bd-article'><h1>{name}</h1>{html}"
+        "<script type='module' src='_static/toys/toys.js'></script></article></main></body></html>"
+    )
+    with serve(folder=folder) as address:
+        page = browser.new_page()
+        page.emulate_media(reduced_motion="reduce")
+        seen = watch(name, page, address)
+        page.goto(f"{address}/page.html")
+        page.wait_for_selector(".toy[data-state=locked]")
+        assert not page.locator(".toy-results").is_visible(), "the numbers would give the answer away"
+        page.locator(".toy-options button").first.click()
+        yield page
+        assert not seen.errors and not seen.external and not seen.missing
+        page.close()
 
 
 def loaded_bytes(urls: list[str]) -> dict[str, int]:
