@@ -12,7 +12,7 @@ from qlayer_core.show.plot import MUTED, SERIES, WRONG, axes, picture
 from qlayer_core.study import challenge
 from qlayer_core.study.tasks import NETWORKS, TASKS, Task
 
-LAB = ("cnn", "cnn-adv", "q-base", "q-base-adv")  # what the attack lab has of the tasks' networks
+LAB = ("cnn", "cnn-adv", "q-base", "q-base-adv", "q-inner")  # what the attack lab has of the tasks' networks
 STEPS = 20  # of BIM there
 
 
