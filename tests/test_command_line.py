@@ -110,6 +110,41 @@ def test_what_another_machine_measured_can_be_measured_again(miniature, capsys, 
     assert lines(capsys) == []  # it continues where it was stopped
 
 
+def test_two_evaluations_at_a_time_keep_each_other_s_cells(miniature, monkeypatch):
+    for name in ("validation-a", "source-a", "cnn"):
+        main(["train", "mnist", name])
+    alone = evaluation.adversarial
+
+    def beside_another(model, images, attack, **options):
+        made = alone(model, images, attack, **options)
+        monkeypatch.setattr(evaluation, "adversarial", alone)
+        main(["evaluate", "mnist", "cnn", "--table", "1a"])  # begins and ends while this attack goes on
+        return made
+
+    monkeypatch.setattr(evaluation, "adversarial", beside_another)
+    main(["evaluate", "mnist", "cnn", "--table", "2a"])
+    assert {cell["setting"] for cell in records.read("mnist", "cnn")["cells"]} == {
+        "clean",
+        "black-box",
+        "white-box",
+    }
+
+
+def test_a_network_trained_again_while_it_is_attacked_gets_no_cell(miniature, capsys, monkeypatch):
+    for name in ("validation-a", "cnn"):
+        main(["train", "mnist", name])
+    alone = evaluation.adversarial
+
+    def while_trained(model, images, attack, **options):
+        records.write(records.read("mnist", "cnn") | {"weights_sha256": "0" * 64})
+        return alone(model, images, attack, **options)
+
+    monkeypatch.setattr(evaluation, "adversarial", while_trained)
+    assert main(["evaluate", "mnist", "cnn", "--table", "2a"]) == 1
+    assert "trained again while it was attacked" in capsys.readouterr().err
+    assert records.read("mnist", "cnn")["cells"] == []
+
+
 def test_a_first_look_at_few_images_gives_way_to_a_look_at_more(miniature, capsys, monkeypatch):
     few = data.load("mnist", "test")
     monkeypatch.setattr(data, "load", lambda dataset, split, limit=None: few.first(limit))

@@ -105,6 +105,7 @@ def evaluate(
             made = _black_box(unit.dataset, attack, images, progress)
         else:
             made = _white_box(model.eval(), images, attack, progress)  # where it draws, it begins anew
+        record = _now(unit, record["weights_sha256"])
         where = records.environment_index(record, _environment(attack, unit.spec, device))
         cells = []
         for cell in evaluation.cells(model, made, labels, attack, images):
@@ -114,6 +115,17 @@ def evaluate(
         record["seconds"][str(attack)] = round(time.perf_counter() - started, 1)
         judge(record)
         records.write(record)
+    return record
+
+
+def _now(unit: Unit, weights: str) -> dict:
+    """Return the record as it is now: while an attack went on, another evaluation may have added to it."""
+    record = records.read_unit(unit)
+    if record["weights_sha256"] != weights:
+        raise ValueError(
+            f"{unit.spec.name} was trained again while it was attacked, so this attack says nothing of its new"
+            f" weights. Start again: python -m qlayer_core evaluate {unit.dataset} {unit.spec.name}"
+        )
     return record
 
 
