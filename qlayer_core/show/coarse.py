@@ -279,4 +279,4 @@ def reach_explorer(
         title = f"Pixels (%) that an attacker can move to another of {COUNTS[step]} values, against epsilon"
         return slides.chart(title, curves, 0.1, "0.1")
 
-    return explorer([slider("number of values", [str(count) for count in COUNTS])], page)
+    return explorer([slider("number of values", [str(count) for count in COUNTS], 1)], page)
