@@ -131,7 +131,9 @@ def test_a_long_attack_says_how_far_it_is_and_can_be_stopped(slow):
 
 @pytest.mark.parametrize("search", ["smallest", "each", "success"])
 def test_every_search_can_be_stopped(slow, search):
-    choose(slow, "attack", "bim")  # with a gradient for each step, a search is never over before it can be stopped
+    choose(
+        slow, "attack", "bim"
+    )  # with a gradient for each step, a search is never over before it can be stopped
     before = answers(slow)
     said = "#lab-success-text" if search == "success" else "#lab-found"
     choose(slow, "image", "5")
