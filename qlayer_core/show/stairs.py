@@ -2,6 +2,7 @@
 
 import warnings
 from collections.abc import Callable, Mapping, Sequence
+from html import escape
 
 import ipywidgets as w
 import torch
@@ -101,8 +102,11 @@ def slope_picture(levels: int, temperature: float, highest: float = 6):
 def slope_explorer(
     levels: int = 4, temperatures: Sequence[float] = (0.0005, 0.002, 0.008, 0.03, 0.1, 0.5)
 ) -> w.VBox:
-    """Return a slider over the temperature of the soft levels of `slope_picture`."""
-    return explorer(
-        [slider("temperature", [f"{value:g}" for value in temperatures])],
-        lambda step: slope_picture(levels, temperatures[step]).html,
-    )
+    """Return a slider over the temperature of the soft levels of `slope_picture`, at first in the middle."""
+
+    def page(step: int) -> str:
+        drawn = slope_picture(levels, temperatures[step])
+        return f'<div data-say="{escape(drawn.text)}">{drawn.html}</div>'
+
+    labels = [f"{value:g}" for value in temperatures]
+    return explorer([slider("temperature", labels, len(labels) // 2)], page)
