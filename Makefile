@@ -69,7 +69,8 @@ test: vendor/.installed .venv/.benchmarks  ## lint, unit tests, every notebook, 
 	$(BIN)/ruff format --check .
 	$(NBSTRIPOUT) --verify book/*.ipynb || { echo 'A chapter is not normalised: run make format.'; exit 1; }
 	OMP_NUM_THREADS=1 $(MAKE) -j 2 units book
-	$(BIN)/python -m pytest -q -n 2 --dist loadfile --no-loadscope-reorder $(SITE_TESTS)
+	$(BIN)/python -m pytest -q -n 2 --dist loadfile --no-loadscope-reorder -m "not alone" $(SITE_TESTS)
+	$(BIN)/python -m pytest -q -m alone $(SITE_TESTS)
 
 live: .venv/.installed  ## JupyterLab on the chapters
 	$(BIN)/jupyter lab --notebook-dir=. book/01-fooling-a-network.ipynb

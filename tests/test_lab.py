@@ -233,6 +233,7 @@ def test_page_compares_itself_with_pytorch(lab):
 # ---- What the reader does
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize("name", ["cnn", "q-base"])
 def test_slider_answers_within_a_tenth_of_a_second(lab, name):
     choose(lab, "net", name)
@@ -250,9 +251,8 @@ def test_slider_answers_within_a_tenth_of_a_second(lab, name):
             return times;
         }"""
     )
-    quick, median, _ = statistics.quantiles(times)
-    print(f"{name}: a quarter within {quick:.1f} ms, half within {median:.1f} ms")
-    assert quick < 100  # other tests run beside this one, and delay some moves
+    print(f"{name}: median {statistics.median(times):.1f} ms")
+    assert statistics.median(times) < 100
 
 
 def test_larger_epsilon_moves_pixels_further(lab):
@@ -357,13 +357,13 @@ def test_nothing_heavy_is_loaded_before_the_reader_asks(page):
 
 
 @pytest.mark.parametrize("dataset", ["mnist", "fashion-mnist"])
-def test_all_that_can_be_loaded_for_a_data_set_is_less_than_40_megabytes(dataset):
+def test_all_that_can_be_loaded_for_a_data_set_is_less_than_35_megabytes(dataset):
     runtime = SITE / "_static" / "onnxruntime"
     size = sum(
         file.stat().st_size for file in [*LAB.glob("*.*"), *LAB.glob(f"{dataset}/*"), *runtime.iterdir()]
     )
     print(f"everything {size / 1e6:.1f} MB")
-    assert size < 40e6
+    assert size < 35e6
 
 
 def test_start_says_how_much_it_loads(page, exported):

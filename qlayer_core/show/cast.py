@@ -10,7 +10,7 @@ from torch import nn
 from qlayer_core import datasets, models
 from qlayer_core.layer import QLayer
 from qlayer_core.models import QNet
-from qlayer_core.show import names
+from qlayer_core.show import names, switches
 from qlayer_core.show.page import DASH, Markup, listed, table
 from qlayer_core.show.plot import MUTED, axes, picture
 from qlayer_core.specs import PRINTED, RunSpec
@@ -57,7 +57,7 @@ def parts(module: nn.Module) -> list[str]:
 
 def parameters(name: str) -> int:
     """Return how many numbers a network of the grid learns."""
-    return sum(tensor.numel() for tensor in records.build(experiments.spec(name)).parameters())
+    return switches.parameters(records.build(experiments.spec(name)))
 
 
 def role(name: str) -> str:

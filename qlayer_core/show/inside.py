@@ -191,10 +191,12 @@ def used(
             rows.append(
                 [names.label(name), str(kept["epoch"]), ", ".join(map(str, active)), str(sum(active))]
             )
+    sizes = sorted({experiments.spec(name).layer.codebook_size for name in models_})
     return table(
         rows,
         ["", "kept epoch", "codes in use, head by head", "together"],
-        "Codes that at least one position of a training image chose in the epoch that was kept; each head has 64.",
+        "Codes that at least one position of a training image chose in the epoch that was kept; each head has"
+        f" {listed([str(size) for size in sizes])}.",
     )
 
 
@@ -271,7 +273,7 @@ def draw_stages(moved: Mapping[tuple[str, str], Mapping[str, float]]):
         look = names.style(name) | {"linestyle": "-" if what == "attack" else ":"}
         ax.plot(list(found), list(found.values()), label=f"{names.label(name)}, {what}", **look)
         words.append(f"{names.label(name)}, {what}: {', '.join(f'{k} {v:.0f} %' for k, v in found.items())}")
-    ax.set(ylabel="moved by (%)", ylim=(0, 70))
+    ax.set(ylabel="moved by (%)", ylim=(0, None))
     ax.legend(ncols=2, loc="lower left", fontsize=9)
     return figure, f"How far each stage of a network is moved. {'; '.join(words)}."
 

@@ -116,7 +116,7 @@ def missing(number: str) -> Markup:
     cells = {row: {column for name, column in gone if name == row} - {"clean"} for row in dict(gone)}
     whole = [row_name(row) for row, columns in cells.items() if columns == everything]
     parts = [f"{row_name(row)}, some attacks" for row, columns in cells.items() if columns != everything]
-    sources = {cell.source for cell in paper.TABLES[number].cells} - {None}
+    sources = sorted({cell.source for cell in paper.TABLES[number].cells} - {None})
     untrained = [
         experiments.SOURCES[source]
         for source in sources

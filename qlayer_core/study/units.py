@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from qlayer_core import attacks, baselines, data, datasets, evaluation, files, machine, training
 from qlayer_core.files import RUNS
+from qlayer_core.quantizers import RandomDiscretization
 from qlayer_core.specs import Attack, RunSpec, seed_of
 from qlayer_core.study import experiments, fingerprint, paper, records
 from qlayer_core.study.records import Unit
@@ -186,7 +187,7 @@ def _untrained(unit: Unit, start: Unit | None) -> nn.Module:
     if unit.spec.adversarial:  # what differs from the raw network, such as dropout, holds no weights
         raw, _ = records.load_unit(start or records.unit(unit.dataset, unit.spec.raw_name, unit.seed))
         model.load_state_dict(raw.state_dict())
-    elif unit.spec.quantizer == "randomised":
+    elif unit.spec.quantizer and isinstance(model.quantizer, RandomDiscretization):
         model.quantizer.learn(data.load(unit.dataset, "train", limit=COLOURED).images)
     return model
 
