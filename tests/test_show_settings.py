@@ -2,8 +2,8 @@
 
 import pytest
 
-from qlayer_core.show import settings, variants
-from qlayer_core.study import records
+from qlayer_core.show import settings
+from qlayer_core.study import records, variants
 from qlayer_core.study.variants import Setting, unit
 
 
@@ -57,9 +57,9 @@ def test_what_the_decision_trained_is_not_asked_for_again(write):
 def test_an_adversarial_setting_counts_only_from_the_same_raw_network(write):
     wanted = unit("mnist", "q-base-adv", "chosen")
     write(Setting("none", "pull", "reinitialize", "off").unit("mnist", "q-base-adv"), (98.0, 90.0))
-    assert variants.read(wanted) is None, "it started from a raw network without commitment"
+    assert variants.recorded(wanted) is None, "it started from a raw network without commitment"
     write(Setting("squared", "pull", "reinitialize", "off", "none").unit("mnist", "q-base-adv"), (98.0, 91.0))
-    assert variants.read(wanted)["history"][0]["accuracy"]["q"]["fgsm 0.2"] == 91.0
+    assert variants.recorded(wanted)["history"][0]["accuracy"]["q"]["fgsm 0.2"] == 91.0
 
 
 def test_every_change_has_words_and_those_that_change_nothing_are_left_out():

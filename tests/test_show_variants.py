@@ -82,6 +82,6 @@ def test_the_grid_s_run_stands_in_for_the_same_settings(write):
     """It has the same weights at the start and sees the same batches."""
     write(records.unit("mnist", "cnn"), 80)
     write(variants.unit("mnist", "cnn", "without-l2"), 79)
-    assert shown.read(variants.unit("mnist", "cnn", "chosen"))["chosen"]["score"] == 80
-    assert shown.read(variants.unit("mnist", "cnn", "without-l2"))["chosen"]["score"] == 79
-    assert shown.read(variants.unit("mnist", "cnn", "without-l2", 1)) is None
+    assert variants.recorded(variants.unit("mnist", "cnn", "chosen"))["chosen"]["score"] == 80
+    assert variants.recorded(variants.unit("mnist", "cnn", "without-l2"))["chosen"]["score"] == 79
+    assert variants.recorded(variants.unit("mnist", "cnn", "without-l2", 1)) is None

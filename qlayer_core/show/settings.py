@@ -4,10 +4,10 @@ import html
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from qlayer_core.show import keeping, names, variants
+from qlayer_core.show import keeping, names
 from qlayer_core.show.page import Markup, decimal, listed, table
 from qlayer_core.show.plot import MUTED, SERIES, TEXT, axes, picture
-from qlayer_core.study import experiments
+from qlayer_core.study import experiments, variants
 from qlayer_core.study.variants import SEEDS, STUDIED, unit
 
 MODELS = ("cnn", "q-base", "q-large")  # raw-trained
@@ -25,6 +25,8 @@ WORDS = {  # of a change, in the figure
     "no-gate": "no gate",
     "k-means-start": "codes start from k-means",
     "losses-x-10": "ten times alpha and beta",
+    "alpha-x-10": "ten times alpha",
+    "beta-x-10": "ten times beta",
     "without-l2": "no L2",
 }
 
@@ -51,7 +53,7 @@ def costs(name: str, change: str) -> list[Cost]:
     """Return what a change does, one per seed that is recorded with it and without."""
     found = []
     for seed in SEEDS:
-        changed, chosen = (variants.read(unit("mnist", name, one, seed)) for one in (change, "chosen"))
+        changed, chosen = (variants.recorded(unit("mnist", name, one, seed)) for one in (change, "chosen"))
         if changed is None or chosen is None:
             continue
         both = {"chosen": chosen["history"], change: changed["history"]}

@@ -6,25 +6,7 @@ from statistics import mean
 from qlayer_core.show import names
 from qlayer_core.show.page import Markup, decimal, table
 from qlayer_core.study import experiments, records, variants
-from qlayer_core.study.records import Unit
 from qlayer_core.study.variants import DECIDED_ON, SETTINGS, Setting
-
-
-def read(unit: Unit) -> dict | None:
-    """Return a variant's record, or that of another unit which is the same run; None if there is neither.
-
-    The same run may be recorded as the grid's, or as a setting of the decision.
-    """
-    if unit.record.exists():
-        return records.read_unit(unit)
-    name, raw = unit.spec.name, unit.spec.raw_name
-    same = [records.unit(unit.dataset, name, unit.seed)]
-    if name in DECIDED_ON:  # an adversarial training counts where it starts from the grid's raw network
-        fitting = [one for one in SETTINGS.values() if one.spec(raw) == experiments.spec(raw) or name == raw]
-        same += [one.unit(unit.dataset, name, unit.seed) for one in fitting]
-    return next(
-        (records.read_unit(one) for one in same if one.spec == unit.spec and one.record.exists()), None
-    )
 
 
 def decided(dataset: str = "mnist", seeds: Sequence[int] = (0,)) -> dict[Setting, float]:
@@ -78,7 +60,7 @@ def commitments(
     found = {}
     for commitment, text in names.COMMITMENTS.items():
         setting = Setting(commitment, raw, raw, dropout)
-        if record := read(setting.unit(dataset, name, seed)):
+        if record := variants.recorded(setting.unit(dataset, name, seed)):
             found[text] = record["history"]
     return found
 

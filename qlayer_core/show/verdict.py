@@ -111,8 +111,6 @@ def _claim(row: dict, frame: pd.DataFrame) -> str:
         counts.append(f"Under its protocol, ours: {row['protocol_numbers']}.")
     if row["strongest_numbers"]:
         counts.append(f"Under the strongest attack: {row['strongest_numbers']}.")
-    if row["missing"] and row["claim"].missing:
-        counts.append(f"Missing: {escape(row['claim'].missing)}.")
     return (
         f'<details style="border-bottom: 1px solid var(--pst-color-border, #d4dae0); padding: 0.5rem 0">'
         f"<summary><strong>{escape(row['sentence'])}</strong> <small>section {row['section']}</small><br>"

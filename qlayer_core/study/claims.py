@@ -140,7 +140,7 @@ def _row(claim: Claim, numbers: Mapping[Value, Mapping[int, Number]]) -> dict:
         "protocol_numbers": _count(own),
         "strongest": strongest_verdict([outcome.result for outcome in worst], protocol),
         "strongest_numbers": _count(worst),
-        "missing": (claim.missing or "; ".join(absent)) if absent else "",
+        "missing": "; ".join(absent),
     }
 
 

@@ -3,13 +3,14 @@
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, fields
+from itertools import product
 from statistics import mean
 from typing import NamedTuple
 
 import pandas as pd
 
 from qlayer_core import datasets, intervals
-from qlayer_core.study import adaptive, experiments, ladder, paper, records, tables
+from qlayer_core.study import adaptive, experiments, ladder, paper, records, tables, variants
 
 OUTCOMES = ("holds", "undecided", "fails", "not measured")
 
@@ -263,13 +264,14 @@ def complete(record: dict) -> bool:
 
 def _variants() -> Iterator[dict]:
     """Mixed validation scores: percentages of 10,000 images, each clean and attacked."""
-    for path in sorted(records.RESULTS.glob("*/variants/*/*/seed*.json")):
-        record = records.read_file(path)
-        if record["chosen"] is not None:
-            name = record["variant"]
-            value = Value(record["dataset"], record["model"], "validation", name)
-            score = record["chosen"]["score"]
-            yield _counted(value, record["seed"], round(100 * score), 10_000)
+    for dataset, (model, changes), seed in product(
+        datasets.DATASETS, variants.STUDIED.items(), variants.SEEDS
+    ):
+        for change in changes:
+            record = variants.recorded(variants.unit(dataset, model, change, seed))
+            if record and record.get("chosen"):
+                value = Value(dataset, model, "validation", change)
+                yield _counted(value, seed, round(100 * record["chosen"]["score"]), 10_000)
 
 
 def _divergences() -> Iterator[dict]:

@@ -9,6 +9,7 @@ SOURCES = {"cnn-a": "source-a", "cnn-b": "source-b"}  # the attackers' models, b
 VALIDATION_SOURCE = "validation-a"
 TARGETS = ("cnn", "q-base", "q-large")  # the models of Tables 1 and 2, each also adversarially trained
 QUANTIZED = ("squeezing", "one-hot", "thermometer", "randomised")  # CNN A behind a quantizer of its input
+ON_CNN_B = ("cnn-b", "q-base-b")  # the other architecture, without and with the layer
 CURVE = (0.05, 0.1, 0.15, 0.2, 0.25, 0.3, 0.35, 0.4)  # epsilons of the FGSM curves
 
 
@@ -48,6 +49,11 @@ def _grid() -> dict[str, RunSpec]:
         *(replace(source, name=name) for name in (VALIDATION_SOURCE, "source-a")),
         replace(source, name="source-b", architecture="b"),
         replace(cnn, name="cnn-clean-selected", selection="clean"),
+        # Not in the paper, which says "any CNN" and shows one.
+        *(
+            replace(base, name=name, architecture="b")
+            for name, base in zip(ON_CNN_B, (cnn, RunSpec("q-base", layer=LayerSpec())), strict=True)
+        ),
         *raw,
         *(
             replace(
@@ -94,6 +100,7 @@ def attacks_on(dataset: str, spec: RunSpec) -> list[Attack]:
     found += [Attack("white-box", "fgsm", eps, None, path) for path in paths for eps in CURVE]
     found += [Attack("white-box", "fgsm-clipped", eps, None, own) for eps in epsilons]
     found += [Attack("black-box", "bim", eps, source) for source in SOURCES for eps in epsilons]
+    found += [Attack("black-box", "cw", eps, "cnn-a") for eps in epsilons]
     for name in ("cw", "cw-softmax", "bim"):
         found += [Attack("white-box", name, eps, None, path) for path in paths for eps in epsilons]
     found += [Attack("white-box", "bim-clipped", eps, None, own) for eps in epsilons]

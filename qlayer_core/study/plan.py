@@ -16,7 +16,8 @@ STAGES = ("train", "evaluate", "adapt", "likelihoods")
 SMOKE = "smoke"
 QUANTIZED = [f"{name}{how}" for name in experiments.QUANTIZED for how in ("", "-adv")]
 EVALUATED = {(cell.dataset, cell.model) for table in paper.TABLES.values() for cell in table.cells} | {
-    (dataset, name) for dataset in datasets.DATASETS for name in QUANTIZED
+    *((dataset, name) for dataset in datasets.DATASETS for name in QUANTIZED),
+    *(("mnist", name) for name in experiments.ON_CNN_B),
 }
 ADAPTIVE = "adaptive"
 ADAPTED = {

@@ -82,6 +82,8 @@ CHANGES: dict[str, dict] = {
     "no-gate": {"layer": {"gate": False}},
     "k-means-start": {"layer": {"start": "k-means"}},
     "losses-x-10": {"alpha": 0.01, "beta": 0.01},
+    "alpha-x-10": {"alpha": 0.01},
+    "beta-x-10": {"beta": 0.01},
     "exact-gradients": {"adversarial_loss": "ce"},
     "without-l2": {"l2": 0.0},
 }
@@ -125,6 +127,23 @@ def start(one: Unit) -> Unit | None:
         if one.spec.adversarial and setting.variant(True) == one.variant:
             return setting.unit(one.dataset, raw, one.seed)
     return None
+
+
+def recorded(unit: Unit) -> dict | None:
+    """Return a variant's record, or that of another unit which is the same run; None if there is neither.
+
+    The same run may be recorded as the grid's, or as a setting of the decision.
+    """
+    if unit.record.exists():
+        return records.read_unit(unit)
+    name, raw = unit.spec.name, unit.spec.raw_name
+    same = [records.unit(unit.dataset, name, unit.seed)]
+    if name in DECIDED_ON:  # an adversarial training counts where it starts from the grid's raw network
+        fitting = [one for one in SETTINGS.values() if one.spec(raw) == experiments.spec(raw) or name == raw]
+        same += [one.unit(unit.dataset, name, unit.seed) for one in fitting]
+    return next(
+        (records.read_unit(one) for one in same if one.spec == unit.spec and one.record.exists()), None
+    )
 
 
 def scores(dataset: str, setting: Setting, seeds: Sequence[int] = (0,)) -> dict[str, float]:
