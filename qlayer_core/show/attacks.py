@@ -85,10 +85,10 @@ def gradient(model: attacks.Model, image: Tensor, label: int):
     for ax, (shown, largest), title in zip(grid[0], tiles, titles, strict=True):
         tile(ax, shown[0], largest)
         ax.set_title(title)
-    upwards = (slope > 0).float().mean().item()
+    upwards, flat = (sign.float().mean().item() for sign in (slope > 0, slope == 0))
     return figure, (
         f"A digit {label}; the gradient of its loss, large at few pixels near the strokes; and the gradient's sign,"
-        f" full strength at every pixel, upwards in {100 * upwards:.0f} % of them."
+        f" full strength but where it is zero ({100 * flat:.0f} % of the pixels), upwards in {100 * upwards:.0f} %."
     )
 
 

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from qlayer_core import attacks, intervals
 from qlayer_core.show import names
-from qlayer_core.show.page import Markup, decimal, table
+from qlayer_core.show.page import Markup, decimal, table, wrapped
 from qlayer_core.show.plot import MUTED, SERIES, TEXT, axes, picture
 from qlayer_core.study import experiments, tables
 
@@ -170,15 +170,15 @@ def symptoms(
         Symptom("images come back unmoved", f"{still:.0f} %", still > 1),
         Symptom(
             "seeing is worse than blind",
-            f"{share(seeing):.0f} % right, blind {share(blind):.0f} %",
+            f"{share(seeing):.0f} %, blind {share(blind):.0f} %",
             clearly_more(seeing, blind),
         ),
         Symptom(
             "no better than noise",
-            f"{share(seeing):.0f} % right, noise {share(noisy):.0f} %",
+            f"{share(seeing):.0f} %, noise {share(noisy):.0f} %",
             not clearly_more(noisy, seeing),
         ),
-        Symptom("half the pixel range is not enough", f"{share(half):.0f} % right", low > CHANCE),
+        Symptom("half the range is not enough", f"{share(half):.0f} %", low > CHANCE),
     ]
 
 
@@ -188,14 +188,18 @@ def symptom_table(found: Mapping[str, Sequence[Symptom]]) -> Markup:
     rows = [
         [
             found[columns[0]][i].name,
-            *(f"<strong>yes: {one.found}</strong>" if one.raised else f"no: {one.found}" for one in line),
+            *(
+                wrapped(f"<strong>yes: {one.found}</strong>" if one.raised else f"no: {one.found}", 5)
+                for one in line
+            ),
         ]
         for i, line in enumerate(zip(*found.values(), strict=True))
     ]
     return table(
         rows,
         ["sign of failure", *columns],
-        "Four checks of an attack; a yes is a sign that the attack failed.",
+        "Four checks of an attack; yes is a sign that it failed. Shares are of images: in the first row of those"
+        " that came back unmoved, below of those left right.",
     )
 
 
@@ -232,5 +236,5 @@ def weak_table(rows: Sequence[dict]) -> Markup:
             for row in rows
         ],
         ["network, epsilon", *map(names.attack, ("fgsm", "cw", "bim"))],
-        "Recorded white-box accuracy (%) of the deployed answer on test images, with the same epsilon in a row.",
+        "Recorded white-box accuracy (%) on test images; in each row one network at one epsilon.",
     )

@@ -121,11 +121,15 @@ def unit(dataset: str, name: str, variant: str, seed: int = 0) -> Unit:
 
 
 def start(one: Unit) -> Unit | None:
-    """Return the raw-trained unit that an adversarially trained variant starts from; None for that of the grid."""
+    """Return the raw-trained unit that an adversarially trained variant starts from; None for that of the grid.
+
+    A raw setting that is the grid's own is not trained twice.
+    """
     raw = one.spec.raw_name
     for setting in SETTINGS.values():
         if one.spec.adversarial and setting.variant(True) == one.variant:
-            return setting.unit(one.dataset, raw, one.seed)
+            unit = setting.unit(one.dataset, raw, one.seed)
+            return None if unit.spec == experiments.spec(raw) else unit
     return None
 
 
