@@ -30,6 +30,9 @@ def difference(one: tuple[float, float, float], other: tuple[float, float, float
 def paired(only_one: int, only_other: int, n: int, z: float = 1.96) -> tuple[float, float, float]:
     """Return the difference of two accuracies on the same images, and its 95 % interval, in points.
 
+    The interval counts half an image more on either side (Agresti and Min, 2005): where the models differ on a
+    handful of images, all of them one way, it does not yet exclude zero.
+
     Args:
         only_one: images that only the first model has right.
         only_other: images that only the second has right.
@@ -40,9 +43,10 @@ def paired(only_one: int, only_other: int, n: int, z: float = 1.96) -> tuple[flo
         raise ValueError(
             f"{only_one} and {only_other} of {n}: give counts >= 0 whose sum is at most n, and n > 0"
         )
-    gap = (only_one - only_other) / n
-    half = z * math.sqrt((only_one + only_other) / n - gap * gap) / math.sqrt(n)
-    return 100 * gap, 100 * (gap - half), 100 * (gap + half)
+    one, other, images = only_one + 0.5, only_other + 0.5, n + 2
+    centre = (one - other) / images
+    half = z * math.sqrt((one + other) / images - centre * centre) / math.sqrt(images)
+    return 100 * (only_one - only_other) / n, 100 * (centre - half), 100 * (centre + half)
 
 
 def spread(values: Sequence[float]) -> tuple[float, float, float]:

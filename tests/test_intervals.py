@@ -37,9 +37,18 @@ def test_a_difference_in_closed_form():
 def test_a_paired_difference_counts_only_images_on_which_the_models_differ():
     gap, low, high = intervals.paired(30, 10, 1000)
     assert gap == pytest.approx(2.0)
-    half = 1.96 * (0.04 - 0.02**2) ** 0.5 / 1000**0.5 * 100
-    assert (low, high) == pytest.approx((2 - half, 2 + half))
-    assert intervals.paired(0, 0, 10) == (0, 0, 0)
+    centre, share = 20 / 1002, 41 / 1002  # half an image more on either side
+    half = 1.96 * (share - centre**2) ** 0.5 / 1002**0.5
+    assert (low, high) == pytest.approx((100 * (centre - half), 100 * (centre + half)))
+    gap, low, high = intervals.paired(0, 0, 10)
+    assert gap == 0 and low == -high < 0, "ten images without a difference don't show that there is none"
+
+
+@pytest.mark.parametrize("images", [3, 4, 5, 6, 8, 12, 20])
+def test_a_paired_interval_excludes_zero_where_the_test_of_mcnemar_does(images):
+    """All images on which two models differ speak for one of them: the exact test, half of the observed case counted."""
+    _, low, _ = intervals.paired(images, 0, 200)
+    assert (low > 0) == (binomtest(images, images).pvalue / 2 < 0.05)
 
 
 def test_a_paired_interval_holds_the_truth_in_about_95_percent():

@@ -34,6 +34,7 @@ def test_tasks_without_weights_are_announced_and_not_offered(monkeypatch):
     assert (
         "97.2 % right without an attack, 1.5 % under the best known one" in show.challenge.scoreboard().text
     )
+    assert "None of them holds out. Most is left of task 1" in show.challenge.held_out().text
     monkeypatch.setattr(challenge, "open_tasks", lambda: TASKS)
     assert show.challenge.waiting() is None
 
@@ -43,3 +44,6 @@ def test_a_score_that_is_not_measured_is_said_to_be_missing(monkeypatch):
     monkeypatch.setattr(challenge, "best_known", lambda task: None)
     assert "score of tasks 1, 2, 3, 4, 5 and 6 is missing" in show.challenge.waiting().html
     assert "under the best" not in show.challenge.scoreboard().text
+    assert "No attack of this book's own is recorded yet." in show.challenge.held_out().text
+    monkeypatch.setattr(challenge, "best_known", lambda task: {"right": 90.0, "clean": 97.25, "by": "APGD"})
+    assert "Not all are broken." in show.challenge.held_out().text

@@ -92,7 +92,7 @@ def test_the_reading_names_the_strongest_single_attack(found):
 
 def test_networks_are_compared_in_pairs_of_images(found):
     text = ladder.verdict(found, "q-base").text
-    assert "clearly more digits right than CNN at no epsilon" in text
+    assert "At no epsilon does Q-base keep clearly more digits right than CNN" in text
     gap, low, high = intervals.paired(0, 40, N)
     assert f"clearly fewer at 0.1 ({gap:+.1f} points, {low:+.1f} to {high:+.1f})" in text
     stronger = found | {"q-base": made_up("q-base", dict.fromkeys((r.name for r in study.LAYER), 90))}
@@ -109,7 +109,7 @@ def test_flags_are_told_with_their_reasons(found):
         )  # no rung with twice the steps
     blind = made_up("q-base", {"transfer from a stranger": 5, "square": 50})
     html = ladder.flags_table({"q-base": blind}).html
-    assert "Q-base, order: at eps 0.1, transfer from a stranger is stronger than" in html
+    assert "Q-base, order: at epsilon 0.1, transfer from a stranger is stronger than" in html
 
 
 def test_a_rung_is_found_by_name_and_agrees_with_its_own_record(found):

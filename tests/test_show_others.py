@@ -276,8 +276,8 @@ def test_the_layer_has_a_place_among_the_ladders(write):
     text = others.place_of_the_layer(found, 0.1).text
     assert "feature squeezing 90 %, Q-base 42 %, CNN 40 % and one-hot encoding 5 %" in text
     assert (
-        "Q-base is clearly ahead of one-hot encoding, clearly behind feature squeezing, not to be told from CNN"
-        in text
+        "Q-base is clearly ahead of one-hot encoding, clearly behind feature squeezing, and not to be told apart"
+        " from CNN" in text
     )
     assert "one-hot encoding" in others.flags(found).html and "Q-base" not in others.flags(found).html
 

@@ -11,9 +11,17 @@ def results(plain: int, layered: int, count: int = 200) -> dict:
 
 
 def test_a_verdict_commits_itself_only_where_the_interval_does():
-    assert "right on 20.0 points fewer" in own.verdict(results(180, 140))
-    assert "right on 20.0 points more" in own.verdict(results(140, 180))
-    assert "not clearly better or worse (+0.5 points)" in own.verdict(results(100, 101))
+    assert "clearly worse: -20.0 points on clean images" in own.verdict(results(180, 140))
+    assert "clearly better: +20.0 points on clean images" in own.verdict(results(140, 180))
+    assert "No clear difference: +0.5 points on clean images" in own.verdict(results(100, 101))
+
+
+def test_a_verdict_says_where_no_gain_is_against_an_attacker_who_knows_the_layer():
+    numbers = torch.arange(200)
+    gain = {"plain": numbers < 20, "with": numbers < 80}
+    none = {"plain": numbers < 20, "with": numbers < 21}
+    assert "none against one that knows it" in own.verdict({"BIM 0.2": gain, "BIM 0.2, adaptive": none})
+    assert "knows it" not in own.verdict({"BIM 0.2": gain, "BIM 0.2, adaptive": gain})
 
 
 def test_a_comparison_shows_percent_of_right_answers():

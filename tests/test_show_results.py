@@ -49,7 +49,7 @@ def seen(html: str) -> str:
 
 def heard(html: str) -> str:
     """Return a table's text as a screen reader has it: without what is hidden from it, tags as spaces."""
-    return " ".join(re.sub(r'<small aria-hidden="true">.*?</small>|<[^>]*>', " ", html).split())
+    return " ".join(re.sub(r'<small aria-hidden="true"[^>]*>.*?</small>|<[^>]*>', " ", html).split())
 
 
 def test_without_records_no_row_is_shown(write):
@@ -125,7 +125,7 @@ def test_an_agreement_is_of_the_seed_that_is_asked_for(write):
 def test_an_unreliable_cell_is_struck_through_with_its_reason(write):
     write("q-base", [(key("2a", "q-base", "bim 0.3"), 60)], unreliable=REASON)
     write("cnn", [(key("2a", "cnn", "bim 0.3"), 1)])
-    for shown in (results.comparison("2a"), results.largest_differences("2a"), results.gain_table("2a")):
+    for shown in (results.comparison("2a"), results.gain_table("2a")):
         assert f'<s title="{REASON}">' in shown.html
     assert "Struck through" in results.comparison("2a").text
     assert "Struck through" not in results.comparison("2a", seed=7).text
@@ -168,23 +168,33 @@ def test_gains_are_taken_seed_by_seed(write):
     assert (gain["ours"], gain["low"], gain["high"]) == (20, 10, 30)
 
 
-def test_the_largest_differences_come_first(write):
-    write("q-base", [(key("1a", "q-base", "fgsm 0.2"), 80), (key("1a", "q-base", "fgsm 0.3"), 30)])
-    html = results.largest_differences("1a").html
-    assert html.index("<td>-22.69</td>") < html.index("<td>-4.86</td>")
-
-
 def test_what_is_missing_is_named_with_the_command_that_makes_it(write):
     write(
         "q-base",
         [(key("7a", "q-base", column), 50) for column in ("clean", "fgsm 0.2", "fgsm 0.3", "bim 0.2")],
     )
     html = results.missing("7a").html
-    assert "CNN; Q-large; " in html and "Q-base, some attacks." in html and "source-b is not trained" in html
-    assert "<code>make reproduce ONLY=table:7a</code>" in html
+    assert "Not trained: CNN; Q-large; " in html and "Not attacked in every way: Q-base." in html
+    assert "source-b, is not trained" in html
+    assert "<code>make reproduce ONLY=table:7a</code>." in html
+    both = results.missing("8a", "8b").text
+    assert (
+        "Tables 8a and 8b" in both
+        and "Not trained: 17 of 18 networks. Not attacked in every way: Q-base." in both
+    )
+    assert both.endswith("make reproduce ONLY=table:8a, make reproduce ONLY=table:8b.")
     for row in ("cnn", "cnn-clean-selected"):
         write(row, [(cell.key, 50) for cell in paper.TABLES["5"].cells if cell.row == row])
     assert results.missing("5").html == ""
+
+
+def test_models_of_the_ablation_are_called_by_their_heads_and_codes():
+    assert [results.called(name) for name in ("q-k2-n16", "q-k1-n128-adv", "q-inner", "q-large-adv")] == [
+        "K = 2 with 16 codes",
+        "K = 1 with 128 codes (adv. trained)",
+        "Q-inner",
+        "Q-large, adv. trained",
+    ]
 
 
 def test_a_reading_names_clean_accuracy_gains_and_the_furthest_cell(write):
@@ -230,8 +240,9 @@ def test_both_carlini_wagner_attacks_stand_beside_the_paper_and_beside_bim(write
     attacks = {"cw": 75, "cw-softmax": 82, "bim": 47}
     write("q-base", [((*(cell | {"attack": name}).values(),), value) for name, value in attacks.items()])
     html = sanity.cw_table(models=("q-base", "cnn")).html
-    assert "<td>90.46</td><td>75.00</td><td>82.00</td><td>47.00</td><td>85.77</td><td>-</td>" in html
-    assert html.count('<th scope="row">') == 1
+    row = '<th scope="row">Q-base, 0.2</th><td>90.46</td><td>75.00</td><td>82.00</td><td>47.00</td>'
+    assert row in html and '<th scope="row">Q-base, 0.3</th><td>85.77</td><td>-</td>' in html
+    assert html.count('<th scope="row">') == 2
 
 
 def test_the_clipped_gradient_stands_beside_the_exact_one_with_what_it_left_unmoved(write):

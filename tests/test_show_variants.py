@@ -40,12 +40,19 @@ def test_a_decision_shows_the_settings_that_are_whole_best_first(write):
     table = shown.decision()
     rows = [line.split("</tr>")[0] for line in table.html.split("<tbody>")[1].split("<tr>")[1:]]
     assert len(rows) == 3 and "2 of 108 settings are recorded for all 4 networks" in table.text
-    cells = ("none", "1, pull", "2, re-initialize", "off", "80.0", "80.0", "88.0", "90.0", "84.50", "3")
-    assert "".join(f"<td><strong>{cell}</strong></td>" for cell in cells) in rows[0]
+    cells = ("1, 2", "off", "80.0", "80.0", "88.0", "90.0", "84.50", "3")
+    cells = "".join(f"<td><strong>{cell}</strong></td>" for cell in cells)
+    assert f'<th scope="row"><strong>none, none</strong></th>{cells}' in rows[0]
     assert "<strong>" not in rows[1] and "<td>81.00</td><td>1</td>" in rows[1]
     assert (
         f"<td>84.0</td><td>{DASH}</td><td>{DASH}</td><td>1</td>" in rows[2]
     )  # one network short, so no mean
+
+
+def test_a_place_of_dropout_that_all_settings_share_is_in_the_caption(write):
+    decide(write, Setting("none", "pull", "reinitialize", "off", "linear"), 80, 80, 88, 90)
+    table = shown.decision()
+    assert "none, linear" in table.html and "Dropout: off." in table.text and "dropout</th>" not in table.html
 
 
 def test_within_a_tie_the_bold_one_is_nearer_to_the_paper(write):

@@ -153,6 +153,26 @@ def test_comparisons_are_told_in_words():
     assert verdict.compared(left, e_path, 5, near=True) == (
         "Q-base: all attacks 0.2 within 5 points of BIM on the E-path 0.2"
     )
+    cw, plain = (
+        Value("mnist", "q-base", "white-box", "cw-softmax", 0.2, None, "e", "q"),
+        Value("mnist", "cnn", "white-box", "cw", 0.2),
+    )
+    assert verdict.compared(cw, plain, 10) == (
+        "Q-base (C&W on probabilities 0.2, white box) more than 10 points above CNN (C&W 0.2, white box)"
+    )
+    figure = [
+        Value("mnist", "pixels", "divergence", "published fgsm kl published", 0.4),
+        Value("mnist", "q-base", "divergence", "fgsm kl published", 0.4),
+    ]
+    assert verdict.compared(*figure) == (
+        "pixels, scored as published above codes of Q-base: KL divergence by the published formula, FGSM 0.4"
+    )
+
+
+def test_numbers_agree_with_their_verbs():
+    assert verdict._plural("0 of 4 hold, 2 fails, 2 not measured") == "0 of 4 hold, 2 fail, 2 not measured"
+    assert verdict._plural("1 of 2 hold, 1 fails") == "1 of 2 holds, 1 fails"
+    assert verdict._plural("11 of 12 hold, 11 fails") == "11 of 12 hold, 11 fail"
 
 
 def test_all_contradictions_are_shown_with_all_their_pairs():

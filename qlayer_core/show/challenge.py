@@ -7,7 +7,7 @@ import urllib.parse
 import numpy as np
 
 from qlayer_core.show.names import COLOURS
-from qlayer_core.show.page import DASH, Markup, decimal, lines, listed, note, table, wrapped
+from qlayer_core.show.page import DASH, Markup, decimal, lines, listed, note, paragraph, table, wrapped
 from qlayer_core.show.plot import MUTED, SERIES, WRONG, axes, picture
 from qlayer_core.study import challenge
 from qlayer_core.study.tasks import NETWORKS, TASKS, Task
@@ -22,7 +22,7 @@ def tasks() -> Markup:
     for task in challenge.open_tasks():
         best, link = challenge.best_known(task), lab_link(task)
         lab = f' <a href="{html.escape(link)}">In the lab</a>' if link else ""
-        goal = f"{html.escape(task.goal)}{lab}"
+        goal = f'<span style="font-weight: 400">{html.escape(task.goal)}{lab}</span>'
         known = [decimal(best["right"], 1) + " %", wrapped(html.escape(best["by"]))] if best else [DASH]
         rows.append(
             [
@@ -81,7 +81,7 @@ def scoreboard():
         text = f"{task.number}. {task.title}: broken at {task.target:g} %"
         if best := challenge.best_known(task):
             ax.plot([best["right"], best["clean"]], [row, row], color=MUTED, linewidth=1, zorder=1)
-            look = {"linestyle": "", "markersize": 8, "color": COLOURS["q-base"]}
+            look = {"linestyle": "", "markersize": 8, "color": COLOURS["q-base"], "clip_on": False}
             ax.plot(best["clean"], row, "o", mfc="none", label="" if row else "without an attack", **look)
             ax.plot(best["right"], row, "D", label="" if row else "best known attack", **look)
             text += f", {best['clean']:.1f} % right without an attack, {best['right']:.1f} % under the best known one"
@@ -92,6 +92,23 @@ def scoreboard():
     ax.grid(axis="y", visible=False)
     figure.legend(loc="outside upper center", ncols=3)
     return figure, f"The tasks, in percent of right answers. {'; '.join(words)}."
+
+
+def held_out() -> Markup:
+    """Return in words which of the open tasks holds out longest against the best known attack."""
+    known = {task: best["right"] for task in challenge.open_tasks() if (best := challenge.best_known(task))}
+    if not known:
+        return paragraph("No attack of this book's own is recorded yet.")
+    longest = max(known, key=known.get)
+    says = (
+        "None of them holds out."
+        if all(known[task] <= task.target for task in known)
+        else "Not all are broken."
+    )
+    return paragraph(
+        f"{says} Most is left of task {longest.number}, {longest.title}: under the best attack known to this book it"
+        f" is right on {known[longest]:.0f} % of the images."
+    )
 
 
 @picture

@@ -145,8 +145,8 @@ def digit_explorer(
         for name in STYLES:
             cells += _pair(name, *(side[name] for side in pages[step]), which, int(labels[which]))
         text = (
-            f"<p>{counts[step]} values. Above the clean digit, below the"
-            f" attacked one; under each, what the network reads, and how many values differ.</p>"
+            f"<p>{counts[step]} values. Each clean digit stands with its attacked twin; under them, what the network"
+            " reads, and how many values differ.</p>"
         )
         return text + slides.pairs(cells)
 

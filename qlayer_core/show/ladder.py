@@ -26,6 +26,7 @@ SPELLED = {
     "square": "Square",
     "ce": "cross-entropy",
     "dlr": "DLR",
+    "eps": "epsilon",
 }
 
 
@@ -151,7 +152,7 @@ def worst_table(found: Mapping[str, dict]) -> Markup:
     for name, record in found.items():
         n, line = (
             record["n"],
-            [lines(names.label(name), "at least", "at most", "under BIM alone", "under noise")],
+            [lines(names.label(name), "at least", "at most", "BIM&nbsp;alone", "noise")],
         )
         for eps in budgets:
             left = int(adaptive.worst(record, eps).sum())
@@ -171,17 +172,18 @@ def worst_table(found: Mapping[str, dict]) -> Markup:
     return table(
         rows,
         ["", *(f"epsilon {eps:g}" for eps in budgets)],
-        "Digits (%) that no attack of the ladder fooled (bold), with the 95 % interval; of the first"
-        f" {counts} test images, seed 0.",
+        "Digits (%) that no attack of the ladder fooled (bold), with the 95 % interval; below, what BIM alone and"
+        f" noise leave. Of the first {counts} test images, seed 0.",
     )
 
 
 def reading(found: Mapping[str, dict], eps: float, beside: str = "cnn") -> Markup:
     """Return what the ladders say at one epsilon, network by network, as a paragraph."""
-    parts = []
+    parts, shares = [], {}
     for name, record in found.items():
         n, left = record["n"], int(adaptive.worst(record, eps).sum())
         own = own_attack(record, eps)["correct"]
+        shares[name] = own / n
         low, high = intervals.wilson(left, n)
         says = f"{names.label(name)}: BIM, the paper's attack, leaves {100 * own / n:.0f} % of {n:,} digits right"
         if name != beside:
@@ -191,7 +193,20 @@ def reading(found: Mapping[str, dict], eps: float, beside: str = "cnn") -> Marku
             best = min(alone, key=lambda row: row["alone"])
             says += f"; {rung_name(best['name'])} alone, the strongest single attack, {100 * best['alone'] / n:.0f} %"
         parts.append(f"{says}; all together {100 * left / n:.0f} % ({low:.0f} to {high:.0f})")
-    return paragraph(f"At epsilon {eps:g}. " + ". ".join(parts) + ".")
+    says = f"At epsilon {eps:g}. " + ". ".join(parts) + "."
+    if turned := [name for name in shares if _turns(found, shares, name, beside, eps)]:
+        who, than = listed([names.label(name) for name in turned]), names.label(beside)
+        says += f" Judged by BIM alone, {who} is more robust than {than}; judged by all attacks, it is less robust."
+    return paragraph(says)
+
+
+def _turns(
+    found: Mapping[str, dict], shares: Mapping[str, float], name: str, beside: str, eps: float
+) -> bool:
+    """Return whether ``name`` is ahead of ``beside`` under BIM, and clearly behind it under all attacks together."""
+    if name == beside or beside not in shares or shares[name] <= shares[beside]:
+        return False
+    return next(row["high"] < 0 for row in compared(found, name, beside) if row["eps"] == eps)
 
 
 def compared(found: Mapping[str, dict], name: str, other: str = "cnn") -> list[dict]:
@@ -223,7 +238,7 @@ def verdict(found: Mapping[str, dict], name: str, other: str = "cnn") -> Markup:
     says = [
         f"Under all attacks together {who} keeps clearly more digits right than {than} at epsilon {at(more)}."
         if more
-        else f"Under all attacks together {who} keeps clearly more digits right than {than} at no epsilon."
+        else f"At no epsilon does {who} keep clearly more digits right than {than} under all attacks together."
     ]
     if less:
         says.append(f"It keeps clearly fewer at {at(less)}.")
@@ -242,7 +257,7 @@ def flags_table(found: Mapping[str, dict]) -> Markup:
         for check in checks
     ]
     raised = [
-        f"<li>{names.label(name)}, {flag.name}: {escape(flag.message)}.</li>"
+        f"<li>{names.label(name)}, {flag.name}: {escape(rung_name(flag.message))}.</li>"
         for name, flags in by_name.items()
         for flag in flags.values()
         if flag.raised

@@ -12,7 +12,7 @@ from qlayer_core import data, datasets, intervals
 from qlayer_core.show import keeping, ladder, names
 from qlayer_core.show.page import Markup, decimal, line_names, lines, listed, note, paragraph, struck, table
 from qlayer_core.show.results import FEW
-from qlayer_core.study import adaptive, experiments, records
+from qlayer_core.study import adaptive, experiments, records, sanity
 
 NETWORKS = (*experiments.TARGETS, *experiments.QUANTIZED)
 SPELLED = {"mnist": "MNIST", "fashion-mnist": "Fashion-MNIST"}
@@ -68,8 +68,8 @@ def results_table(dataset: str = "mnist") -> Markup:
     rows = []
     found = {name: record for name, record in recorded(dataset, models).items() if measured(record)}
     for name, record in found.items():
-        row = [line_names(names.label(name), *(f"sees it, {how}" for how in HOWS[1:]))]
-        row.append(lines(_number(cell(record, "none", 0.0, BLIND))))
+        row = [line_names(names.label(name), *HOWS[1:])]
+        row.append(lines(_number(cell(record, "none", 0.0, BLIND)), *["&nbsp;"] * (len(HOWS) - 1)))
         for attack, eps in columns:
             row.append(lines(*(_number(cell(record, attack, eps, how)) for how in HOWS), says=HOWS))
         rows.append(row)
@@ -79,8 +79,8 @@ def results_table(dataset: str = "mnist") -> Markup:
         ["", "clean", *heads],
         "Test images (%) that are classified correctly, seed 0. Bold: the attacker is blind, and made the images on"
         " another network. Below: they see the network, and follow its gradient as it is (with the Q-Layer, that of"
-        " the E-path), or one that suits its quantizer of the input. Struck through: the attack failed a sanity"
-        f" check. {FEW} Only the first test images.",
+        " the E-path); or, adaptive, one that suits its quantizer of the input. Struck through: the attack failed a"
+        f" sanity check. {FEW} Only the first test images.",
     )
 
 
@@ -116,7 +116,7 @@ def missing(dataset: str = "mnist") -> Markup:
         f"<code>{escape(how[what](some[0]))}</code></p>"
         for what, some in commands.items()
     )
-    return note(f"Not recorded yet on {SPELLED[dataset]}", text)
+    return note(f"What is still to be measured on {SPELLED[dataset]}", text, "note dropdown")
 
 
 # ---- what the table says ----
@@ -172,8 +172,14 @@ def equal_words(histories: Mapping[str, keeping.History], plain: str = "cnn") ->
     parts, found = [], keeping.gains(histories, plain)
     for name, (kept, equal) in found.items():
         later = "no epoch of it is as accurate" if equal is None else f"{equal:+.1f} at equal clean accuracy"
-        parts.append(f"{names.label(name)} {kept:+.1f} as it was kept, {later}")
-    says = f"In points beside the {names.label(plain)}, mean over the attacked validation images: {'; '.join(parts)}."
+        if equal is not None and f"{kept:.1f}" == f"{equal:.1f}":
+            parts.append(f"{names.label(name)} {kept:+.1f} either way")
+        else:
+            parts.append(f"{names.label(name)} {kept:+.1f} as it was kept, {later}")
+    says = (
+        f"Points ahead of the {names.label(plain)}, on average over the attacked validation images:"
+        f" {'; '.join(parts)}."
+    )
     equals = {name: equal for name, (_, equal) in found.items() if equal is not None}
     if len(equals) > 1:
         best, worst = max(equals, key=equals.get), min(equals, key=equals.get)
@@ -224,18 +230,33 @@ def place_of_the_layer(found: Mapping[str, dict], eps: float) -> Markup:
             for how, some in (
                 ("clearly ahead of", ahead),
                 ("clearly behind", behind),
-                ("not to be told from", level),
+                ("not to be told apart from", level),
             )
             if some
         ]
-        says.append(f"{names.label(own)} is {', '.join(said)}.")
+        *most, last = said
+        says.append(f"{names.label(own)} is {', '.join(most)}{', and ' if most else ''}{last}.")
     return paragraph(" ".join(says))
 
 
 def flags(found: Mapping[str, dict]) -> Markup:
-    """Return `ladder.flags_table` of the networks behind a quantizer; empty if there are none."""
+    """Return `ladder.flags_table` of the networks behind a quantizer, and what it says of them; empty if none."""
     some = {name: record for name, record in found.items() if name in experiments.QUANTIZED}
-    return ladder.flags_table(some) if some else Markup("", "")
+    if not some:
+        return Markup("", "")
+    shown = ladder.flags_table(some)
+    missed = [
+        names.label(name)
+        for name, record in some.items()
+        if any(flag.name == "square" and flag.raised for flag in sanity.flags(record))
+    ]
+    if not missed:
+        return shown
+    more = paragraph(
+        f"On {listed(missed)} the search without a gradient still fools images that every gradient has missed. So a"
+        " better attack is likely to exist, and what is left is an upper bound with room below it."
+    )
+    return Markup(shown.html + more.html, f"{shown.text} {more.text}")
 
 
 def order(dataset: str = "mnist", attack: str = "bim", eps: float = 0.2, *, seeing: bool = False) -> Markup:

@@ -118,15 +118,15 @@ def forms(models: Sequence[str] = ("q-base", "q-large"), dataset: str = "mnist")
             kinds = list(accuracy)
             cells = [decimal(accuracy[kind], 1) for kind in kinds]
             last = decimal(history[-1]["accuracy"]["q"]["clean"], 1)
-            rows.append([f"{names.label(name)}, {form}", *cells, last])
+            rows.append([f"{names.label(name)}, {form}", *cells, f"{last} ({history[-1]['epoch']})"])
     if not rows:
         return None
-    heads = ["network and commitment", *map(names.attack, kinds), "clean, at the end"]
+    heads = ["network and commitment", *map(names.attack, kinds), "clean, last epoch"]
     return table(
         rows,
         heads,
-        "Accuracy (%) of the Q-path on validation images at the kept epoch, and on clean ones when training ended."
-        " One seed each.",
+        "Accuracy (%) of the Q-path on validation images at the kept epoch, and on clean ones in the last recorded"
+        " epoch, whose number stands in brackets. One seed each.",
     )
 
 
@@ -143,7 +143,7 @@ def forms_said(dataset: str = "mnist") -> str | None:
         ends = [history[-1]["accuracy"]["q"]["clean"] for history in (printed, free)]
         said.append(
             f"{names.label(name)} is right on {one[kind]:.1f} % under {names.attack(kind)} with the term as printed,"
-            f" and on {other[kind]:.1f} % without it; when training ends, on {ends[0]:.1f} and {ends[1]:.1f} % of the"
+            f" and on {other[kind]:.1f} % without it; in the last epoch, on {ends[0]:.1f} and {ends[1]:.1f} % of the"
             " clean images."
         )
     return " ".join(said)
@@ -165,21 +165,35 @@ def verdict(results: Results) -> str:
     """Return what the layer gains or costs, image by image, as sentences.
 
     Args:
-        results: by attack, ``"clean"`` among them, the plain network's right answers and those with the layer.
+        results: by attack, ``"clean"`` among them, the plain network's right answers and those with the layer. The
+            names of attacks that know the layer end in "adaptive".
     """
-    said = []
+    found = {}
     for attack, (plain, layered) in ((attack, line.values()) for attack, line in results.items()):
-        gap, low, high = intervals.paired(
+        found[attack] = intervals.paired(
             int((layered & ~plain).sum()), int((plain & ~layered).sum()), len(plain)
         )
-        word = "more" if low > 0 else "fewer" if high < 0 else None
-        where = "On clean images" if attack == "clean" else f"Under {attack}"
-        found = (
-            f"is right on {abs(gap):.1f} points {word}"
-            if word
-            else f"is not clearly better or worse ({gap:+.1f} points)"
+    kinds = {"gains": [], "loses": [], "neither": []}
+    for attack, (gap, low, high) in found.items():
+        kind = "gains" if low > 0 else "loses" if high < 0 else "neither"
+        name, knows, _ = attack.partition(", adaptive")
+        where = "on clean images" if attack == "clean" else f"under {'adaptive ' if knows else ''}{name}"
+        kinds[kind].append((attack, f"{gap:+.1f} points {where} (95 % interval {low:+.1f} to {high:+.1f})"))
+    said = []
+    for kind, text in (
+        ("loses", "The network with the layer is clearly worse"),
+        (
+            "gains",
+            "It is clearly better" if kinds["loses"] else "The network with the layer is clearly better",
+        ),
+        ("neither", "No clear difference"),
+    ):
+        if kinds[kind]:
+            said.append(f"{text}: {'; '.join(words for _, words in kinds[kind])}.")
+    if kinds["gains"] and not any(attack.endswith("adaptive") for attack, _ in kinds["gains"]):
+        said.append(
+            "Every gain is against attacks that walk round the layer; none against one that knows it."
         )
-        said.append(f"{where} the network with the layer {found} (95 % interval {low:+.1f} to {high:+.1f}).")
     return " ".join(said)
 
 

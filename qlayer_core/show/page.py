@@ -29,7 +29,7 @@ class Markup:
 
 def paragraph(text: str) -> Markup:
     """Return plain text as a paragraph of the page, which breaks lines where printed output would not."""
-    return Markup(f"<p>{html.escape(text)}</p>", text)
+    return Markup(f"<p>{html.escape(text).replace(' %', '&nbsp;%')}</p>", text)
 
 
 def table(rows: Sequence[Sequence[str]], columns: Sequence[str], caption: str) -> Markup:
@@ -100,7 +100,8 @@ def lines(first: str, *others: str, says: Sequence[str] = ()) -> str:
 
 def line_names(name: str, *others: str) -> str:
     """Return a row's name as HTML, and below it those of its cells' lines, which are seen only: `lines` says them."""
-    return f'<strong>{name}</strong><br><small aria-hidden="true">{"<br>".join(others)}</small>'
+    below = "<br>".join(others)
+    return f'<strong>{name}</strong><br><small aria-hidden="true" style="font-weight: 400">{below}</small>'
 
 
 def _heard(text: str) -> str:

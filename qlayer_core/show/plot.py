@@ -94,7 +94,10 @@ def _svg(figure: Figure, alternative: str) -> str:
     for colour, variable in VARIABLES.items():
         svg = svg.replace(colour, variable)
     width = f"{figure.get_figwidth() * 96:.0f}px"
-    look = f"width: 100%; max-width: {width}; height: auto; display: block; image-rendering: pixelated"
+    look = (
+        f"width: 100%; max-width: {width}; height: auto; display: block; overflow: visible;"
+        " image-rendering: pixelated"
+    )
     svg = re.sub(
         r'<svg ([^>]*?)width="[^"]*" height="[^"]*"',
         r"<svg \1",

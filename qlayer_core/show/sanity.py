@@ -7,7 +7,7 @@ import pandas as pd
 from qlayer_core import datasets
 from qlayer_core.show import names
 from qlayer_core.show.page import Markup, decimal, listed, struck, table
-from qlayer_core.show.plot import axes, picture
+from qlayer_core.show.plot import MUTED, TEXT, axes, picture
 from qlayer_core.show.results import column_name, measured, row_name, summary
 from qlayer_core.study import experiments, paper, tables
 
@@ -41,7 +41,7 @@ def weaker_white_box(seed: int | None = None, dataset: str = "mnist") -> Markup:
         rows,
         ["", "paper, black box", "paper, white box", "ours, black box", "ours, white box"],
         "Accuracy (%) where, in the paper or in ours, a white-box attack is weaker (bold) than the same attack made"
-        " blind.",
+        " blind. Struck through: ours, where it failed.",
     )
 
 
@@ -74,21 +74,18 @@ def clipped_table(dataset: str = "mnist", models: Sequence[str] = TRAINED, seed:
 
 def cw_table(dataset: str = "mnist", models: Sequence[str] = TRAINED, seed: int | None = None) -> Markup:
     """Return the paper's C&W columns beside ours on logits and on probabilities, and beside BIM."""
-    number = MAIN[dataset][1]
-    epsilons, rows = datasets.find(dataset).epsilons, []
+    number, rows = MAIN[dataset][1], []
     for name in models:
         mine = _white_box(dataset, name, seed)
-        line = [names.label(name)]
-        for eps in epsilons:
-            line.append(decimal(paper.TABLES[number].cell(name, f"cw {eps}").accuracy))
-            for kind in ("cw", "cw-softmax", "bim"):
-                line.append(_mean(mine[(mine.attack == kind) & (mine.eps == eps)]))
-        if len(mine):
-            rows.append(line)
-    words = ("paper", "logits", "probabilities", "BIM")
+        for eps in datasets.find(dataset).epsilons if len(mine) else ():
+            published = paper.TABLES[number].cell(name, f"cw {eps}").accuracy
+            found = [
+                _mean(mine[(mine.attack == kind) & (mine.eps == eps)]) for kind in ("cw", "cw-softmax", "bim")
+            ]
+            rows.append([f"{names.label(name)}, {eps}", decimal(published), *found])
     return table(
         rows,
-        ["", *(f"{word} {eps}" for eps in epsilons for word in words)],
+        ["", "paper", "logits", "probabilities", "BIM"],
         "Accuracy (%) under the Carlini-Wagner attack: the paper's, ours on logits, and ours on probabilities; beside"
         f" it BIM with the same epsilon. {measured(number, seed, bounds=False)}",
     )
@@ -137,7 +134,7 @@ def recorded_curves(
 
 @picture
 def white_over_black(dataset: str = "mnist", models: Sequence[str] = TARGETS, seed: int | None = None):
-    """Draw FGSM accuracy of the deployed answer against epsilon, white box over black box, one panel per model."""
+    """Draw FGSM accuracy of the deployed answer against epsilon, white box over black box, a panel per model."""
     settings = {"black-box": ("-", "o"), "white-box": ("--", "s")}
     both = {setting: recorded_curves(setting, dataset, models, seed) for setting in settings}
     keys = [
@@ -145,23 +142,30 @@ def white_over_black(dataset: str = "mnist", models: Sequence[str] = TARGETS, se
         for key in both["black-box"]
         if key in both["white-box"] and (isinstance(key, str) or key[1] == "q")
     ]
-    figure, grid = axes(2.3 * max(2, len(keys)), 2.6, 1, max(1, len(keys)), sharey=True)
+    across = min(3, max(2, len(keys)))
+    down = -(-max(1, len(keys)) // across)
+    figure, grid = axes(2.3 * across, 2.3 * down + 0.5, down, across, sharey=True)
     words = []
-    for ax, key in zip(grid[0], keys, strict=False):
+    for ax, key in zip(grid.flat, keys, strict=False):
         name = key if isinstance(key, str) else key[0]
         for setting, (dash, marker) in settings.items():
             xs, ys, _ = both[setting][key]
-            ax.plot(xs, ys, dash, marker=marker, color=names.colour(name), label=names.SETTINGS[setting])
+            ax.plot(xs, ys, dash, marker=marker, color=names.colour(name))
         blind, seeing = (dict(zip(*both[setting][key][:2], strict=True)) for setting in settings)
         above = [f"{eps:g}" for eps in blind if seeing.get(eps, 0) > blind[eps]]
         words.append(
             f"{names.label(name)}: white box above black box at {listed(above) if above else 'no epsilon'}"
         )
-        ax.set_title(names.label(name))
-        ax.set(xlabel="epsilon", ylim=(0, 102))
-    grid[0, 0].set_ylabel("accuracy (%)")
-    if keys:
-        grid[0, 0].legend(loc="lower left")
+        ax.set(title=names.label(name), xlabel="epsilon", ylim=(0, 102))
+    for ax in grid.flat[len(keys) :]:
+        ax.set_visible(False)
+    for ax in grid[:, 0]:
+        ax.set_ylabel("accuracy (%)")
+    for setting, (dash, marker) in settings.items():
+        grid[0, 0].plot([], [], dash, marker=marker, color=MUTED, label=names.SETTINGS[setting])
+    figure.legend(
+        *grid[0, 0].get_legend_handles_labels(), loc="outside upper center", ncols=2, labelcolor=TEXT
+    )
     return (
         figure,
         "Accuracy under FGSM against epsilon, by an attacker who sees the network and by one who doesn't."

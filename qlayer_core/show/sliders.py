@@ -132,7 +132,7 @@ def quantizer_view(
     share = 100 * changed.mean((1, 3, 4))  # (steps, N)
     moved = _moved(before.projected, [out.projected for out in after])
     answered = _moved(before.quantized, [out.quantized for out in after])
-    top = 100 * float(np.ceil(max(100, moved.max(), answered.max()) / 100))
+    top = 25 * float(np.ceil(max(50, moved.max(), answered.max()) / 25))
     texts = _epsilon_texts(epsilons)
     colour = names.colour(name)
     title = "Change in % against epsilon"

@@ -1,5 +1,6 @@
 """What the chapters show of training: a live picture, recorded histories, the epoch that is kept, the collapse."""
 
+import math
 from collections.abc import Mapping, Sequence
 
 from IPython.display import display
@@ -9,7 +10,7 @@ from matplotlib.ticker import LogLocator, NullLocator
 from qlayer_core.show import names, slides
 from qlayer_core.show.controls import explorer, slider
 from qlayer_core.show.page import Markup, note, table
-from qlayer_core.show.plot import MUTED, SERIES, apart, axes, picture, write
+from qlayer_core.show.plot import MUTED, SERIES, TEXT, apart, axes, picture, write
 from qlayer_core.study import experiments, records
 
 LOSSES = {  # the squared commitment loss has the codebook loss's value
@@ -66,20 +67,24 @@ def draw(rows: Mapping[str, History]):
         epochs, kept, path = [row["epoch"] for row in history], best(history), deployed(history)
         for one in history[0]["accuracy"]:
             look = names.style(name, one) | {"marker": ""}
-            for kind, shade in zip(history[0]["accuracy"][one], (1, 0.75, 0.5), strict=False):
+            for kind, shade in zip(history[0]["accuracy"][one], (1, 0.85, 0.7), strict=False):
                 values = [row["accuracy"][one][kind] for row in history]
                 left.plot(epochs, values, **look | {"alpha": shade})
         for kind, place in apart(history[-1]["accuracy"][path]).items():
             write(left, names.attack(kind), epochs[-1], place)
         left.axvline(kept["epoch"], color=MUTED, linewidth=1)
         left.set(ylim=(0, 101), ylabel=f"{names.label(name)}\nvalidation accuracy (%)")
-        losses = [loss for loss in LOSSES if loss in history[0]["losses"]]
+        losses, ends = [loss for loss in LOSSES if loss in history[0]["losses"]], {}
         for loss, dash in zip(losses, DASHES, strict=False):
             values = [row["losses"][loss] for row in history]
             right.plot(epochs, values, color=names.colour(name), linestyle=dash)
-            write(right, LOSSES[loss if path else None], epochs[-1], values[-1])
+            ends[LOSSES[loss if path else None]] = values[-1]
             words.append(f"{name}: loss {loss} from {values[0]:.2g} to {values[-1]:.2g}")
         right.set(yscale="log", ylabel="training loss")
+        low, high = map(math.log, right.get_ylim())
+        shares = {what: 100 * (math.log(value) - low) / (high - low) for what, value in ends.items()}
+        for what, place in apart(shares).items():
+            write(right, what, epochs[-1], math.exp(low + place / 100 * (high - low)))
         right.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
         right.yaxis.set_major_formatter("{x:g}")
         right.yaxis.set_minor_locator(NullLocator())
@@ -149,8 +154,9 @@ def draw_forces(rows: Mapping[str, History]):
             ax.plot(epochs, values, color=shade, linestyle=dash, label=name)
             words.append(f"{name}: {what} from {values[0]:.3g} to {values[-1]:.3g}")
     grid[0].set(xlabel="epoch", ylabel="commitment's share of the pull\non the encoder (%)", ylim=(0, 102))
-    grid[1].set(xlabel="epoch", ylabel="mean length of a feature vector", ylim=(0, None))
-    grid[1].legend(title="commitment")
+    grid[1].set(xlabel="epoch", ylabel="mean length\nof a feature vector", ylim=(0, None))
+    lines = grid[1].get_legend_handles_labels()
+    figure.legend(*lines, title="commitment", loc="outside upper center", ncols=3, labelcolor=TEXT)
     return figure, f"What moves the encoder, and how long its feature vectors are. {'; '.join(words)}."
 
 

@@ -1,5 +1,6 @@
 """The claims of the paper as traffic lights that unfold to their numbers, and where the paper contradicts itself."""
 
+import re
 from collections import Counter
 from collections.abc import Iterable
 from html import escape
@@ -37,6 +38,13 @@ STRONGEST = {
     "does not hold": (RED, "does not hold"),
     "not measured yet": (GREY, "not measured yet"),
     "not about attacks": (GREY, "not about the strongest attack"),
+}
+PUBLISHED = "published "  # before images that were scored as those of the published figure
+MEASURES = {
+    "auc": "AUC",
+    "kl published": "KL divergence by the published formula",
+    "kl histogram": "KL divergence by histogram",
+    "kl gaussian": "KL divergence by normal curves",
 }
 SIDES = ("first_value", "second_value", "by", "near")
 KINDS = {
@@ -108,14 +116,19 @@ def _claim(row: dict, frame: pd.DataFrame) -> str:
     if row["in_paper"]:
         counts.append(f"The paper's own numbers bear out {row['in_paper']} comparisons.")
     if row["protocol_numbers"]:
-        counts.append(f"Under its protocol, ours: {row['protocol_numbers']}.")
+        counts.append(f"Under its protocol, ours: {_plural(row['protocol_numbers'])}.")
     if row["strongest_numbers"]:
-        counts.append(f"Under the strongest attack: {row['strongest_numbers']}.")
+        counts.append(f"Under the strongest attack: {_plural(row['strongest_numbers'])}.")
     return (
         f'<details style="border-bottom: 1px solid var(--pst-color-border, #d4dae0); padding: 0.5rem 0">'
         f"<summary><strong>{escape(row['sentence'])}</strong> <small>section {row['section']}</small><br>"
         f"<small>{line}</small></summary><p>{' '.join(counts)}</p>{numbers(row['claim'], frame).html}</details>"
     )
+
+
+def _plural(counts: str) -> str:
+    """Return counts as a sentence has them: ``"0 of 4 hold, 2 fail"``, ``"1 of 2 holds, 1 fails"``."""
+    return re.sub(r"\b(?!1 )(\d+) fails", r"\1 fail", re.sub(r"^1 of (\d+) hold", r"1 of \1 holds", counts))
 
 
 def numbers(claim: Claim, frame: pd.DataFrame) -> Markup:
@@ -126,39 +139,46 @@ def numbers(claim: Claim, frame: pd.DataFrame) -> Markup:
         return Markup("<p>None of its comparisons is measured yet.</p>", "None is measured yet.")
     rows = []
     for one in measured.to_dict("records"):
-        images = DASH if np.isnan(one["images"]) else f"{one['images']:,.0f}"
+        share = not np.isnan(one["images"])  # or else a divergence
+        images, digits = (f"{one['images']:,.0f}", 1) if share else (DASH, 2)
+        gap = decimal(one["difference"], digits, True)
+        if one["low"] < one["high"]:
+            gap += f" ({decimal(one['low'], digits)} to {decimal(one['high'], digits)})"
+        words = escape(compared(*(one[key] for key in SIDES)))
         rows.append(
             [
-                f'<span style="white-space: normal">{escape(compared(*(one[key] for key in SIDES)))}</span>',
+                f'<span style="white-space: normal; font-weight: 400">{words}</span>',
+                one["result"],
                 f"{decimal(one['paper_first'])} | {decimal(one['paper_second'])}",
                 f"{decimal(one['first'])} | {decimal(one['second'])}",
-                f"{decimal(one['difference'], 1, True)} ({decimal(one['low'], 1)} to {decimal(one['high'], 1)})",
+                gap,
                 f"{images}, {one['seeds']}",
-                one["result"],
             ]
         )
     left = len(found) - len(measured)
     caption = f"{claim.name[0].upper()}{claim.name[1:]}: {len(rows)} of {len(found)} comparisons are measured"
-    heads = ["", "paper", "ours", "difference (95 %)", "images, seeds", "result"]
+    heads = ["", "result", "paper", "ours", "difference (95 %)", "images, seeds"]
     return table(rows, heads, caption + (f", {left} are not yet." if left else "."))
 
 
 def compared(first: Value, second: Value, by: float = 0.0, near: bool = False) -> str:
     """Return a comparison in words: ``"Q-base above CNN: BIM 0.3, black box from CNN A"``."""
-    more = f" by over {by:g}" if by else ""
-    relation = f"within {by:g} points of" if near else f"above{more}"
+    more = f"more than {by:g} points " if by else ""
+    relation = f"within {by:g} points of" if near else f"{more}above"
     whose, other = subject(first), subject(second)
     if (how := condition(first)) == condition(second):
         return f"{whose} {relation} {other}: {how}"
     if whose == other:
         return f"{whose}: {how} {relation} {condition(second)}"
-    return f"{whose}, {how} {relation} {other}, {condition(second)}"
+    return f"{whose} ({how}) {relation} {other} ({condition(second)})"
 
 
 def subject(value: Value) -> str:
     """Return how the text calls what a number is of."""
-    if value.setting == "divergence" and value.model == "pixels":
-        return "pixels"
+    if value.setting == "divergence":
+        if value.model == "pixels":
+            return "pixels, scored as published" if value.attack.startswith(PUBLISHED) else "pixels"
+        return f"codes of {names.label(value.model)}"
     return names.label(value.model, "e" if value.path == "e" else None)
 
 
@@ -174,7 +194,8 @@ def condition(value: Value) -> str:
     if value.setting == "validation":
         return f"variant {value.attack}"
     if value.setting == "divergence":
-        return f"{value.attack}{eps}"
+        attack, *measure = value.attack.removeprefix(PUBLISHED).split()
+        return f"{MEASURES[' '.join(measure)]}, {names.attack(attack)}{eps}"
     made = f"black box from CNN {value.source[-1].upper()}" if value.source else "white box"
     road = ", through the shortcut" if value.attacked_path == "shortcut" else ""
     attack = value.attack.removesuffix("-clipped")

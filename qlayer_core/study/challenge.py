@@ -59,11 +59,11 @@ class Grade:
     code: str
 
     def __str__(self) -> str:
-        """Return two lines for the reader."""
+        """Return three lines for the reader, short enough for a page."""
         verdict = "solved" if self.solved else "not solved yet"
         return (
-            f"Task {self.task} {verdict}: the network is right on {self.right:.1f} % of the hidden images"
-            f" ({self.clean:.1f} % without an attack), in {self.seconds:.0f} s.\nYour code: {self.code}"
+            f"Task {self.task} {verdict}: right on {self.right:.1f} % of the hidden images\n"
+            f"({self.clean:.1f} % without an attack), in {self.seconds:.0f} s.\nYour code: {self.code}"
         )
 
 
