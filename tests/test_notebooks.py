@@ -67,6 +67,12 @@ def test_ends_with_summary_and_exercises(chapter):
     assert headings.index("Summary") < headings.index("Exercises")
 
 
+def test_says_nothing_twice(chapter):
+    """Two versions of a section would both stand in the page's contents."""
+    headings = re.findall(r"^#+ (.*)$", chapter.text, re.MULTILINE)
+    assert len(headings) == len(set(headings))
+
+
 def test_every_exercise_has_a_hidden_solution(chapter):
     exercises = EXERCISE.findall(chapter.text)
     solutions = {label: options for _, label, options in SOLUTION.findall(chapter.text)}

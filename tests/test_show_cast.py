@@ -51,6 +51,12 @@ def test_a_source_is_found_in_the_tables_of_the_images_it_made():
     assert "7a" in cast.appears("source-b") and "1a" not in cast.appears("source-b")
 
 
+def test_the_other_body_has_a_group_and_a_role_of_its_own():
+    assert cast.members("on CNN B") == list(experiments.ON_CNN_B)
+    assert all("CNN B" in cast.role(name) for name in experiments.ON_CNN_B)
+    assert "CNN B" not in cast.role("cnn") + cast.role("q-base")
+
+
 def test_built_alike_is_not_trained_alike():
     assert cast.alike("cnn", "cnn-clean-selected") and cast.alike("q-base", "q-base-adv")
     assert not cast.alike("q-base", "q-large") and not cast.alike("cnn", "source-b")

@@ -105,22 +105,6 @@ def test_reading_counts_signs_of_the_paper_and_of_ours(measured):
     assert "the same sign in 1 of 2. 2 of the paper's columns are not measured yet" in text
 
 
-def test_what_is_missing_is_named_with_the_command(measured):
-    assert inside.missing("9") == ["q-large", "q-large-shared"]
-    measured("q-large", black_fgsm_03=60.0)
-    page = inside.still_missing("9")
-    assert "Not trained yet: Q-large, shared tails" in page.html
-    assert "trained, but not attacked in every way yet: Q-large" in page.html
-    assert "make reproduce ONLY=table:9" in page.html
-
-
-def test_nothing_is_missing_where_every_cell_is_there(measured):
-    cells = {"clean": 98.0} | {f"black_{a}_0{e}": 50.0 for a in ("fgsm", "bim") for e in (2, 3)}
-    for name in ("cnn", "cnn-clean-selected"):
-        measured(name, **cells)
-    assert inside.still_missing("5").text == "Every cell of these tables is measured."
-
-
 def test_an_attacker_who_sees_and_does_worse_stands_above_zero(measured):
     measured("q-inner", black_bim_03=40.0, white_bim_03=70.0)
     found = inside.seeing_over_blind("3a", "3b", "q-inner")
@@ -172,12 +156,3 @@ def test_exact_and_clipped_gradients_are_read_side_by_side(measured):
     assert inside.clipped("q-inner", "bim 0.3") is None
     measured("q-inner", white_bim_03=20.0, **{"white_bim-clipped_03": 80.0})
     assert inside.clipped("q-inner", "bim 0.3") == {"exact": 20.0, "clipped": 80.0}
-
-
-def test_models_of_the_ablation_are_called_by_their_heads_and_codes():
-    assert [inside.called(name) for name in ("q-k2-n16", "q-k1-n128-adv", "q-inner", "q-large-adv")] == [
-        "K = 2 with 16 codes",
-        "K = 1 with 128 codes (adv. trained)",
-        "Q-inner",
-        "Q-large, adv. trained",
-    ]

@@ -42,23 +42,34 @@ def test_a_missing_file_names_the_command_that_makes_it(tmp_path):
         speed.recorded(tmp_path)
 
 
-def test_ratios_stand_with_their_range():
-    html = speed.comparison(RUNS["float32"]).html
-    assert "in float32" in html
+def cells(html: str) -> list[list[str]]:
+    """Return the text of a table's cells, line by line, less the names of its lines."""
     lines = [line.split("</tr>")[0] for line in html.split("<tr>")[2:]]
-    cells = [[cell.split("</td>")[0] for cell in line.split("<td>")[1:]] for line in lines]
-    assert cells == [
-        ["plain", "<strong>1.5</strong>", "1.0 to 9.0", "-"],
-        ["ART", "<strong>3.0</strong>", "1.0 to 9.0", "4.0"],
-        ["other", "<strong>1.0</strong>", "-", "-"],
+    return [[cell.split("</td>")[0] for cell in line.split("<td>")[1:]] for line in lines]
+
+
+def test_ratios_stand_with_their_range():
+    html = speed.comparison(RUNS).html
+    assert '>float32</th><th scope="col">alone<' in html
+    assert cells(html) == [
+        ["plain", *["<strong>1.5</strong> <small>1.0-9.0</small>", "-"] * 2],
+        ["ART", *["<strong>3.0</strong> <small>1.0-9.0</small>", "4.0"] * 2],
+        ["other", *["<strong>1.0</strong>", "-"] * 2],
     ]
-    names = ["training step, CNN B", "BIM, Q-large", "layer, 1 head, 12 x 12"]
-    assert all(f'<th scope="row">{text}</th>' in line for text, line in zip(names, lines, strict=True))
+    for text in ("training step, CNN B", "BIM, Q-large", "layer, 1 head,<br>12 x 12"):
+        assert f'<th scope="row">{text}</th>' in html
+
+
+def test_an_attack_that_did_nothing_is_not_compared():
+    done, nothing = (
+        {"case": "cw cnn", "others": {"ART": {"ratio": 50.0, "largest_change": size}}} for size in (0.1, 0.0)
+    )
+    assert len(cells(speed.comparison({"float32": {"rows": [done]}}).html)) == 1
+    assert cells(speed.comparison({"float32": {"rows": [nothing]}}).html) == []
 
 
 def test_memory_is_shown_where_it_was_measured():
-    html = speed.memory(RUNS["float32"]).html
-    assert "<td>ART</td><td>100</td><td>50</td>" in html and html.count("<tr>") == 2
+    assert cells(speed.memory(RUNS).html) == [["ART", "100", "50", "100", "50"]]
 
 
 def test_number_formats_are_compared_attack_by_attack(tmp_path):
@@ -78,20 +89,20 @@ def test_number_formats_are_compared_attack_by_attack(tmp_path):
     (tmp_path / "agreement.json").write_text(json.dumps(found))
     html = speed.agreement(tmp_path).html
     lines = [line.split("</tr>")[0].split("<td>") for line in html.split("<tr>")[2:]]
-    cells = [[cell.split("</td>")[0] for cell in line[1:]] for line in lines]
-    assert cells == [
+    assert cells(html) == [
         ["clean", "97.0", "97.1", "-0.1"],
         ["C&amp;W 0.2", "80.0", "79.6", "+0.4"],
         ["C&amp;W 0.2", "40.0", "40.0", "+0.0"],
     ]
     for name, line in zip(("CNN", "Q-base, Q-path", "Q-base, E-path"), lines, strict=True):
         assert f'scope="row">{name}</th>' in line[0]
+    assert speed.of_other_weights(98.3, tmp_path) and not speed.of_other_weights(97.1, tmp_path)
 
 
 def test_the_cases_that_took_more_memory_are_named():
     assert speed.larger(RUNS["float32"]) == ["BIM, Q-large"]
     row = run("float32", 0.5)["rows"][1]
-    row["others"]["ART"]["mebibytes"] = row["mebibytes"]
+    row["others"]["ART"]["mebibytes"] = row["mebibytes"] - 0.1  # no difference that the table shows
     assert speed.larger({"rows": [row]}) == []
 
 

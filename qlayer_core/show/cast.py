@@ -11,23 +11,32 @@ from qlayer_core import datasets, models
 from qlayer_core.layer import QLayer
 from qlayer_core.models import QNet
 from qlayer_core.show import names, switches
-from qlayer_core.show.page import DASH, Markup, listed, table
+from qlayer_core.show.page import DASH, Markup, listed, table, wrapped
 from qlayer_core.show.plot import MUTED, axes, picture
 from qlayer_core.specs import PRINTED, RunSpec
 from qlayer_core.study import experiments, paper, records
 
-GROUPS = ("targets", "inside the layer", "attackers and judges", "adversarially trained", "other quantizers")
+GROUPS = (
+    "targets",
+    "inside the layer",
+    "on CNN B",
+    "attackers and judges",
+    "adversarially trained",
+    "other quantizers",
+)
 
 
 def group(name: str) -> str:
     """Return to which of `GROUPS` a network of the grid belongs."""
     spec = experiments.spec(name)
     if name in (*experiments.SOURCES.values(), experiments.VALIDATION_SOURCE):
+        return GROUPS[3]
+    if name in experiments.ON_CNN_B:
         return GROUPS[2]
     if spec.quantizer:
-        return GROUPS[4]
+        return GROUPS[5]
     if spec.adversarial:
-        return GROUPS[3]
+        return GROUPS[4]
     return GROUPS[0] if name in experiments.TARGETS or spec.layer is None else GROUPS[1]
 
 
@@ -67,6 +76,8 @@ def role(name: str) -> str:
         return "makes the images of black-box attacks"
     if name == experiments.VALIDATION_SOURCE:
         return "makes the attacked half of the mixed set, which chooses the epoch that is kept"
+    if spec.architecture == "b" and spec.layer is None:
+        return "CNN B as a target: what CNN B with the layer is held against"
     if spec.adversarial:
         words = f"{names.label(spec.raw_name)}, trained further on images attacked meanwhile"
         return f"{words}, as the paper prints it" if PRINTED in name else words
@@ -78,6 +89,8 @@ def role(name: str) -> str:
         return "the plain CNN: what every network with the layer is held against"
     layer = spec.layer
     words = f"{layer.heads} head{'s' if layer.heads > 1 else ''} of {layer.codebook_size} codes"
+    if spec.architecture == "b":
+        words = f"CNN B with the layer, {words}"
     if layer.position == "between":
         words += ", between the two convolutions"
     if layer.shared_tail:
@@ -117,12 +130,12 @@ def cast(of: str) -> Markup:
     """Return a group's networks as a table: name, role, parameters, tables, what is recorded and released."""
     rows = [
         [
-            f"{escape(names.label(name))}<br><small><code>{name}</code></small>",
-            _within(13, role(name)),
+            _called(name),
+            wrapped(escape(role(name)), 10),
             f"{parameters(name):,}",
-            _within(6, appears(name)),
-            _within(5.5, recorded(name)),
-            _within(5.5, released(name)),
+            wrapped(appears(name), 4.5),
+            wrapped(recorded(name).replace("; ", "<br>"), 6),
+            wrapped(released(name).replace("; ", "<br>"), 5.5),
         ]
         for name in members(of)
     ]
@@ -145,7 +158,7 @@ def drawing(name: str):
         tails = tails or {"Q-path and\nE-path": parts(model.tail_q)}
     forks = len(tails) > 1
     columns = len(trunk) + len(next(iter(tails.values()))) + 2
-    figure, grid = axes(1.32 * columns, 1.75 if forks else 0.9)
+    figure, grid = axes(1.05 * columns, 1.6 if forks else 0.8)
     ax = grid[0, 0]
     shade = names.colour(name)
     for column, text in enumerate(("image\n" + " x ".join(map(str, models.SHAPE[1:])), *trunk)):
@@ -159,8 +172,8 @@ def drawing(name: str):
             _box(ax, column, line, text, MUTED)
             _arrow(ax, before, (column, line))
             before = (column, line)
-        ax.text(before[0] + 0.62, line, path, va="center", fontsize=10)
-    ax.set(xlim=(-0.55, columns - 0.7), ylim=(-1.05, 1.05) if forks else (-0.45, 0.45))
+        ax.text(before[0] + 0.5, line, path, va="center", fontsize=9)
+    ax.set(xlim=(-0.5, columns - 0.7), ylim=(-1.05, 1.05) if forks else (-0.45, 0.45))
     ax.axis("off")
     way = ", ".join(("image", *trunk))
     ends = "; ".join(f"{path}: {', '.join(labels)}" for path, labels in tails.items())
@@ -173,9 +186,13 @@ def alike(name: str, other: str) -> bool:
     return one == two
 
 
-def _within(width: float, text: str) -> str:
-    """Return text for a cell that is at most so wide, in the page's letters, and breaks lines where it is longer."""
-    return f'<span style="display: inline-block; white-space: normal; max-width: {width}rem">{escape(text)}</span>'
+def _called(name: str) -> str:
+    """Return how the text and the command line call a network, as HTML; once where both say the same."""
+    label, code = names.label(name), f"<code>{name}</code>"
+    shown = escape(label).replace(
+        "discretisation", "discreti&shy;sation"
+    )  # wider than a phone's first column
+    return code if label == name else wrapped(f"{shown}<br><small>{code}</small>", 7.5)
 
 
 def _built(spec: RunSpec) -> tuple:

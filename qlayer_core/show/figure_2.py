@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import seaborn as sns
 
-from qlayer_core.show.page import Markup, decimal, listed, table
+from qlayer_core.show.page import Markup, decimal, listed, table, wrapped
 from qlayer_core.show.pixels import LOOKS, label
 from qlayer_core.show.plot import MUTED, axes, picture
 from qlayer_core.study import divergence, likelihoods, paper
@@ -80,7 +80,7 @@ def apart(records: Mapping[str, dict], eps: float = likelihoods.FIGURE_2) -> Mar
             quoted = paper.FIGURE_2[key] if authors and name != "q-large" else None
             rows.append(
                 [
-                    f"{label(name)}: {words}",
+                    wrapped(f"{label(name)}: {words}"),
                     f"{clean:.2f} → {row['bits']:.2f}",
                     decimal(quoted),
                     decimal(row["kl published"]),
@@ -159,5 +159,5 @@ def flips(record: dict) -> Markup:
         rows,
         columns,
         f"Codes that changed and answers that are right, in percent, of {n:,} test images; of the clean ones"
-        f" {clean:.1f} % are read rightly.",
+        f" {clean:.1f} % are classified correctly.",
     )

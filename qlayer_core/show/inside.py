@@ -1,6 +1,5 @@
 """What the settings' chapter shows of the grid: tables with their gaps, and what passes through a network."""
 
-import html
 import math
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
@@ -50,11 +49,10 @@ def beside(number: str) -> Markup:
             far = decimal(cell.difference, 1, sign=True)
             line.append(lines(ours, decimal(cell.paper), far, says=("ours", "paper", "difference")))
         rows.append(line)
-    where = f"Table {number}: {paper.TABLES[number].caption.lower()}, in percent."
     return table(
         rows,
         ["", *map(results.column_name, columns)],
-        f"{where} {results.measured(number, bounds=False)} {DASH}: not measured yet.",
+        f"{results.title(number)}, in percent. {results.measured(number, bounds=False)} {DASH}: not measured yet.",
     )
 
 
@@ -94,44 +92,6 @@ def _lacking(number: str, *rows: str) -> str:
 
 def _measured(number: str, row: str) -> bool:
     return bool((results.summary(number).loc[row].seeds > 0).any())
-
-
-def missing(*numbers: str) -> list[str]:
-    """Return the models of these tables of which a cell is not recorded yet, in the tables' order."""
-    found = {}
-    for number in numbers:
-        about = {(cell.row, cell.column): cell.model for cell in paper.TABLES[number].cells}
-        frame = results.summary(number)
-        found |= dict.fromkeys(about[place] for place in frame.index[frame.seeds == 0])
-    return list(found)
-
-
-def called(name: str) -> str:
-    """Return how the chapter calls a model; one of Table 8 without a name of its own, by its heads and codes."""
-    spec = experiments.spec(name)
-    if name.removesuffix("-adv") in names.MODELS:
-        return names.label(name)
-    how = " (adv. trained)" if spec.adversarial else ""
-    return f"K = {spec.layer.heads} with {spec.layer.codebook_size} codes{how}"
-
-
-def still_missing(*numbers: str) -> Markup:
-    """Return in words which networks of these tables are not measured yet, and the command that makes them."""
-    lacking = missing(*numbers)
-    if not lacking:
-        return paragraph("Every cell of these tables is measured.")
-    untrained = [name for name in lacking if not records.unit("mnist", name).record.exists()]
-    begun = [name for name in lacking if name not in untrained]
-    parts = []
-    if untrained:
-        parts.append(f"not trained yet: {listed([called(name) for name in untrained])}")
-    if begun:
-        parts.append(
-            f"trained, but not attacked in every way yet: {listed([called(name) for name in begun])}"
-        )
-    how = " ".join(f"<code>make reproduce ONLY=table:{number}</code>" for number in numbers)
-    text = f"{html.escape('; '.join(parts))}. Made with: {how}. The page fills itself when it is built again."
-    return Markup(f"<p>{text[0].upper()}{text[1:]}</p>", "; ".join(parts))
 
 
 def seeing_over_blind(black: str, white: str, row: str) -> dict[str, tuple[float, float | None]]:

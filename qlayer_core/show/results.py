@@ -4,6 +4,7 @@ Everything comes from `study.tables`. Each function takes a seed, or None for al
 the mean over seeds, and what stands around it their lowest and highest. Rows without any record are left out.
 """
 
+from collections.abc import Sequence
 from html import escape
 
 import numpy as np
@@ -102,30 +103,58 @@ def comparison(number: str, seed: int | None = None) -> Markup:
     return table(
         rows,
         ["", *map(column_name, columns)],
-        f"{_title(number)}, in percent. {measured(number, seed)}{_struck(frame)}",
+        f"{title(number)}, in percent. {measured(number, seed)}{_struck(frame)}",
     )
 
 
-def missing(number: str) -> Markup:
-    """Return in words what of a table is not recorded, and the command that makes it; an empty text for nothing."""
-    frame = summary(number)
-    gone = frame[frame.seeds == 0].index
-    if gone.empty:
+def missing(*numbers: str) -> Markup:
+    """Return in words which networks of these tables are not measured yet, and the commands that make them.
+
+    Empty where every cell is recorded. More than six networks are counted, since nobody reads a list of them.
+    """
+    dataset, everyone, lacking = paper.TABLES[numbers[0]].dataset, {}, {}
+    for number in numbers:
+        about = {(cell.row, cell.column): cell.model for cell in paper.TABLES[number].cells}
+        everyone |= dict.fromkeys(about.values())
+        frame = summary(number)
+        lacking |= dict.fromkeys(about[place] for place in frame.index[frame.seeds == 0])
+    if not lacking:
         return Markup("", "")
-    everything = {column for column in _columns(frame) if column != "clean"}
-    cells = {row: {column for name, column in gone if name == row} - {"clean"} for row in dict(gone)}
-    whole = [row_name(row) for row, columns in cells.items() if columns == everything]
-    parts = [f"{row_name(row)}, some attacks" for row, columns in cells.items() if columns != everything]
-    sources = sorted({cell.source for cell in paper.TABLES[number].cells} - {None})
-    untrained = [
-        experiments.SOURCES[source]
-        for source in sources
-        if not records.unit(paper.TABLES[number].dataset, experiments.SOURCES[source]).record.exists()
+    untrained = [name for name in lacking if not records.unit(dataset, name).record.exists()]
+    begun = [name for name in lacking if name not in untrained]
+    parts = [
+        f" {what}: {_who(some, len(everyone))}."
+        for some, what in ((untrained, "Not trained"), (begun, "Not attacked in every way"))
+        if some
     ]
-    why = f" The attacker's {listed(untrained)} is not trained." if untrained else ""
-    text = f"Not recorded of Table {number}: {'; '.join([*whole, *parts])}.{why} To make what is missing: "
-    command = f"make reproduce ONLY=table:{number}"
-    return Markup(f"<p>{escape(text)}<code>{command}</code></p>", text + command)
+    sources = {cell.source for number in numbers for cell in paper.TABLES[number].cells} - {None}
+    attackers = [
+        name
+        for name in (experiments.SOURCES[source] for source in sorted(sources))
+        if not records.unit(dataset, name).record.exists()
+    ]
+    why = f" The attacker's own network, {listed(attackers)}, is not trained either." if attackers else ""
+    tables_of = f"Table{'s' if len(numbers) > 1 else ''} {listed(numbers)}"
+    text = f"{tables_of} can't be compared in full yet.{''.join(parts)}{why} To measure what is missing: "
+    commands = [f"make reproduce ONLY=table:{number}" for number in numbers]
+    how = ", ".join(f"<code>{command}</code>" for command in commands)
+    return Markup(f"<p>{escape(text)}{how}.</p>", f"{text}{', '.join(commands)}.")
+
+
+def _who(models: Sequence[str], everyone: int) -> str:
+    """Return the names of models, or how many of ``everyone`` they are."""
+    if len(models) > 6:
+        return f"{len(models)} of {everyone} networks"
+    return "; ".join(called(name) for name in models)
+
+
+def called(name: str) -> str:
+    """Return how the text calls a model; one of Table 8 without a name of its own, by its heads and codes."""
+    spec = experiments.spec(name)
+    if name.removesuffix("-adv") in names.MODELS:
+        return names.label(name)
+    how = " (adv. trained)" if spec.adversarial else ""
+    return f"K = {spec.layer.heads} with {spec.layer.codebook_size} codes{how}"
 
 
 @picture
@@ -212,20 +241,6 @@ def reading(number: str) -> Markup:
     return paragraph(text)
 
 
-def largest_differences(number: str, count: int = 5, seed: int | None = None) -> Markup:
-    """Return a table of the recorded cells that lie furthest from the paper's, furthest first."""
-    frame = summary(number, seed)
-    frame = frame[frame.seeds > 0]
-    order = frame.difference.abs().sort_values(ascending=False, kind="stable").index[:count]
-    rows = []
-    for row, column in order:
-        cell = frame.loc[(row, column)]
-        ours = struck(decimal(cell.ours), cell.unreliable) + (FEW if cell.few else "")
-        difference = decimal(cell.difference, sign=True)
-        rows.append([row_name(row), column_name(column), decimal(cell.paper), ours, difference])
-    return table(rows, ["model", "attack", "paper", "ours", "difference"], agreement(number, seed))
-
-
 def gains(number: str, seed: int | None = None) -> list[dict]:
     """Return by how much the models with the layer beat the plain CNN of the same training, in points.
 
@@ -301,8 +316,9 @@ def _recorded_rows(frame: pd.DataFrame) -> list[str]:
     return [row for row in frame.index.get_level_values("row").unique() if row in recorded]
 
 
-def _title(number: str) -> str:
-    return f"Table {number}: {paper.TABLES[number].caption.lower()}"
+def title(number: str) -> str:
+    """Return number and caption of a table."""
+    return f"Table {number}: {paper.TABLES[number].caption}"
 
 
 def _struck(frame: pd.DataFrame) -> str:

@@ -137,34 +137,17 @@ def cost_table(models: Sequence[str] = MODELS) -> Markup:
 
 def still_to_run(models: Sequence[str] = MODELS) -> Markup:
     """Return in words which changes are not run yet, with the command that makes the first."""
-    lacking = not_run(models)
-    parts = [
-        f"{names.label(name)}: {listed([WORDS[one] for one in some])}"
-        for name, some in lacking.items()
-        if some
-    ]
+    lacking, alike = not_run(models), {}
+    for name, some in lacking.items():
+        if some:
+            alike.setdefault(tuple(some), []).append(names.label(name))
+    parts = [f"{listed(who)}: {listed([WORDS[one] for one in some])}" for some, who in alike.items()]
     if not parts:
         return Markup("<p>Every change is recorded.</p>", "Every change is recorded.")
     name, change = next((name, some[0]) for name, some in lacking.items() if some)
     how = unit("mnist", name, change).how()
     text = f"Not run yet. {'; '.join(parts)}."
     return Markup(f"<p>{html.escape(text)} The first is made with <code>{html.escape(how)}</code>.</p>", text)
-
-
-def said(models: Sequence[str] = MODELS) -> str:
-    """Return in words what is recorded, the first seed of each, and which signs turn at equal clean accuracy."""
-    found = {
-        f"{names.label(name)}, {WORDS[change]}": recorded[0]
-        for name in models
-        for change in changes(name)
-        if (recorded := costs(name, change))
-    }
-    parts = [f"{what}: {_said(cost)}" for what, cost in found.items()]
-    turned = [
-        what for what, cost in found.items() if cost.equal is not None and cost.attacked * cost.equal < 0
-    ]
-    ending = f" The sign turns at equal clean accuracy for {listed(turned)}." if turned else ""
-    return f"{len(found)} changes are recorded, in points. {'; '.join(parts)}.{ending}"
 
 
 def _said(cost: Cost) -> str:

@@ -4,9 +4,12 @@ The first holds one run per number format: ``"float32"`` from any machine, ``"bf
 """
 
 import json
-from collections.abc import Mapping
+import re
+from collections.abc import Iterator, Mapping
 from html import escape
 from pathlib import Path
+
+from matplotlib.ticker import LogLocator
 
 from qlayer_core.files import BENCHMARKS
 from qlayer_core.show import names
@@ -39,53 +42,72 @@ def name(case: str) -> str:
     return f"{what}, {'CNN B' if which == ['source-b'] else names.label(which[0])}"
 
 
-def comparison(run: Mapping) -> Markup:
-    """Return a table of how many times as long the others take, with the range over rounds."""
+def comparison(runs: Mapping[str, Mapping]) -> Markup:
+    """Return a table of how many times as long the others take, with the range over rounds, by number format.
+
+    An attack of theirs that left every image as it was is no contestant, and has no line.
+    """
     lines = []
-    for row in run["rows"]:
-        for other, found in row["others"].items():
-            spread = f"{found['lowest']:.1f} to {found['highest']:.1f}" if "lowest" in found else DASH
-            lines.append(
-                [
-                    escape(name(row["case"])),
-                    other.replace(", ", ",<br>"),
-                    f"<strong>{found['ratio']:.1f}</strong>",
-                    spread,
-                    decimal(found.get("ratio_alone"), 1),
-                ]
-            )
+    for case, other, found in _pairs(runs):
+        if any(one.get("largest_change") == 0 for one in found):
+            continue
+        cells = []
+        for one in found:
+            spread = f" <small>{one['lowest']:.1f}-{one['highest']:.1f}</small>" if "lowest" in one else ""
+            cells += [f"<strong>{one['ratio']:.1f}</strong>{spread}", decimal(one.get("ratio_alone"), 1)]
+        lines.append([_broken(case), escape(other).replace(", ", ",<br>"), *cells])
     return table(
         lines,
-        ["", "against", "ratio", "over rounds", "alone"],
-        f"How many times as long the others take, on one core, in {run['machine']['number_format']}: the median over"
-        f" rounds, lowest and highest, and with each in a process of its own. {DASH}: not measured.",
+        ["", "against", *(head for kind in runs for head in (kind, "alone"))],
+        "How many times as long the others take, on one core, with ours in either number format: the median over"
+        " rounds, beside it the lowest and the highest, and with each alone in a process of its own."
+        f" {DASH}: not measured.",
     )
 
 
-def memory(run: Mapping) -> Markup:
+def memory(runs: Mapping[str, Mapping]) -> Markup:
     """Return a table of the memory that each contestant took at its peak, in a process of its own."""
-    lines = [
-        [escape(name(row["case"])), other, f"{row['mebibytes']:.0f}", f"{found['mebibytes']:.0f}"]
-        for row in run["rows"]
-        for other, found in row["others"].items()
-        if "mebibytes" in found
-    ]
+    ours = {kind: {row["case"]: row.get("mebibytes") for row in run["rows"]} for kind, run in runs.items()}
+    lines = []
+    for case, other, found in _pairs(runs):
+        if all("mebibytes" in one for one in found):
+            cells = [
+                f"{value:.0f}"
+                for kind, one in zip(runs, found, strict=True)
+                for value in (ours[kind][case], one["mebibytes"])
+            ]
+            lines.append([_broken(case), escape(other).replace(", ", ",<br>"), *cells])
     return table(
         lines,
-        ["", "against", "ours, MiB", "theirs, MiB"],
-        "Peak memory above what the process held before it began.",
+        ["", "against", *(head for kind in runs for head in (f"ours, {kind}", "theirs"))],
+        "Peak memory in MiB, above what the process held before it began, with ours in either number format.",
     )
 
 
 def larger(run: Mapping) -> list[str]:
-    """Return the names of the cases in which ours took more memory than one of the others."""
+    """Return the names of the cases in which ours took more memory than one of the others, in whole MiB."""
     return [
         name(row["case"])
         for row in run["rows"]
         if any(
-            row["mebibytes"] > other["mebibytes"] for other in row["others"].values() if "mebibytes" in other
+            round(row["mebibytes"]) > round(other["mebibytes"])
+            for other in row["others"].values()
+            if "mebibytes" in other
         )
     ]
+
+
+def _pairs(runs: Mapping[str, Mapping]) -> Iterator[tuple[str, str, list[dict]]]:
+    """Yield each case with each of the others and what was found of it, by number format."""
+    found = {kind: {row["case"]: row["others"] for row in run["rows"]} for kind, run in runs.items()}
+    for case, others in next(iter(found.values())).items():
+        for other in others:
+            yield case, other, [one[case][other] for one in found.values()]
+
+
+def _broken(case: str) -> str:
+    """Return a case's `name` as HTML, on two lines where it is long."""
+    return re.sub(r"(heads?,) ", r"\1<br>", escape(name(case)))
 
 
 def agreement(folder: Path = BENCHMARKS) -> Markup:
@@ -107,6 +129,13 @@ def agreement(folder: Path = BENCHMARKS) -> Markup:
         ["", "attack", found["number_format"], "float32", "difference"],
         f"White-box accuracy (%) on {found['images']:,} images, attacked in either number format, scored in float32.",
     )
+
+
+def of_other_weights(accuracy: float, folder: Path = BENCHMARKS) -> bool:
+    """Return whether the plain CNN that `agreement` is about is not the one with this clean accuracy."""
+    found = _read(folder / "agreement.json", "python benchmarks/agreement.py")
+    (then,) = (row["float32"] for row in found["attacks"] if (row["model"], row["attack"]) == ("cnn", "none"))
+    return any(abs(one - accuracy) > 0.05 for one in then.values())
 
 
 @picture
@@ -153,6 +182,8 @@ def growth(run: Mapping):
         ax.plot(xs, seconds, color=SERIES[0], marker="o", linestyle="", label="measured")
         ax.set(xscale="log", yscale="log", xlabel=AXES[series], ylabel="seconds")
         ax.set_xticks(xs, [str(x) for x in xs])
+        ax.yaxis.set_major_locator(LogLocator(subs=(1, 1.5, 2, 3, 5, 7), numticks=99))
+        ax.yaxis.set_major_formatter("{x:g}")
         ax.minorticks_off()
         words.append(f"{series} {xs[0]} to {xs[-1]}: time x {seconds[-1] / seconds[0]:.1f}")
         words[-1] += f", operations x {work[-1] / work[0]:.1f}"

@@ -9,7 +9,7 @@ from torch import nn
 
 from qlayer_core import models
 from qlayer_core.show import names
-from qlayer_core.show.page import Markup, table
+from qlayer_core.show.page import Markup, table, wrapped
 from qlayer_core.specs import LayerSpec
 from qlayer_core.study import experiments
 
@@ -78,7 +78,7 @@ def cast(found: dict[str, dict], plain: int) -> Markup:
         if one["name"] in own:
             what = f"{position} the convolutions, {tails} tails, {heads} x {size} codes"
             cells = (f"{one['trained'] / 1e6:.2f}", f"{one['deployed'] / 1e6:.2f}", f"{one['bits']:,}")
-            rows.append([one["name"], what, *cells])
+            rows.append([one["name"], wrapped(what), *cells])
     return table(
         rows,
         ["", "the layer", "millions trained", "millions deployed", "bits per image"],
