@@ -100,7 +100,7 @@ def ladders(found: Mapping[str, dict], beside: str = "cnn") -> w.VBox:
     def page(which: int, step: int) -> str:
         shown = [chosen[which], *([beside] if beside in found and chosen[which] != beside else [])]
         legend = (
-            "<p>Filled: digits, in %, that this attack and all before it left right. Outline: right under this"
+            "<p>Filled: images, in %, that this attack and all before it left right. Outline: right under this"
             " attack alone.</p>"
         )
         return legend + "".join(_ladder(name, found[name], budgets[step]) for name in shown)
@@ -134,7 +134,7 @@ def _ladder(name: str, record: dict, eps: float) -> str:
         word = rung_name(row["name"]) + (" (the paper's)" if row["name"] in PAPERS else "")
         svg = f'<svg aria-hidden="true" viewBox="0 0 100 1" preserveAspectRatio="none">{drawing}</svg>'
         parts.append(f"<span>{escape(word)}</span>{svg}<span>{said}</span>")
-    title = f"<p><b>{names.label(name)}</b>, {n:,} digits, {clean} of them right without an attack</p>"
+    title = f"<p><b>{names.label(name)}</b>, {n:,} images, {clean} of them right without an attack</p>"
     return f'{title}<div class="ql-rows">{"".join(parts)}</div>'
 
 
@@ -185,7 +185,7 @@ def reading(found: Mapping[str, dict], eps: float, beside: str = "cnn") -> Marku
         own = own_attack(record, eps)["correct"]
         shares[name] = own / n
         low, high = intervals.wilson(left, n)
-        says = f"{names.label(name)}: BIM, the paper's attack, leaves {100 * own / n:.0f} % of {n:,} digits right"
+        says = f"{names.label(name)}: BIM, the paper's attack, leaves {100 * own / n:.0f} % of {n:,} images right"
         if name != beside:
             alone = [
                 row for row in climbed(record, eps) if row["alone"] is not None and row["name"] != "noise"
@@ -236,14 +236,14 @@ def verdict(found: Mapping[str, dict], name: str, other: str = "cnn") -> Markup:
 
     who, than = names.label(name), names.label(other)
     says = [
-        f"Under all attacks together {who} keeps clearly more digits right than {than} at epsilon {at(more)}."
+        f"Under all attacks together {who} keeps clearly more images right than {than} at epsilon {at(more)}."
         if more
-        else f"At no epsilon does {who} keep clearly more digits right than {than} under all attacks together."
+        else f"At no epsilon does {who} keep clearly more images right than {than} under all attacks together."
     ]
     if less:
         says.append(f"It keeps clearly fewer at {at(less)}.")
     if rest := [f"{row['eps']:g}" for row in rows if row not in more + less]:
-        says.append(f"At {listed(rest)} the two cannot be told apart on {rows[0]['n']:,} digits.")
+        says.append(f"At {listed(rest)} the two cannot be told apart on {rows[0]['n']:,} images.")
     return paragraph(" ".join(says))
 
 

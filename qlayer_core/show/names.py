@@ -21,6 +21,8 @@ MODELS = {
     "q-inner": "Q-inner",
     "q-large-shared": "Q-large, shared tails",
     "cnn-clean-selected": "CNN, selected on clean images",
+    "cnn-b": "CNN B",
+    "q-base-b": "Q-base on CNN B",
     "squeezing": "feature squeezing",
     "one-hot": "one-hot encoding",
     "thermometer": "thermometer encoding",
