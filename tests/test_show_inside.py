@@ -96,6 +96,9 @@ def test_reading_counts_signs_of_the_paper_and_of_ours(measured):
     assert text.startswith(f"{paper} points), and on clean images it is 1.1 points behind.")
     assert "Q-large and Q-large, shared tails are not measured" in text
     measured("q-large", clean=98.0, black_fgsm_03=60.0, black_bim_03=50.0)
+    measured("q-large-shared", clean=97.0)
+    text = inside.reading("9", "q-large", "q-large-shared").text
+    assert "Ours cannot be compared yet: they share no attack that is measured." in text
     measured("q-large-shared", clean=97.0, black_fgsm_03=50.0, black_bim_03=55.0)
     text = inside.reading("9", "q-large", "q-large-shared").text
     ours = (

@@ -87,6 +87,8 @@ def _by(points: float) -> str:
 def _lacking(number: str, *rows: str) -> str:
     about = {cell.row: cell.model for cell in paper.TABLES[number].cells}
     lacking = [about[row] for row in rows if not _measured(number, row)]
+    if not lacking:
+        return "they share no attack that is measured"
     return f"{listed([names.label(name) for name in lacking])} {'is' if len(lacking) == 1 else 'are'} not measured"
 
 
