@@ -89,6 +89,7 @@ def test_another_setting_of_the_training_that_comes_nearer_is_evidence(write):
     pulled = Setting("squared", "pull", "pull", "off").unit("mnist", "q-base-adv")
     for value, support in (
         (79.0, ""),
+        (107.0, ""),  # as far off on the other side
         (
             83.0,
             "commitment squared, inactive codes pull: 83.0 instead of 73.0 % under fgsm 0.3 on validation images",

@@ -122,8 +122,8 @@ def _another_setting(cell: paper.Cell, accuracy: float) -> str:
         unit = setting.unit(cell.dataset, cell.model, one.seed)
         if unit.spec != one.spec and unit.record.exists():
             found.append(((validated(unit) - own) / missing, setting))  # the share of the gap that it closes
-    share, best = max(found, key=lambda pair: pair[0], default=(0.0, None))
-    if share < 1 - CLOSER:
+    share, best = min(found, key=lambda pair: abs(1 - pair[0]), default=(0.0, None))
+    if abs(1 - share) > CLOSER:
         return ""
     return (
         f"commitment {best.then or best.commitment}, inactive codes {best.adversarial}: {own + share * missing:.1f}"
