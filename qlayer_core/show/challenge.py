@@ -88,7 +88,7 @@ def scoreboard():
         words.append(text)
     ax.set_yticks(range(len(shown)), [f"{task.number}. {task.title}" for task in shown])
     ax.set(xlim=(0, 101), ylim=(len(shown) - 0.5, -0.5), xlabel="right on hidden images (%)")
-    ax.tick_params(axis="y", length=0)
+    ax.tick_params(axis="y", length=0, pad=8)  # clear of a marker at zero
     ax.grid(axis="y", visible=False)
     figure.legend(loc="outside upper center", ncols=3)
     return figure, f"The tasks, in percent of right answers. {'; '.join(words)}."

@@ -67,7 +67,7 @@ def code_maps(
     place = codes.along_main_direction(layer, list(indices.values()))[head]
     first = indices[next(iter(rows))][head]
     count = len(first)
-    figure, grid = axes(0.9 * count + 0.8, 1.95 * len(rows), 2 * len(rows), count)
+    figure, grid = axes(max(0.9 * count + 0.8, 2.1), 1.95 * len(rows), 2 * len(rows), count)
     words = []
     for n, (name, images) in enumerate(rows.items()):
         now, marked = indices[name][head], mark and n > 0
