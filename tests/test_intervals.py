@@ -46,7 +46,7 @@ def test_a_paired_difference_counts_only_images_on_which_the_models_differ():
 
 @pytest.mark.parametrize("images", [3, 4, 5, 6, 8, 12, 20])
 def test_a_paired_interval_excludes_zero_where_the_test_of_mcnemar_does(images):
-    """All images on which two models differ speak for one of them: the exact test, half of the observed case counted."""
+    """All images on which two models differ speak for one: the exact test, half of the observed case counted."""
     _, low, _ = intervals.paired(images, 0, 200)
     assert (low > 0) == (binomtest(images, images).pvalue / 2 < 0.05)
 

@@ -51,6 +51,7 @@ def gallery(model: attacks.Model, images: Tensor, attacked: Mapping[str, Tensor]
     """
     rows = [("clean", images, False)]
     for name, made in attacked.items():
+        name = names.attack(name)
         rows += [(f"change\nby {name}", made - images, True), (name, made, False)]
     figure, grid = axes(0.82 * len(images) + 0.85, 0.94 * len(rows) + 0.1, len(rows), len(images))
     largest = max((made - images).abs().max().item() for made in attacked.values())

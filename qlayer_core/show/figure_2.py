@@ -102,7 +102,7 @@ def apart(records: Mapping[str, dict], eps: float = likelihoods.FIGURE_2) -> Mar
 def _with_ends(found: Sequence[float], digits: int = 2, most: float = math.inf) -> str:
     value, low, high = (decimal(number, digits) for number in found)
     if found[0] > 0.98 * most:
-        return f"{value}<br><small>all that can be shown</small>"
+        return f"{value}<br><small>the most</small>"
     return f"{value}<br><small>{low} to {high}</small>"
 
 

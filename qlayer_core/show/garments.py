@@ -46,7 +46,10 @@ def strip(
         text = f"{seen}{f'attacked by FGSM with epsilon {eps:g}' if eps else 'clean'}."
         note = (notes or {}).get(eps, "")
         below = f"epsilon {eps:g}" + (f": {note}" if note else "")
-        rows += slides.montage(made[:, 0].numpy(), text, len(images)) + f"<p>{escape(below)}</p>"
+        rows += (
+            slides.montage(made[:, 0].numpy(), text, len(images))
+            + f"<p>{escape(below).replace(' %', '&nbsp;%')}</p>"
+        )
     named = f"<p>From the left: {escape(listed(what))}.</p>" if all(what) else ""
     text = (
         f"Rows of {len(images)} garments, attacked with epsilon {listed([f'{eps:g}' for eps in epsilons])}."

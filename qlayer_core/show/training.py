@@ -71,7 +71,7 @@ def draw(rows: Mapping[str, History]):
                 values = [row["accuracy"][one][kind] for row in history]
                 left.plot(epochs, values, **look | {"alpha": shade})
         for kind, place in apart(history[-1]["accuracy"][path]).items():
-            write(left, names.attack(kind), epochs[-1], place)
+            write(left, names.attack(kind), 1.02 * epochs[-1], place)  # clear of the kept epoch's line
         left.axvline(kept["epoch"], color=MUTED, linewidth=1)
         left.set(ylim=(0, 101), ylabel=f"{names.label(name)}\nvalidation accuracy (%)")
         losses, ends = [loss for loss in LOSSES if loss in history[0]["losses"]], {}
