@@ -19,6 +19,7 @@ const LARGEST = "0.40"; // the slider's end
 let framesKey; // what the film was made of
 let latest = 0; // of what the reader asked for
 let halted = false; // whether the reader has stopped it
+let playing = false; // a film changes the state with every picture: its end is what the address remembers
 let pad;
 
 // ---- Controls that follow the state
@@ -86,7 +87,7 @@ async function refresh() {
   await inTurn(() => isStale() || update(key, isStale)).catch(({ message }) => notify(message));
   if (isStale()) return;
   delete lab.dataset.busy;
-  remember(link);
+  if (!playing) remember(link);
   if (isRunning()) announce(verdicts());
 }
 
@@ -262,11 +263,17 @@ async function attackAll() {
 }
 
 async function play() {
-  for (let step = 0; step < now.frames.length; step++) {
-    state.step = `${step}`;
-    await refresh();
-    await wait(1500 / now.frames.length);
-    if (state.step !== `${step}`) return; // the reader has moved on
+  playing = true;
+  try {
+    for (let step = 0; step < now.frames.length; step++) {
+      state.step = `${step}`;
+      await refresh();
+      await wait(1500 / now.frames.length);
+      if (state.step !== `${step}`) return; // the reader has moved on
+    }
+  } finally {
+    playing = false;
+    remember(link);
   }
 }
 
