@@ -3,6 +3,8 @@
 import re
 from xml.etree import ElementTree
 
+import pytest
+
 from qlayer_core.show import plot
 
 
@@ -33,6 +35,17 @@ def test_a_figure_scales_with_the_page():
     svg = html[: html.index(">", html.index("<svg"))]
     assert "width: 100%; max-width: 384px" in svg  # 4 inches
     assert not re.search(r'\s(width|height)="', svg)
+
+
+@pytest.mark.parametrize("width, small", [(5, False), (9, True)])
+def test_a_wide_figure_says_that_its_text_is_small_on_a_phone(width, small):
+    """11 points at 5 inches are 11 pixels where a figure is 358 pixels wide; at 9 inches they are 6."""
+
+    @plot.picture
+    def drawn():
+        return plot.axes(width, 2)[0], "a figure"
+
+    assert ("small-print" in drawn().html) == small
 
 
 def test_the_same_drawing_gives_the_same_bytes():

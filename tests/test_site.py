@@ -133,6 +133,23 @@ def test_wide_tables_keep_their_names_in_sight(visit):
     assert not wrong, "\n".join(wrong)
 
 
+def test_text_of_drawings_can_be_read_on_a_phone(visit):
+    page = visit.page
+    page.set_viewport_size(web.PHONE)
+    page.wait_for_timeout(50)
+    small = page.evaluate(
+        """() => [...document.querySelectorAll('.bd-article figure.drawing')].flatMap(figure => {
+            if (figure.closest('.jupyter-widgets') || !figure.checkVisibility()) return [];
+            const svg = figure.querySelector('svg');
+            const scale = svg.getBoundingClientRect().width / svg.viewBox.baseVal.width;
+            const size = text => scale * parseFloat(getComputedStyle(text).fontSize);
+            return [...svg.querySelectorAll('text')].map(text => [size(text), text.textContent]);
+        }).filter(([size]) => size < 7.5)"""
+    )
+    page.set_viewport_size(web.DESKTOP)
+    assert not small, small
+
+
 def test_diagram_stands_where_there_is_no_room(visit):
     diagram = visit.page.locator('img[src$="two-paths.svg"]')
     if not diagram.count():

@@ -81,6 +81,7 @@ document.addEventListener("DOMContentLoaded", () => {
     watch(frame, table);
   }
   for (const code of document.querySelectorAll(".bd-article .highlight > pre")) watch(code);
+  for (const drawing of document.querySelectorAll(".bd-article .small-print")) watch(drawing, drawing.firstElementChild);
 });
 
 // ---- Hidden code opens by a line that says so; the label that Jupyter Book adds says something else to a screen reader.

@@ -29,7 +29,12 @@ class Markup:
 
 def paragraph(text: str) -> Markup:
     """Return plain text as a paragraph of the page, which breaks lines where printed output would not."""
-    return Markup(f"<p>{html.escape(text).replace(' %', '&nbsp;%')}</p>", text)
+    return Markup(f"<p>{_typeset(text)}</p>", text)
+
+
+def _typeset(text: str) -> str:
+    """Return plain text as HTML, with the apostrophe of print, and numbers and their percent signs kept together."""
+    return html.escape(text.replace("'", "’")).replace(" %", "&nbsp;%")
 
 
 def table(rows: Sequence[Sequence[str]], columns: Sequence[str], caption: str) -> Markup:
@@ -46,7 +51,7 @@ def table(rows: Sequence[Sequence[str]], columns: Sequence[str], caption: str) -
         for name, *cells in rows
     )
     # The caption stands outside, so that it keeps the page's width where a wide table scrolls.
-    name = html.escape(caption, quote=True)
+    name = _typeset(caption)
     return Markup(
         f'<figure style="margin: 0; padding: 0"><figcaption style="{_CAPTION}">{name}</figcaption>'
         f'<table class="table table-sm" aria-label="{name}" style="white-space: nowrap; font-size: 0.92em">'

@@ -58,6 +58,7 @@ STYLE = {
     "svg.fonttype": "none",  # text stays text, in the page's font
     "svg.hashsalt": "q-layer",  # the same drawing gives the same bytes
 }
+PHONE, LEGIBLE = 358, 7.6  # pixels: the width of a figure on a phone, and the smallest text to be read there
 CODE_COLOURS = LinearSegmentedColormap.from_list("codes", np.array(CODES) / 255)
 
 
@@ -106,7 +107,10 @@ def _svg(figure: Figure, alternative: str) -> str:
     )
     name = html.escape(alternative, quote=True)
     svg = svg.replace("<svg ", f'<svg role="img" aria-label="{name}" style="{look}" ', 1)
-    return f'<figure class="drawing" style="margin: 0; padding: 0">{svg}</figure>'
+    smallest = min(map(float, re.findall(r"font-size: ([\d.]+)px", svg)), default=LEGIBLE)
+    shrunk = smallest * PHONE / (72 * figure.get_figwidth())  # the drawing's own unit is the point
+    small = " small-print" if shrunk < LEGIBLE else ""  # on a phone it scrolls instead
+    return f'<figure class="drawing{small}" style="margin: 0; padding: 0">{svg}</figure>'
 
 
 @picture

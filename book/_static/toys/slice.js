@@ -149,13 +149,13 @@ export function fill(place) {
     caption.textContent = said;
     shown.setAttribute("aria-label", `the image at the dot${open ? `, ${said}` : ""}`);
     place.classList.toggle("is-over", open && answer !== plane.label);
-    if (!open) return;
     facts.show([
       ["along the attacker's direction", a.toFixed(2)],
       ["along the random one", b.toFixed(2)],
       ["epsilon that both need together", eps.toFixed(2)],
-      ["the network answers", `${answer} (${percent(plane.sure[at] / 100)})`],
+      ["the network answers", open ? `${answer} (${percent(plane.sure[at] / 100)})` : "your guess first"],
     ]);
+    if (!open) return;
     const chance = [border(told, plane, [0, 1]), border(told, plane, [0, -1])].filter((far) => far !== null);
     const text = `Read as ${answer}, ${answer === plane.label ? "which is right" : "which is wrong"}. From the clean ${plane.label} the answer changes like this: `
       + `${way("along the attacker's direction", border(told, plane, [1, 0]))}; ${way("along the random one", chance.length ? Math.min(...chance) : null)}.`;
