@@ -34,7 +34,7 @@ def paragraph(text: str) -> Markup:
 
 def _typeset(text: str) -> str:
     """Return plain text as HTML, with the apostrophe of print, and numbers and their percent signs kept together."""
-    return html.escape(text.replace("'", "’")).replace(" %", "&nbsp;%")
+    return html.escape(text).replace("&#x27;", "&rsquo;").replace(" %", "&nbsp;%")
 
 
 def table(rows: Sequence[Sequence[str]], columns: Sequence[str], caption: str) -> Markup:
