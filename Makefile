@@ -37,7 +37,7 @@ vendor/.installed: .venv/.installed $(WEB)/package-lock.json $(WEB)/website.py
 	touch $@
 
 # The attack lab's networks, packed for the page anew when the released weights change.
-vendor/lab/manifest.json: vendor/.installed $(WEB)/export.py $(addprefix qlayer_core/,models.py layer.py fast.py attacks/losses.py) $(wildcard data/weights/*/*)
+vendor/lab/manifest.json: vendor/.installed $(WEB)/export.py $(addprefix qlayer_core/,models.py layer.py fast.py codes.py attacks/losses.py show/names.py) $(wildcard data/weights/*/*)
 	rm -rf vendor/lab
 	$(BIN)/python $(WEB)/export.py vendor/lab
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from qlayer_core.layer import QLayer, QLayerOutput
+from qlayer_core.layer import QLayerOutput
 from qlayer_core.machine import autocast
 from qlayer_core.models import QNet
 
@@ -63,26 +63,26 @@ def perplexity(counts: np.ndarray) -> float:
     return float(np.exp(-(shares * np.log(shares)).sum()))
 
 
-def along_main_direction(layer: QLayer, outputs: Sequence[Tensor]) -> list[np.ndarray]:
-    """Return each code's rank among its head's codes in use, scaled to [0, 1], so that similar codes come close.
+def along_main_direction(codebook: Tensor) -> np.ndarray:
+    """Return where each code stands among its head's codes along their first principal component, as a share.
+
+    It depends on nothing but the codebook, so a code drawn by it looks the same in every figure. Similar codes come
+    close; codes that no image chooses take their places, too.
 
     Args:
-        layer: whose codes.
-        outputs: chosen codes, ``(heads, N, H, W)`` each; codes that none of them holds get 0.
+        codebook: ``(heads, codebook_size, dim)``, as `QLayer.codebook`.
 
     Returns:
-        ``(codebook_size,)`` per head: the order of the codes along their first principal component.
+        ``(heads, codebook_size)``: ranks, scaled to [0, 1]; the code that is farthest out has the larger half.
     """
-    levels = []
-    for head, codebook in enumerate(layer.codebook.detach()):
-        used = torch.cat([codes[head].flatten() for codes in outputs]).unique()
-        centred = codebook[used] - codebook[used].mean(0)
-        direction = torch.linalg.svd(centred, full_matrices=False).Vh[0]
-        rank = (centred @ direction).argsort().argsort()
-        level = np.zeros(layer.codebook_size)
-        level[used.numpy()] = rank.numpy() / max(1, len(used) - 1)
-        levels.append(level)
-    return levels
+    codebook = codebook.detach().double().cpu()
+    places = np.zeros(codebook.shape[:2])
+    for head, head_codes in enumerate(codebook):
+        centred = head_codes - head_codes.mean(0)
+        along = centred @ torch.linalg.svd(centred, full_matrices=False).Vh[0]
+        along = along * along[along.abs().argmax()].sign()  # a principal component has no sign of its own
+        places[head] = along.argsort(stable=True).argsort() / max(1, len(along) - 1)
+    return places
 
 
 def field_of_view(encoder: nn.Module, image_side: int, map_side: int) -> FieldOfView:

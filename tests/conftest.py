@@ -1,11 +1,15 @@
 """What all tests share: full precision, one thread, and small networks trained on real digits in seconds."""
 
+import base64
 import copy
+import io
 import os
+import re
 
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torch import nn
 
 from qlayer_core import data
@@ -64,6 +68,12 @@ def small_q_net(heads: int = 2, start: str = "random") -> QNet:
         return nn.Sequential(nn.Flatten(), nn.Linear(heads * 8 * 8 * 8, 10))
 
     return QNet(encoder, QLayer(8, codebook_size=16, heads=heads, start=start), tail(), tail())
+
+
+def drawings(html: str) -> list[np.ndarray]:
+    """Return the pictures within a figure's or a slide's HTML, in order: (H, W, 3) uint8 each."""
+    found = re.findall(r"data:image/png;base64,([^\"]+)", html)
+    return [np.asarray(Image.open(io.BytesIO(base64.b64decode(one))).convert("RGB")) for one in found]
 
 
 @pytest.fixture(scope="session")

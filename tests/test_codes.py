@@ -71,6 +71,20 @@ def test_a_position_sees_what_its_gradient_reaches(encoder, size, stride):
     assert reached.amax(0).tolist() == [at + view.size - 1 for at in first]
 
 
+def test_codes_stand_in_the_order_of_their_main_direction():
+    """Codes on a line, in any order and with any sign of the axis; another head has an order of its own."""
+    line = torch.tensor([[0.0, 0], [3, 6], [1, 2], [2, 4], [9, 18]])
+    other = torch.tensor([[5.0, 0], [4, 0], [3, 0], [2, 0], [-9, 0]])
+    places = codes.along_main_direction(torch.stack([line, other]))
+    assert places.tolist() == [[0, 0.75, 0.25, 0.5, 1], [0, 0.25, 0.5, 0.75, 1]]
+    turned = codes.along_main_direction(torch.stack([line.flip(0), other]))
+    assert turned[0].tolist() == places[0, ::-1].tolist()
+
+
+def test_a_single_code_has_a_place():
+    assert codes.along_main_direction(torch.ones(1, 1, 3)).tolist() == [[0]]
+
+
 def test_a_random_sample_holds_only_places_that_choose_the_code():
     chosen = torch.tensor([[[[0, 1], [1, 1]], [[1, 0], [0, 0]]]])  # one head, two images, 2 x 2
     found = codes.Choices(chosen, torch.zeros(chosen.shape))

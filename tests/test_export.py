@@ -11,9 +11,9 @@ import onnxruntime
 import pytest
 import safetensors.torch
 import torch
-from conftest import small_q_net
+from conftest import drawings, small_q_net
 
-from qlayer_core import attacks, data, models
+from qlayer_core import attacks, codes, data, models, show
 from qlayer_core.study import experiments, records
 
 EXPORTED = ("cnn", "q-base", "q-large")  # the adversarially trained ones have the same graphs
@@ -152,6 +152,19 @@ def test_map_says_which_pixels_a_position_looks_at(name):
     assert ((slope[0, 0] != 0) == expected).all()
 
 
+def test_a_code_has_the_colour_that_figures_give_it(digits):
+    """A map that is drawn from the manifest is the chapters' and sliders' map, colour by colour."""
+    torch.manual_seed(0)
+    net, image = small_q_net(heads=2).eval(), digits.images[:1]
+    indices = codes.layer_output(net, image).indices
+    for head, found in enumerate(export._map(net, image)["colours"]):
+        assert len(found) == net.layer.codebook_size == len({*found})
+        chosen = indices[head, 0].numpy()
+        drawn = np.array([[tuple(bytes.fromhex(found[code][1:])) for code in row] for row in chosen])
+        (figure,) = drawings(show.layer.code_maps(net.layer, {"": image}, {"": indices}, head).html)[1:]
+        np.testing.assert_array_equal(drawn, figure)
+
+
 def test_label_minus_one_is_the_networks_own_answer(untrained, digits):
     image = digits.images[:1]
     by_label = [untrained.run("gradient-e", image, label)["gradient"][0] for label in range(10)]
@@ -232,9 +245,24 @@ def test_fashion_mnist_is_packed_as_soon_as_a_network_of_it_is_released(fashion_
     )
 
 
+def test_a_network_comes_into_the_lab_with_its_weights(fashion_alone, monkeypatch):
+    """Whichever it is: here one of those that were trained last."""
+    monkeypatch.setattr(export, "NETWORKS", ("cnn", "q-large-adv", "q-inner"))
+    model = small_q_net().eval()
+    monkeypatch.setattr(records, "load", lambda *_: (model, {}))
+    for name in ("cnn", "q-large-adv"):
+        records.unit("fashion-mnist", name).released.touch()
+    monkeypatch.setattr(export, "network", lambda _: None)
+    monkeypatch.setattr(export, "pack", lambda _: (b"", {}))
+    found = export.export(fashion_alone / "lab")["datasets"]["fashion-mnist"]
+    assert [entry["name"] for entry in found["networks"]] == ["cnn", "q-large-adv"]
+    assert found["missing"] == ["q-inner"]
+
+
 def test_networks_without_weights_are_left_out_and_said_so(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(records, "WEIGHTS", tmp_path)
     manifest = export.export(tmp_path / "lab")
     assert [found["networks"] for found in manifest["datasets"].values()] == [[], []]
+    assert [found["missing"] for found in manifest["datasets"].values()] == [list(export.NETWORKS)] * 2
     assert "q-large on mnist is left out" in capsys.readouterr().out
     assert (tmp_path / "lab" / "manifest.json").stat().st_size < 100_000

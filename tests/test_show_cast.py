@@ -1,9 +1,11 @@
 """The cast: every network of the grid has one place, and what is said of it is counted and read, not remembered."""
 
+import re
+
 import pytest
 
 from qlayer_core import models
-from qlayer_core.show import cast
+from qlayer_core.show import cast, plot
 from qlayer_core.study import experiments, records
 
 
@@ -35,6 +37,18 @@ def test_a_drawing_names_the_layers_in_their_order():
     assert text.index("convolution") < first < last
     assert text.count("dense 128") == 2  # one in each tail
     assert cast.drawing("q-large-shared").text.count("dense 128") == 1
+
+
+@pytest.mark.parametrize("name", ["source-b", "q-inner", "q-large-shared"])
+def test_a_drawing_lies_and_on_a_phone_stands(name):
+    shapes, labels = [], []
+    for html in cast.drawing(name).html.split('<div class="upright" hidden>'):
+        shapes.append([float(side) for side in re.search(r'viewBox="0 0 (\S+) (\S+)"', html).groups()])
+        labels.append(sorted(re.findall("<(?:text|tspan)[^>]*>([^<]+)<", html)))
+    lying, upright = shapes
+    assert lying[0] > 3 * lying[1] and upright[1] > 2 * upright[0]
+    assert upright[0] < 72 / 96 * plot.PHONE, "its text is smaller there"
+    assert labels[0] == labels[1] and "dense" in labels[0]
 
 
 def test_labels_are_of_layers_with_weights():

@@ -2,10 +2,12 @@
 
 from functools import partial
 
+import numpy as np
 import torch
-from conftest import small_q_net
+from conftest import drawings, small_q_net
 
 from qlayer_core import attacks, codes, show
+from qlayer_core.show import slides
 
 
 def test_figures_of_the_layer_say_how_much_changed(digits):
@@ -15,6 +17,22 @@ def test_figures_of_the_layer_say_how_much_changed(digits):
     share = 100 * (indices["clean"] != indices["FGSM"]).float().mean().item()
     markup = show.layer.code_maps(net.layer, {"clean": images, "FGSM": made}, indices, mark=True)
     assert f"FGSM: {share:.0f} % of the codes changed" in markup.text
+
+
+def test_a_code_has_one_colour_in_all_figures(digits):
+    """Whatever else a figure shows, and in the sliders' maps, too."""
+    layer, random = small_q_net(heads=1).layer, torch.Generator().manual_seed(0)
+    few, all_codes = torch.randint(5, (1, 1, 8, 8), generator=random), torch.arange(16).repeat(1, 1, 4)
+    indices = torch.cat([few, all_codes.view(1, 1, 8, 8)], 1)
+    alone, beside = (
+        drawings(show.layer.code_maps(layer, {"": digits.images[:n]}, {"": indices[:, :n]}).html)[n]
+        for n in (1, 2)
+    )
+    np.testing.assert_array_equal(alone, beside)
+    assert len(np.unique(alone.reshape(-1, 3), axis=0)) == len(few.unique())
+    places = codes.along_main_direction(layer.codebook)[0][few[0, 0].numpy()]
+    (slide,) = drawings(slides.code_map(places, np.zeros((8, 8), bool), "", cell=1))
+    np.testing.assert_array_equal(alone, slide)
 
 
 def test_every_figure_draws():

@@ -18,6 +18,12 @@ def test_a_paragraph_is_set_as_print_is():
     assert said.html == "<p>a &lt; b: Q-large&rsquo;s 5&nbsp;%</p>" and repr(said) == "a < b: Q-large's 5 %"
 
 
+def test_a_finding_stands_in_a_box_of_its_own_that_says_so():
+    said = page.finding("Q-base < CNN")
+    assert said.html.startswith('<div class="found"><p><strong>What we found.</strong> Q-base &lt; CNN')
+    assert repr(said) == "Q-base < CNN"
+
+
 @pytest.mark.parametrize(("value", "text"), [(None, "-"), (float("nan"), "-"), (12.345, "12.35")])
 def test_a_missing_number_is_a_dash(value, text):
     assert page.decimal(value) == text

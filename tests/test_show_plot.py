@@ -62,6 +62,23 @@ def test_counts_have_an_axis_of_whole_numbers():
     assert ticks.count("0") == 1 and not any(tick.startswith(("0.", "\N{MINUS SIGN}")) for tick in ticks)
 
 
+def ticks(xs):
+    """The labels on the x axis of a curve over these values, which lie above all y values."""
+    html = plot.curves({"a": (xs, [100 * x for x in range(len(xs))])}, x="x", y="y", top=1000).html
+    return [float(text) for text in re.findall(r"<text[^>]*>([\d.]+)</text>", html)], html
+
+
+@pytest.mark.parametrize("xs", [range(1, 7), [1.0, 2.0, 3.0], range(41)])
+def test_epochs_have_whole_numbers_below_them(xs):
+    found, html = ticks(xs)
+    assert all(tick.is_integer() for tick in found) and not re.search(r">\d+\.\d+</text>", html)
+
+
+def test_what_is_no_whole_number_keeps_its_decimals():
+    found, _ = ticks([0, 0.1, 0.2, 0.3])
+    assert 0.1 in found
+
+
 def test_a_matrix_says_its_numbers():
     assert "r: c 2.5, d 0.0" in plot.matrix([[2.5, 0]], ["r"], ["c", "d"]).text
 

@@ -2,34 +2,32 @@
 
 import json
 
+import ipywidgets as w
 import pytest
 
 from qlayer_core.show import speed
 
 
-def run(number_format: str, share: float) -> dict:
-    """A recorded run with one case of each kind."""
-
-    def against(**others) -> dict:
-        return {who: {"ratio": ratio, "lowest": 1.0, "highest": 9.0} for who, ratio in others.items()}
-
-    step = {"case": "step source-b", "share": share, "others": against(plain=1.5)}
-    bim = {"case": "bim q-large", "share": 0.6, "others": against(ART=3.0), "mebibytes": 100.0}
-    bim["others"]["ART"] |= {"ratio_alone": 4.0, "mebibytes": 50.4}
-    layer = {"case": "layer 1 12", "share": 0.2, "others": {"other": {"ratio": 1.0}}}
+def run(number_format: str, ratio: float) -> dict:
+    """A recorded run with one case of each kind, at a limit of 100 GFLOP/s."""
+    attack = {"case": "fgsm cnn", "work": "10 images, 1 iterations", "operations": 10e9, "seconds": 0.2}
+    attack["others"] = {"ART": {"ratio": ratio, "mebibytes": 50.0}}
+    bim = {"case": "bim q-large", "others": {"ART": {"ratio": 2 * ratio}}, "mebibytes": 100.0}
+    step = {"case": "step q-base", "operations": 40e9, "seconds": 0.5, "others": {"plain": {"ratio": 1.5}}}
+    small = {"case": "step cnn", "operations": 20e9, "seconds": 0.4, "others": {"plain": {"ratio": 1.5}}}
     return {
-        "machine": {"number_format": number_format},
-        "rows": [step, bim, layer],
+        "machine": {"number_format": number_format, "operations_per_second": 100e9},
+        "rows": [attack | {"mebibytes": 75.0}, bim, step, small],
         "growth": {
-            "heads": [{"heads": k, "seconds": 0.1 * k, "operations": 1000 * k**2} for k in (1, 2)],
-            "codes": [{"codes": n, "seconds": 1.0, "operations": n} for n in (16, 64)],
-            "images": [{"images": n, "seconds": n / 100} for n in (100, 400)],
+            "heads": [{"heads": k, "seconds": 0.1 * k, "operations": 1e9 * k**2} for k in (1, 2)],
+            "codes": [{"codes": n, "seconds": 1.0, "operations": 1e9 * n} for n in (16, 64)],
+            "images": [{"images": n, "seconds": n / 100} for n in (10, 40)],
             "epochs": [{"epochs": n, "seconds": n} for n in (1, 4)],
         },
     }
 
 
-RUNS = {"float32": run("float32", 0.55), "bfloat16": run("bfloat16", 0.35)}
+RUNS = {"float32": run("float32", 2.0), "bfloat16": run("bfloat16", 4.0)}
 
 
 def test_runs_are_read_by_number_format(tmp_path):
@@ -40,6 +38,36 @@ def test_runs_are_read_by_number_format(tmp_path):
 def test_a_missing_file_names_the_command_that_makes_it(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"results.json is missing. Measure it with: make bench"):
         speed.recorded(tmp_path)
+    with pytest.raises(FileNotFoundError, match=r"agreement.json is missing.*agreement.py"):
+        speed.agreement(tmp_path)
+
+
+def test_a_share_is_what_was_reached_of_the_limit():
+    found = speed.series(RUNS["float32"])
+    assert [work.share for work in found["heads"]] == pytest.approx([0.1, 0.2])
+    assert found["heads"][0].what == "The layer with 1 head of 64 codes"
+    # Images have no count of their own: it is that of the attack on so many of them.
+    assert [work.operations for work in found["images"]] == pytest.approx([10e9, 40e9])
+    assert [work.size for work in found["GFLOP"]] == [20, 40]  # networks, the smallest first
+
+
+def pages(widget: w.Widget) -> list[str]:
+    if isinstance(widget, w.HTML):
+        return [widget.value]
+    return [page for child in getattr(widget, "children", ()) for page in pages(child)]
+
+
+def test_the_dot_moves_under_the_limit_of_its_format():
+    _, *shown = pages(speed.roof(RUNS))
+    assert len(shown) == 4 * 2 * 2  # what grows, formats, sizes
+    one, two = shown[:2]
+    assert (
+        "<b>The layer with 1 head of 64 codes</b> in float32: 1 GFLOP in 100 ms, 10&nbsp;% of the limit"
+        in one
+    )
+    assert "limit in float32</th><td>100.0 GFLOP/s" in one and "the dot</th><td>10.0 GFLOP/s" in one
+    assert "the dot</th><td>20.0 GFLOP/s" in two
+    assert "limit in bfloat16" in shown[2]
 
 
 def cells(html: str) -> list[list[str]]:
@@ -48,16 +76,13 @@ def cells(html: str) -> list[list[str]]:
     return [[cell.split("</td>")[0] for cell in line.split("<td>")[1:]] for line in lines]
 
 
-def test_ratios_stand_with_their_range():
+def test_others_stand_with_the_range_over_the_cases_of_a_kind():
     html = speed.comparison(RUNS).html
-    assert '>float32</th><th scope="col">alone<' in html
     assert cells(html) == [
-        ["plain", *["<strong>1.5</strong> <small>1.0-9.0</small>", "-"] * 2],
-        ["ART", *["<strong>3.0</strong> <small>1.0-9.0</small>", "4.0"] * 2],
-        ["other", *["<strong>1.0</strong>", "-"] * 2],
+        ["ART", "<strong>2.0 to 4.0</strong>", "<strong>4.0 to 8.0</strong>"],
+        ["plain", "<strong>1.5</strong>", "<strong>1.5</strong>"],
     ]
-    for text in ("training step, CNN B", "BIM, Q-large", "layer, 1 head,<br>12 x 12"):
-        assert f'<th scope="row">{text}</th>' in html
+    assert "ours in float32</th>" in html and '<th scope="row">training step</th>' in html
 
 
 def test_an_attack_that_did_nothing_is_not_compared():
@@ -68,13 +93,16 @@ def test_an_attack_that_did_nothing_is_not_compared():
     assert cells(speed.comparison({"float32": {"rows": [nothing]}}).html) == []
 
 
-def test_memory_is_shown_where_it_was_measured():
-    assert cells(speed.memory(RUNS).html) == [["ART", "100", "50", "100", "50"]]
+def test_growth_is_that_of_operations_or_of_the_size_of_the_work():
+    assert speed.growth(RUNS["float32"], "heads") == pytest.approx((2, 4, 2))
+    assert speed.growth(RUNS["float32"], "images") == pytest.approx((4, 4, 4))
 
 
-def test_number_formats_are_compared_attack_by_attack(tmp_path):
-    with pytest.raises(FileNotFoundError, match=r"agreement.json is missing.*agreement.py"):
-        speed.agreement(tmp_path)
+def test_memory_is_compared_where_both_were_measured():
+    assert speed.memory(RUNS["float32"]) == [1.5]
+
+
+def test_number_formats_are_compared_path_by_path(tmp_path):
     found = {"number_format": "bfloat16", "images": 1000}
     found["attacks"] = [
         {"model": "cnn", "attack": "none", "eps": 0.0, "auto": {"e": 97.0}, "float32": {"e": 97.1}},
@@ -87,31 +115,6 @@ def test_number_formats_are_compared_attack_by_attack(tmp_path):
         },
     ]
     (tmp_path / "agreement.json").write_text(json.dumps(found))
-    html = speed.agreement(tmp_path).html
-    lines = [line.split("</tr>")[0].split("<td>") for line in html.split("<tr>")[2:]]
-    assert cells(html) == [
-        ["clean", "97.0", "97.1", "-0.1"],
-        ["C&amp;W 0.2", "80.0", "79.6", "+0.4"],
-        ["C&amp;W 0.2", "40.0", "40.0", "+0.0"],
-    ]
-    for name, line in zip(("CNN", "Q-base, Q-path", "Q-base, E-path"), lines, strict=True):
-        assert f'scope="row">{name}</th>' in line[0]
+    images, differences = speed.agreement(tmp_path)
+    assert images == 1000 and differences == pytest.approx([-0.1, 0.4, 0])
     assert speed.of_other_weights(98.3, tmp_path) and not speed.of_other_weights(97.1, tmp_path)
-
-
-def test_the_cases_that_took_more_memory_are_named():
-    assert speed.larger(RUNS["float32"]) == ["BIM, Q-large"]
-    row = run("float32", 0.5)["rows"][1]
-    row["others"]["ART"]["mebibytes"] = row["mebibytes"] - 0.1  # no difference that the table shows
-    assert speed.larger({"rows": [row]}) == []
-
-
-def test_shares_of_each_number_format_are_drawn():
-    text = speed.shares(RUNS).text
-    assert "training step, CNN B in float32 55 %" in text and "training step, CNN B in bfloat16 35 %" in text
-
-
-def test_growth_is_compared_with_operations_or_with_the_size_of_the_work():
-    text = speed.growth(RUNS["float32"]).text
-    assert "heads 1 to 2: time x 2.0, operations x 4.0" in text
-    assert "images 100 to 400: time x 4.0, operations x 4.0" in text

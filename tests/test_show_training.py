@@ -1,5 +1,6 @@
 """What is shown of training runs, under way or recorded."""
 
+import re
 from types import SimpleNamespace
 
 import pytest
@@ -52,6 +53,21 @@ def test_histories_name_the_best_epoch_and_what_came_after():
     text = training.draw({"q-large": COLLAPSING}).text
     assert "best at epoch 2 of 3 with clean 97.5 %, fgsm 0.2 62.0 %" in text
     assert "clean 41.8 % at the end" in text
+
+
+def test_kept_epochs_stand_in_a_table_with_their_score_and_accuracies():
+    plain = [row(1, 98.0, 70.0, 84.0, None), row(2, 97.0, 70.0, 83.5, None)]
+    html = training.kept_table({"one": COLLAPSING, "other": plain}).html
+    heads = re.findall(r'<th scope="col">(.*?)</th>', html)
+    assert heads == ["", "kept epoch", "mixed score", "clean", "FGSM 0.2"]
+    rows = [re.findall(r"<td>(.*?)</td>", line) for line in html.split("<tr>")[2:]]
+    assert rows == [["2 of 3", "79.8", "97.5", "62.0"], ["1 of 2", "84.0", "98.0", "70.0"]]
+
+
+def test_forces_have_epochs_of_whole_numbers_below_them():
+    html = training.draw_forces({"as printed": COLLAPSING}).html
+    labels = re.findall(r"<text[^>]*>([\d.]+)</text>", html)
+    assert {"1", "2", "3"} <= set(labels) and "1.5" not in labels
 
 
 def test_a_plain_network_is_drawn_with_its_one_loss():

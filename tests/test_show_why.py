@@ -1,4 +1,4 @@
-"""What the chapter on why networks fall draws is what the network answers, and for a linear one it is exact."""
+"""What the first two chapters draw is what the network answers, and for a linear one it is exact."""
 
 import html
 import json

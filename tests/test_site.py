@@ -69,11 +69,15 @@ def test_what_is_pointed_at_is_there_once(visit):
     assert not wrong
 
 
-@pytest.mark.parametrize("mode", ["light", "dark"])
-def test_no_serious_accessibility_violation(visit, mode):
-    web.in_mode(visit.page, mode)
+@pytest.mark.parametrize("mode, size", [("light", "desktop"), ("dark", "desktop"), ("light", "phone")])
+def test_no_serious_accessibility_violation(visit, mode, size):
+    page = visit.page
+    web.in_mode(page, mode)
+    page.set_viewport_size(web.PHONE if size == "phone" else web.DESKTOP)
+    page.wait_for_timeout(50)  # the page has taken note of its new width
     # in dark mode only colours are others
-    found = web.violations(visit.page, *(["color-contrast"] if mode == "dark" else []))
+    found = web.violations(page, *(["color-contrast"] if mode == "dark" else []))
+    page.set_viewport_size(web.DESKTOP)
     assert not found, found
 
 
@@ -164,6 +168,41 @@ def test_diagram_stands_where_there_is_no_room(visit):
     assert standing["height"] > 1.5 * standing["width"] > 400
 
 
+def test_networks_stand_where_there_is_no_room(visit):
+    page = visit.page
+    if not page.locator(".lying").count():
+        return
+    shown = """() => ['.lying', '.upright'].filter(kind =>
+        [...document.querySelectorAll(kind)].some(drawing => drawing.checkVisibility()))"""
+    wide = page.evaluate(shown)
+    page.set_viewport_size(web.PHONE)
+    narrow = page.evaluate(shown)
+    page.emulate_media(media="print")
+    paper = page.evaluate(shown)
+    page.emulate_media(media="screen")
+    page.set_viewport_size(web.DESKTOP)
+    assert (wide, narrow, paper) == ([".lying"], [".upright"], [".lying"])
+
+
+def test_code_is_nowhere_cut_off(visit):
+    """With everything open that opens; on a phone code scrolls, here it need not."""
+    cut = visit.page.evaluate(
+        """() => {
+            const closed = [...document.querySelectorAll('.bd-article details:not([open])')];
+            const folded = [...document.querySelectorAll('.bd-article .toggle-hidden')];
+            closed.forEach(box => box.open = true);
+            folded.forEach(box => box.classList.remove('toggle-hidden'));
+            const cut = [...document.querySelectorAll('.bd-article :is(.highlight > pre, .cell_output)')]
+                .filter(box => !box.checkVisibility() || box.scrollWidth > box.clientWidth + 1)
+                .map(box => `${box.scrollWidth - box.clientWidth} px: ${box.textContent.trim().slice(0, 40)}`);
+            closed.forEach(box => box.open = false);
+            folded.forEach(box => box.classList.add('toggle-hidden'));
+            return cut;
+        }"""
+    )
+    assert not cut, "\n".join(cut)
+
+
 def test_paper_is_light(visit):
     """Printed from dark mode, too: text, code and labels are dark on white; then the screen is dark again."""
     page = visit.page
@@ -193,7 +232,7 @@ def test_paper_is_light(visit):
 
 
 def test_state_shows_in_forced_colours(visit):
-    """Where the system replaces all backgrounds, a bar is still a bar, and what is pressed looks pressed."""
+    """Where the system replaces all backgrounds, bars and frames are still there, and what is chosen looks chosen."""
     page = visit.page
     web.in_mode(page, "light")
     page.emulate_media(forced_colors="active")
@@ -205,8 +244,34 @@ def test_state_shows_in_forced_colours(visit):
             return seen(filled).filter(e => getComputedStyle(e).backgroundColor === page).map(e => e.className);
         }"""
     )
+    wrong = page.evaluate(
+        """() => {
+            const page = getComputedStyle(document.documentElement).backgroundColor;
+            const look = e => {
+                const style = getComputedStyle(e);
+                const line = kind => style[`${kind}Style`] === 'none' ? '' : style[`${kind}Color`];
+                return [style.backgroundColor, line('outline'), line('borderTop')].join();
+            };
+            const radios = ['input:checked + *', 'input:not(:checked) + *'];
+            const marks = {
+                '.toy-choice, .start-digits, .lab-choice, .lab-tray': radios,
+                '.zoom-trail': ['button[aria-current]', 'button:not([aria-current])'],
+            };
+            const groups = Object.entries(marks).flatMap(([where, pair]) => [...document.querySelectorAll(where)]
+                .map(group => [group, ...pair.map(one => group.querySelector(one))]));
+            const alike = groups.filter(([, on, off]) => on && off && look(on) === look(off));
+            const frames = '.certificate input, .start-card, .lab-card, .toy';
+            const bare = [...document.querySelectorAll(frames)].filter(e => {
+                const { borderTopStyle, borderTopColor } = getComputedStyle(e);
+                return borderTopStyle === 'none' || borderTopColor === page;
+            });
+            return [...alike.map(([group]) => `${group.className}, ${group.textContent.slice(0, 40)}: all alike`),
+                ...bare.map(e => `${e.className || e.id}: no frame`)];
+        }"""
+    )
     page.emulate_media(forced_colors="none")
     assert not like_page
+    assert not wrong, "\n".join(wrong)
 
 
 def test_tab_reaches_everything_that_works(visit):

@@ -1,6 +1,7 @@
 """The network that learns in the page: its losses, gradients, steps and renewed codes are those of the layer."""
 
 import json
+import re
 
 import numpy as np
 import pytest
@@ -166,7 +167,7 @@ def grow(settings: str, steps: int, seed: int = 0, codes: int = 8, more: str = "
         f" const settings = {{weights: {{q: 1, e: 1, codebook: 1, commitment: 1}}, dropout: false, ...{settings}}};"
         f" learn.advance(run, {steps}, settings);"
         f" const {{seen, ...now}} = learn.measures(run), {{seen: _, ...learned}} = run.learned ?? {{}};"
-        f" return {{now, learned, verdict: learn.verdict(run), history: run.history, jumped: run.jumped,"
+        f" return {{now, learned, verdict: learn.verdict(run, settings), history: run.history, jumped: run.jumped,"
         f" idle: learn.inactive(run), {more}}}; }})()",
         "learn",
     )
@@ -193,6 +194,53 @@ def test_dropout_in_front_makes_features_jump_between_codes():
     calm, shaken = (grow(f"{{dropout: {on}}}", 400) for on in ("false", "true"))
     assert calm["jumped"] < 0.02
     assert shaken["jumped"] > 0.2
+
+
+SHARES = r"^With dropout, (\d+(?:\.\d)?) % of the features .* without it, (\d+(?:\.\d)?) % of this network's"
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_with_dropout_the_verdict_says_how_many_features_change_their_code_and_not_that_all_is_learned(seed):
+    found = grow("{dropout: true}", 1000, seed)
+    shaken, calm = map(float, re.search(SHARES, found["verdict"]).groups())
+    assert shaken > 30 and calm < 6
+    assert "nothing was left to learn" not in found["verdict"] and not found["learned"]
+    assert f"now lie {found['now']['gap']:.2f} away" in found["verdict"]
+
+
+def test_counting_the_changed_codes_leaves_the_run_as_it_is():
+    """Of two runs, one is asked once more than the other."""
+    then = "learn.advance(run, 50, settings), [run.network.tensors, run.chosen, run.jumped]"
+    left, asked = (
+        grow("{dropout: true}", 200, more=f"later: ({ask}, {then})")["later"]
+        for ask in ("0", "learn.verdict(run, settings)")
+    )
+    assert left == asked
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_codes_settle_once_dropout_is_off_and_only_then_all_is_learned(seed):
+    found = grow(
+        "{dropout: true}",
+        1000,
+        seed,
+        more="later: (settings.dropout = false, learn.advance(run, 500, settings), learn.measures(run).gap),"
+        " then: run.learned.at, verdictThen: learn.verdict(run, settings)",
+    )
+    assert found["later"] < 0.3 * found["now"]["gap"]
+    assert found["then"] > 1000
+    assert found["verdictThen"].startswith(f"Since step {found['then']}, when nothing was left to learn")
+
+
+def test_dropout_that_is_switched_on_later_forgets_that_all_was_learned():
+    found = grow(
+        "{}",
+        1000,
+        more="later: (settings.dropout = true, learn.verdict(run, settings)),"
+        " then: (learn.advance(run, 1, settings), run.learned)",
+    )
+    assert found["learned"] and "nothing was left to learn" in found["verdict"]
+    assert found["later"].startswith("With dropout, ") and found["then"] is None
 
 
 def test_without_its_losses_the_encoder_rests_and_codes_stay_inactive():

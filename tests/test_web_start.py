@@ -557,6 +557,18 @@ def test_no_accessibility_violation(visit, mode, packs):
             page.wait_for_selector("#start-load:enabled")
 
 
+@pytest.mark.parametrize("size", [web.PHONE, web.DESKTOP], ids=["phone", "desktop"])
+def test_the_slider_is_on_the_first_screen(browser, size):
+    """On the book's own page, above which its title and first sentences stand."""
+    with web.serve() as home:
+        page = browser.new_page()
+        page.set_viewport_size(size)
+        opened(page, f"{home}/book/intro.html")
+        slider = page.locator("#start-eps").bounding_box()
+        page.close()
+    assert slider["y"] + slider["height"] < size["height"]
+
+
 @pytest.mark.parametrize("width", [390, 320, 1280])
 def test_it_fits_the_screen(visit, width, packs):
     page = visit.page

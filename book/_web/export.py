@@ -4,7 +4,7 @@
 A pack is one gzip stream of three parts: large matrices in half precision (the high bytes of all numbers, then
 the low bytes, which packs better), other large tensors in single precision, and the graphs, which share both.
 The graphs compute in single precision and take one image. A network whose weights are not released is left
-out, with a message.
+out, with a message here and on the page.
 """
 
 import argparse
@@ -28,11 +28,12 @@ from torch._decomp import get_decompositions
 from torch.fx.experimental.proxy_tensor import make_fx
 from torch.nn import functional as F
 
-from qlayer_core import data, datasets, files, models
+from qlayer_core import codes, data, datasets, files, models
 from qlayer_core.attacks import losses
+from qlayer_core.show import names
 from qlayer_core.study import records
 
-NETWORKS = ("cnn", "cnn-adv", "q-base", "q-base-adv", "q-large", "q-inner")
+NETWORKS = ("cnn", "cnn-adv", "q-base", "q-base-adv", "q-large", "q-large-adv", "q-inner")
 ATTACKED = ("e", "shortcut", "straight-through")  # the paths that a gradient passes
 IMAGES_A_CLASS = 2  # in the tray of test images
 SHARED = 256  # tensors with fewer numbers stay inside each graph
@@ -117,9 +118,10 @@ def export(folder: Path) -> dict:
 
 def _export_dataset(dataset: str, folder: Path) -> dict:
     images, labels = tray(dataset)
-    networks = []
+    networks, lacking = [], []
     for name in NETWORKS:
         if not records.unit(dataset, name).released.exists():
+            lacking.append(name)
             print(f"attack lab: {name} on {dataset} is left out, its weights are not released")
             continue
         model, _ = records.load(dataset, name)
@@ -138,12 +140,13 @@ def _export_dataset(dataset: str, folder: Path) -> dict:
         "labels": labels.tolist(),
         "images": base64.b64encode((images * 255).round().byte().numpy()).decode(),
         "networks": networks,
+        "missing": lacking,
     }
 
 
 @torch.no_grad()
 def _map(model: models.QNet, images: Tensor) -> dict:
-    """Return what the page must know of a map of codes, and which pixels a position looks at.
+    """Return what the page must know of a map of codes: its colours, and which pixels a position looks at.
 
     Position i along a side looks at ``field`` pixels from ``offset + i * stride`` on.
     """
@@ -154,7 +157,16 @@ def _map(model: models.QNet, images: Tensor) -> dict:
             field += (layer.kernel_size[0] - 1) * stride
             stride *= layer.stride[0]
     side = model.encoder(images[:1]).shape[-1]
-    return {"heads": model.layer.heads, "side": side, "field": field, "stride": stride, "offset": offset}
+    colours = names.code_colours(codes.along_main_direction(model.layer.codebook))  # the figures' own
+    drawn = [["#" + colour.tobytes().hex() for colour in head] for head in colours]
+    return {
+        "heads": model.layer.heads,
+        "side": side,
+        "field": field,
+        "stride": stride,
+        "offset": offset,
+        "colours": drawn,
+    }
 
 
 def _answers(model: models.QNet) -> Function:

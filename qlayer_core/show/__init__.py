@@ -32,6 +32,7 @@ from qlayer_core.show import (
     variants,
     verdict,
     why,
+    zoom,
 )
 
 __all__ = [
@@ -62,4 +63,5 @@ __all__ = [
     "variants",
     "verdict",
     "why",
+    "zoom",
 ]

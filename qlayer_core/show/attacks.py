@@ -1,4 +1,4 @@
-"""What the chapter on adversarial examples draws, and the answers behind it."""
+"""What the chapter on fooling a network draws, and the answers behind it."""
 
 from collections.abc import Mapping
 

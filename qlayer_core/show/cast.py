@@ -24,6 +24,7 @@ GROUPS = (
     "adversarially trained",
     "other quantizers",
 )
+WIDE, HIGH = 0.8, 0.6  # a drawing's boxes, which stand in steps of 1
 
 
 def group(name: str) -> str:
@@ -147,9 +148,19 @@ def cast(of: str) -> Markup:
     )
 
 
+def drawing(name: str) -> Markup:
+    """Draw a network of the grid: one box per layer with weights, from the image to the logits of its paths.
+
+    It is there twice, lying and upright; the page shows the one that it has room for.
+    """
+    lying, upright = _drawing(name), _drawing(name, upright=True)
+    return Markup(
+        f'<div class="lying">{lying.html}</div><div class="upright" hidden>{upright.html}</div>', lying.text
+    )
+
+
 @picture
-def drawing(name: str):
-    """Draw a network of the grid: one box per layer with weights, from the image to the logits of its paths."""
+def _drawing(name: str, upright: bool = False):
     model = models.build(experiments.spec(name))
     trunk, tails = [], {"answer": parts(model)}
     if isinstance(model, QNet):
@@ -157,24 +168,35 @@ def drawing(name: str):
         tails = {"Q-path": parts(model.tail_q), "E-path": parts(model.tail_e)} if model.tail_e else {}
         tails = tails or {"Q-path and\nE-path": parts(model.tail_q)}
     forks = len(tails) > 1
-    columns = len(trunk) + len(next(iter(tails.values()))) + 2
-    figure, grid = axes(1.05 * columns, 1.6 if forks else 0.8)
+    steps = len(trunk) + len(next(iter(tails.values()))) + 2
+    side = 1.05 if forks else 0.45
+    if upright:
+        figure, grid = axes(2.1 * side, 0.75 * steps - 0.5)
+        grid[0, 0].set(xlim=(-side, side), ylim=(1.25 - steps, 0.35))
+    else:
+        figure, grid = axes(1.05 * steps, 1.6 if forks else 0.8)
+        grid[0, 0].set(xlim=(-0.5, steps - 0.7), ylim=(-side, side))
     ax = grid[0, 0]
-    shade = names.colour(name)
-    for column, text in enumerate(("image\n" + " x ".join(map(str, models.SHAPE[1:])), *trunk)):
-        _box(ax, column, 0, text, shade if text.startswith("Q-Layer") else MUTED, filled=column > 0)
-        if column:
-            _arrow(ax, (column - 1, 0), (column, 0))
-    end = len(trunk)
-    for (path, labels), line in zip(tails.items(), (0.62, -0.62) if forks else (0, 0), strict=False):
-        before = (end, 0)
-        for column, text in enumerate(labels, end + 1):
-            _box(ax, column, line, text, MUTED)
-            _arrow(ax, before, (column, line))
-            before = (column, line)
-        ax.text(before[0] + 0.5, line, path, va="center", fontsize=9)
-    ax.set(xlim=(-0.5, columns - 0.7), ylim=(-1.05, 1.05) if forks else (-0.45, 0.45))
     ax.axis("off")
+
+    def place(step: float, line: float) -> tuple[float, float]:
+        return (-line, -step) if upright else (step, line)
+
+    shade = names.colour(name)
+    for step, text in enumerate(("image\n" + " x ".join(map(str, models.SHAPE[1:])), *trunk)):
+        colour = shade if text.startswith("Q-Layer") else MUTED
+        _box(ax, place(step, 0), text, colour, filled=step > 0)
+        if step:
+            _arrow(ax, place(step - 1, 0), place(step, 0))
+    for (path, labels), line in zip(tails.items(), (0.62, -0.62) if forks else (0, 0), strict=False):
+        before = place(len(trunk), 0)
+        for step, text in enumerate(labels, len(trunk) + 1):
+            here = place(step, line)
+            _box(ax, here, text, MUTED)
+            _arrow(ax, before, here)
+            before = here
+        gap, ha, va = (0.35, "center", "top") if upright else (0.5, "left", "center")
+        ax.text(*place(step + gap, line), path, ha=ha, va=va, fontsize=9)
     way = ", ".join(("image", *trunk))
     ends = "; ".join(f"{path}: {', '.join(labels)}" for path, labels in tails.items())
     return figure, f"{names.label(name)}: {way}. Then {ends}.".replace("\n", " ")
@@ -204,12 +226,12 @@ def _built(spec: RunSpec) -> tuple:
     )
 
 
-def _box(ax: Axes, x: float, y: float, text: str, colour: str, *, filled: bool = True) -> None:
+def _box(ax: Axes, centre: tuple[float, float], text: str, colour: str, *, filled: bool = True) -> None:
     ax.add_patch(
         FancyBboxPatch(
-            (x - 0.4, y - 0.3),
-            0.8,
-            0.6,
+            (centre[0] - WIDE / 2, centre[1] - HIGH / 2),
+            WIDE,
+            HIGH,
             boxstyle="round,pad=0,rounding_size=0.08",
             facecolor=colour if filled else "none",
             edgecolor=colour,
@@ -217,9 +239,12 @@ def _box(ax: Axes, x: float, y: float, text: str, colour: str, *, filled: bool =
             linewidth=1,
         )
     )
-    ax.text(x, y, text.replace(", ", ",\n"), ha="center", va="center", fontsize=8.5, linespacing=1.1)
+    ax.text(*centre, text.replace(", ", ",\n"), ha="center", va="center", fontsize=8.5, linespacing=1.1)
 
 
 def _arrow(ax: Axes, start: tuple[float, float], end: tuple[float, float]) -> None:
+    """Draw an arrow from one box to the next, to its right or below it."""
+    lies = end[0] - start[0] > start[1] - end[1]
+    right, down = (WIDE / 2, 0) if lies else (0, HIGH / 2)
     look = {"arrowstyle": "->", "color": MUTED, "linewidth": 1}
-    ax.annotate("", (end[0] - 0.4, end[1]), (start[0] + 0.4, start[1]), arrowprops=look)
+    ax.annotate("", (end[0] - right, end[1] + down), (start[0] + right, start[1] - down), arrowprops=look)

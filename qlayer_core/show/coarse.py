@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 import ipywidgets as w
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -134,6 +135,7 @@ def digit_explorer(
         counts: powers of two.
     """
     merged = books(layered, train, counts)
+    places = [codes.along_main_direction(merged[count].unsqueeze(0))[0] for count in counts]
     raw = [Seen(x[:, 0], _answers(plain, x)) for x in (images, attacked)]
     pages = []
     for count in counts:
@@ -141,9 +143,11 @@ def digit_explorer(
         pages.append([seen(x, count, *given) for x in (images, attacked)])
 
     def page(which: int, step: int) -> str:
-        cells = _pair("as it is", *raw, which, int(labels[which]), images.shape[-1] ** 2)
+        cells = _pair("as it is", *raw, which, int(labels[which]))
         for name in STYLES:
-            cells += _pair(name, *(side[name] for side in pages[step]), which, int(labels[which]))
+            cells += _pair(
+                name, *(side[name] for side in pages[step]), which, int(labels[which]), places[step]
+            )
         text = (
             f"<p>{counts[step]} values. Each clean digit stands with its attacked twin; under them, what the network"
             " reads, and how many values differ.</p>"
@@ -161,9 +165,9 @@ def _answers(network: nn.Module, images: Tensor) -> Tensor:
 
 
 def _pair(
-    name: str, clean: Seen, attacked: Seen, which: int, true: int, total: int | None = None
+    name: str, clean: Seen, attacked: Seen, which: int, true: int, places: np.ndarray | None = None
 ) -> list[str]:
-    """Return two captioned pictures; codes as a map whose changed positions have a dot."""
+    """Return two captioned pictures; codes, drawn by their ``places``, as a map with a dot on each change."""
     before, after = clean.values[which], attacked.values[which]
     changed = before != after
     share = f"{100 * changed.double().mean():.0f} % differ"
@@ -173,13 +177,10 @@ def _pair(
         f"The attacked {true}, {name}, {reads[1]}; {share} from the clean one.",
     ]
     if name == CODES:
-        kinds = torch.cat([before.flatten(), after.flatten()]).unique()
-        place = {int(kind): i / max(1, len(kinds) - 1) for i, kind in enumerate(kinds)}
-        drawn = [side.clone().double().apply_(lambda kind: place[int(kind)]) for side in (before, after)]
         marks = (torch.zeros_like(changed), changed)
         shown = [
-            slides.code_map(levels.numpy(), mark.numpy(), text)
-            for levels, mark, text in zip(drawn, marks, said, strict=True)
+            slides.code_map(places[side.numpy()], mark.numpy(), text)
+            for side, mark, text in zip((before, after), marks, said, strict=True)
         ]
     else:
         shown = [slides.grey(side.numpy(), text) for side, text in zip((before, after), said, strict=True)]

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from qlayer_core import codes, models
 from qlayer_core.show import names, results
-from qlayer_core.show.page import DASH, Markup, decimal, line_names, lines, listed, paragraph, struck, table
+from qlayer_core.show.page import DASH, Markup, decimal, finding, line_names, lines, listed, struck, table
 from qlayer_core.show.plot import axes, picture
 from qlayer_core.study import experiments, paper, records, tables
 
@@ -65,13 +65,13 @@ def reading(number: str, first: str, second: str) -> Markup:
     said += f" {_by(clean.paper)}."
     ours = [gap for gap in attacked if gap.ours is not None]
     if not ours:
-        return paragraph(f"{said} Ours cannot be compared yet: {_lacking(number, first, second)}.")
+        return finding(f"{said} Ours cannot be compared yet: {_lacking(number, first, second)}.")
     said += f" In ours, {_ahead([gap.ours for gap in ours], a, b)}"
     said += f", and on clean images it is {_by(clean.ours)}." if clean.ours is not None else "."
     agree = sum((gap.ours > 0) == (gap.paper > 0) for gap in ours)
     missing = len(attacked) - len(ours)
     rest = f" {missing} of the paper's columns are not measured yet." if missing else ""
-    return paragraph(f"{said} The two have the same sign in {agree} of {len(ours)}.{rest}")
+    return finding(f"{said} The two have the same sign in {agree} of {len(ours)}.{rest}")
 
 
 def _ahead(points: Sequence[float], one: str, other: str) -> str:

@@ -9,7 +9,7 @@ from qlayer_core import codes
 from qlayer_core.layer import QLayer
 from qlayer_core.show import names
 from qlayer_core.show.page import Markup
-from qlayer_core.show.plot import CODE_COLOURS, SERIES, WRONG, axes, frame, matrix, picture, tile
+from qlayer_core.show.plot import SERIES, WRONG, axes, frame, matrix, picture, tile
 
 LOSSES = {"q": "$L_Q$", "e": "$L_E$", "codebook": "codebook", "commitment": "commitment"}
 
@@ -64,7 +64,7 @@ def code_maps(
         head: which head's map.
         mark: put a dot on the positions whose code differs from the first row's.
     """
-    place = codes.along_main_direction(layer, list(indices.values()))[head]
+    colours = names.code_colours(codes.along_main_direction(layer.codebook)[head])
     first = indices[next(iter(rows))][head]
     count = len(first)
     figure, grid = axes(max(0.9 * count + 0.8, 2.1), 1.95 * len(rows), 2 * len(rows), count)
@@ -76,7 +76,7 @@ def code_maps(
         grid[2 * n + 1, 0].set_ylabel(below, rotation=0, ha="right", va="center")
         for i, ax in enumerate(grid[2 * n + 1]):
             tile(grid[2 * n, i], images[i])
-            ax.imshow(place[now[i].numpy()], cmap=CODE_COLOURS, interpolation="none", vmin=0, vmax=1)
+            ax.imshow(colours[now[i].numpy()], interpolation="none")
             tile(ax, None)
             if marked:
                 changed = now[i] != first[i]

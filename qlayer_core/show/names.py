@@ -6,6 +6,8 @@ markers; text needs more contrast and keeps the page's own colour. Colour is nev
 in the line, adversarial training in the marker, and each curve has its name beside it.
 """
 
+import numpy as np
+
 from qlayer_core.attacks import REGISTRY
 from qlayer_core.specs import PRINTED
 
@@ -56,6 +58,15 @@ def style(name: str, path: str | None = None) -> dict:
         "markerfacecolor": "none" if _raw(name) != name else shade,
         "markeredgecolor": shade,
     }
+
+
+def code_colours(places: np.ndarray) -> np.ndarray:
+    """Return the colours of codes, ``(..., 3)`` uint8, by their places ``(...)`` in [0, 1] on the ramp `CODES`.
+
+    The place of a code is that of `codes.along_main_direction`.
+    """
+    channels = [np.interp(places, (0, 0.5, 1), channel) for channel in zip(*CODES, strict=True)]
+    return np.rint(np.stack(channels, -1)).astype(np.uint8)
 
 
 def label(name: str, path: str | None = None) -> str:

@@ -32,6 +32,11 @@ def paragraph(text: str) -> Markup:
     return Markup(f"<p>{_typeset(text)}</p>", text)
 
 
+def finding(text: str) -> Markup:
+    """Return plain text in a quiet box that says that here stands what was found."""
+    return Markup(f'<div class="found"><p><strong>What we found.</strong> {_typeset(text)}</p></div>', text)
+
+
 def _typeset(text: str) -> str:
     """Return plain text as HTML, with the apostrophe of print, and numbers and their percent signs kept together."""
     return html.escape(text).replace("&#x27;", "&rsquo;").replace(" %", "&nbsp;%")

@@ -17,7 +17,7 @@ from qlayer_core.pixelcnn import PixelCNN
 from qlayer_core.show import names, slides
 from qlayer_core.show.controls import choice, explorer, slider
 from qlayer_core.show.page import Markup, decimal, table
-from qlayer_core.show.plot import CODE_COLOURS, SERIES, WRONG, axes, matrix, picture, tile
+from qlayer_core.show.plot import SERIES, WRONG, axes, matrix, picture, tile
 from qlayer_core.study import likelihoods
 
 LOOKS = {  # of a set of images: name, colour, line
@@ -124,8 +124,8 @@ def gallery(pictures: Mapping[str, Sequence[np.ndarray]], alternative: str, colo
     for line, (name, shown) in zip(grid, pictures.items(), strict=True):
         line[0].set_ylabel(name, rotation=0, ha="right", va="center")
         for ax, pixels in zip(line, shown, strict=True):
-            cmap = CODE_COLOURS if name in coloured else "gray"
-            ax.imshow(pixels, cmap=cmap, vmin=0, vmax=1, interpolation="none")
+            drawn = names.code_colours(pixels) if name in coloured else pixels
+            ax.imshow(drawn, cmap="gray", vmin=0, vmax=1, interpolation="none")
             tile(ax, None)
     return figure, alternative
 

@@ -14,13 +14,11 @@ from functools import wraps
 import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from matplotlib.ticker import MaxNLocator
 from torch import Tensor
 
-from qlayer_core.show.names import CODES
 from qlayer_core.show.page import Markup
 
 # Of what is no model: each has a contrast of at least 3:1 to a white and to a dark page.
@@ -59,7 +57,6 @@ STYLE = {
     "svg.hashsalt": "q-layer",  # the same drawing gives the same bytes
 }
 PHONE, LEGIBLE = 358, 7.6  # pixels: the width of a figure on a phone, and the smallest text to be read there
-CODE_COLOURS = LinearSegmentedColormap.from_list("codes", np.array(CODES) / 255)
 
 
 def picture(draw: Callable[..., tuple[Figure, str]]) -> Callable[..., Markup]:
@@ -131,7 +128,7 @@ def curves(
         y: what the y axis shows.
         styles: name to arguments of `matplotlib.axes.Axes.plot`, such as `names.style`.
         top: upper end of the y axis, which starts at 0; left out, the axis fits the curves, in whole numbers where
-            all values are integers.
+            all values are integers. The x axis has ticks at whole numbers where all its values are, such as epochs.
         mark: where a vertical line stands, and what it says.
     """
     figure, grid = axes(6, 3.4)
@@ -143,6 +140,8 @@ def curves(
         ax.plot(xs, ys, label=name, markevery=max(1, len(xs) // 10), **look)
         words.append(f"{name} from {ys[0]:.3g} at {xs[0]:g} to {ys[-1]:.3g} at {xs[-1]:g}")
     ax.set(xlabel=x, ylabel=y)
+    if all(float(value).is_integer() for xs, _ in lines.values() for value in xs):
+        ax.xaxis.set_major_locator(MaxNLocator("auto", integer=True))
     if top is not None:
         ax.set_ylim(0, top)
     elif all(isinstance(value, int) for _, ys in lines.values() for value in ys):  # counts, all 0 perhaps

@@ -12,7 +12,7 @@ import pandas as pd
 
 from qlayer_core import data, intervals
 from qlayer_core.show import names
-from qlayer_core.show.page import DASH, Markup, decimal, line_names, lines, listed, paragraph, struck, table
+from qlayer_core.show.page import DASH, Markup, decimal, finding, line_names, lines, listed, struck, table
 from qlayer_core.show.plot import axes, picture
 from qlayer_core.study import experiments, paper, records, tables
 
@@ -238,7 +238,7 @@ def reading(number: str) -> Markup:
         f" Beside the paper's, {(attacked.difference < 0).sum()} of our {len(attacked)} attacked cells are lower;"
         f" furthest off is {row_name(row)} under {names.attack(column)}, {cell.ours:.1f} against {cell.paper:.1f} %."
     )
-    return paragraph(text)
+    return finding(text)
 
 
 def gains(number: str, seed: int | None = None) -> list[dict]:

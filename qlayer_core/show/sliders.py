@@ -127,7 +127,7 @@ def quantizer_view(
     made = _attacked(attack, images, {}, network if source is None else source, epsilons)[0][""]
     before = codes.layer_output(network, images)
     after = [codes.layer_output(network, torch.from_numpy(pixels).unsqueeze(1)) for pixels in made]
-    levels = codes.along_main_direction(network.layer, [out.indices for out in (before, *after)])
+    levels = codes.along_main_direction(network.layer.codebook)
     changed = torch.stack([out.indices != before.indices for out in after]).numpy()  # (steps, heads, N, H, W)
     share = 100 * changed.mean((1, 3, 4))  # (steps, N)
     moved = _moved(before.projected, [out.projected for out in after])

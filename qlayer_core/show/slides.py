@@ -15,7 +15,7 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image
 
-from qlayer_core.show.names import CODES
+from qlayer_core.show.names import code_colours
 
 # Kept in the page with each widget, so that it looks the same in JupyterLab and on the site.
 STYLE = f"<style>{Path(__file__).with_name('slides.css').read_text()}</style>"
@@ -64,20 +64,19 @@ def code_map(levels: np.ndarray, changed: np.ndarray, text: str, cell: int = 6) 
     """Return ``<img>`` of a map of codes, a dot on each changed position.
 
     Args:
-        levels: ``(H, W)`` in [0, 1], the place of each position's colour on `names.CODES`.
+        levels: ``(H, W)`` in [0, 1], the place of each position's code: see `names.code_colours`.
         changed: ``(H, W)`` bool.
         text: its text alternative.
         cell: pixels per position.
     """
     values, index = np.unique(levels, return_inverse=True)
-    ramp = np.stack([np.interp(values, (0, 0.5, 1), channel) for channel in np.array(CODES).T], 1)
     pixels = index.reshape(levels.shape).astype(np.uint8).repeat(cell, 0).repeat(cell, 1)
     for row, column in zip(*np.nonzero(changed), strict=True):
         top, left = row * cell, column * cell
         pixels[top + 1 : top + cell - 1, left + 1 : left + cell - 1] = len(values)
         pixels[top + 2 : top + cell - 2, left + 2 : left + cell - 2] = len(values) + 1
     picture = Image.fromarray(pixels, "P")
-    picture.putpalette(np.rint(np.vstack([ramp, MARK])).astype(np.uint8).tobytes())
+    picture.putpalette(np.vstack([code_colours(values), MARK]).astype(np.uint8).tobytes())
     return _img(picture, text)
 
 
@@ -243,7 +242,7 @@ def chart(
         rows += f'<tr><th scope="row">{name}</th><td>{value}{band}</td></tr>'
     steps = max(1, round(10 * last))
     x_labels = "".join(
-        f"<span>{tick:.2g}</span>" for tick in ticks or [last * i / steps for i in range(steps + 1)]
+        f"<span>{tick:.4g}</span>" for tick in ticks or [last * i / steps for i in range(steps + 1)]
     )
     y_labels = "".join(f"<span>{top * share:g}</span>" for share in (1, 0.75, 0.5, 0.25, 0))
     return (

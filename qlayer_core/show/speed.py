@@ -4,17 +4,46 @@ The first holds one run per number format: ``"float32"`` from any machine, ``"bf
 """
 
 import json
-import re
-from collections.abc import Iterator, Mapping
+import math
+from collections.abc import Mapping
 from html import escape
 from pathlib import Path
+from typing import NamedTuple
 
-from matplotlib.ticker import LogLocator
+import ipywidgets as w
 
 from qlayer_core.files import BENCHMARKS
-from qlayer_core.show import names
-from qlayer_core.show.page import DASH, Markup, decimal, table
-from qlayer_core.show.plot import MUTED, SERIES, axes, picture
+from qlayer_core.show import names, slides
+from qlayer_core.show.controls import choice, explorer, slider
+from qlayer_core.show.page import DASH, Markup, table
+from qlayer_core.show.plot import SERIES
+
+NETWORKS = ("cnn", "q-base", "q-large", "q-inner")  # whose training steps are shown
+KINDS = {
+    "fgsm": "attack by FGSM or BIM",
+    "bim": "attack by FGSM or BIM",
+    "cw": "attack by C&W",
+    "layer": "the layer alone",
+    "step": "training step",
+}
+
+
+class Work(NamedTuple):
+    """Something that was timed on one core."""
+
+    what: str
+    size: float  # on the axis of what grows
+    operations: float
+    seconds: float
+    share: float  # of the machine's limit, in [0, 1]
+
+
+class Growth(NamedTuple):
+    """By which factors something grew, and with it operations and time."""
+
+    size: float
+    operations: float
+    seconds: float
 
 
 def recorded(folder: Path = BENCHMARKS) -> dict[str, dict]:
@@ -32,103 +61,190 @@ def _read(file: Path, command: str) -> dict:
     return json.loads(file.read_text())
 
 
-def name(case: str) -> str:
-    """Return how the text calls a case: ``"bim q-large"`` is ``"BIM, Q-large"``."""
-    kind, *which = case.split()
-    if kind == "layer":
-        heads, side = which
-        return f"layer, {heads} {'head' if heads == '1' else 'heads'}, {side} x {side}"
-    what = "training step" if kind == "step" else names.attack(kind)
-    return f"{what}, {'CNN B' if which == ['source-b'] else names.label(which[0])}"
+def series(run: Mapping) -> dict[str, list[Work]]:
+    """Return what was timed of a run, by what grows: heads, codes, images, and the network, smallest first."""
+    rows = {row["case"]: row for row in run["rows"]}
+    attack = rows["fgsm cnn"]
+    per_image = attack["operations"] / int(attack["work"].split()[0])
+    found = {
+        "heads": [
+            (
+                f"The layer with {_count(p['heads'], 'head')} of 64 codes",
+                p["heads"],
+                p["operations"],
+                p["seconds"],
+            )
+            for p in run["growth"]["heads"]
+        ],
+        "codes": [
+            (f"The layer with one head of {p['codes']:,} codes", p["codes"], p["operations"], p["seconds"])
+            for p in run["growth"]["codes"]
+        ],
+        "images": [
+            (f"FGSM on {p['images']:,} images", p["images"], per_image * p["images"], p["seconds"])
+            for p in run["growth"]["images"]
+        ],
+        "GFLOP": sorted(
+            (
+                (
+                    f"A training step of {names.label(name)}",
+                    row["operations"] / 1e9,
+                    row["operations"],
+                    row["seconds"],
+                )
+                for name in NETWORKS
+                if (row := rows.get(f"step {name}"))
+            ),
+            key=lambda work: work[1],
+        ),
+    }
+    limit = run["machine"]["operations_per_second"]
+    return {what: [Work(*work, work[2] / work[3] / limit) for work in works] for what, works in found.items()}
+
+
+def _count(n: int, what: str) -> str:
+    return f"{n} {what}{'s' if n != 1 else ''}"
+
+
+GROWS = {
+    "heads": "heads of the layer",
+    "codes": "codes of the layer",
+    "images": "images of an attack",
+    "GFLOP": "network of a training step",
+}
+
+
+def roof(runs: Mapping[str, Mapping]) -> w.VBox:
+    """Return lists of what grows and of the number format, and a slider over sizes: a dot moves under the limit."""
+    each = {kind: series(run) for kind, run in runs.items()}
+    limits = {kind: run["machine"]["operations_per_second"] / 1e9 for kind, run in runs.items()}
+    sizes = min(len(works) for found in each.values() for works in found.values())
+    top = 200 * math.ceil(max(limits.values()) / 200)
+    colour = SERIES[0]
+    look = {"color": colour, "linestyle": ":", "marker": "o"}
+
+    def page(which: int, kind: int, step: int) -> str:
+        what, number_format = list(GROWS)[which], list(runs)[kind]
+        works, limit = each[number_format][what], limits[number_format]
+        chosen, last = works[step], 4 * math.ceil(works[-1].size / 4)
+        others = [work for work in works if work is not chosen]
+        curves = [
+            slides.Curve(
+                f"limit in {number_format}",
+                {"color": names.NEUTRAL, "linestyle": "--"},
+                (0, chosen.size, last),
+                [limit] * 3,
+            ),
+            slides.Curve("the dot", look | {"markerfacecolor": colour}, (chosen.size,), [_rate(chosen)]),
+            slides.Curve(
+                "other sizes",
+                look | {"markerfacecolor": "none"},
+                [work.size for work in others],
+                [_rate(work) for work in others],
+            ),
+        ]
+        said = (
+            f"<p><b>{chosen.what}</b> in {number_format}: {chosen.operations / 1e9:.3g} GFLOP in"
+            f" {1000 * chosen.seconds:.0f} ms, {100 * chosen.share:.0f}&nbsp;% of the limit.</p>"
+        )
+        return said + slides.chart(
+            "Billions of operations per second (GFLOP/s), one core",
+            curves,
+            chosen.size,
+            f"{chosen.size:,.0f}",
+            x=what,
+            ticks=[last * i / 4 for i in range(5)],
+            top=top,
+            unit=" GFLOP/s",
+        )
+
+    return explorer(
+        [
+            choice("what grows", list(GROWS.values())),
+            choice("format", list(runs)),
+            slider("size", [f"{i + 1} of {sizes}" for i in range(sizes)]),
+        ],
+        page,
+    )
+
+
+def _rate(work: Work) -> float:
+    return work.operations / work.seconds / 1e9
 
 
 def comparison(runs: Mapping[str, Mapping]) -> Markup:
-    """Return a table of how many times as long the others take, with the range over rounds, by number format.
+    """Return a table of how many times as long the others take: the lowest and the highest over all cases of a kind.
 
-    An attack of theirs that left every image as it was is no contestant, and has no line.
+    An attack of theirs that left every image as it was is no contestant, and isn't counted.
     """
-    lines = []
-    for case, other, found in _pairs(runs):
-        if any(one.get("largest_change") == 0 for one in found):
-            continue
-        cells = []
-        for one in found:
-            spread = f" <small>{one['lowest']:.1f}-{one['highest']:.1f}</small>" if "lowest" in one else ""
-            cells += [f"<strong>{one['ratio']:.1f}</strong>{spread}", decimal(one.get("ratio_alone"), 1)]
-        lines.append([_broken(case), escape(other).replace(", ", ",<br>"), *cells])
+    ratios = theirs(runs)
+    rows = [
+        [
+            escape(work),
+            escape(other).replace(", ", ",<br>"),
+            *(_range(ratios[kind].get((work, other), [])) for kind in runs),
+        ]
+        for work, other in next(iter(ratios.values()))
+    ]
     return table(
-        lines,
-        ["", "against", *(head for kind in runs for head in (kind, "alone"))],
-        "How many times as long the others take, on one core, with ours in either number format: the median over"
-        " rounds, beside it the lowest and the highest, and with each alone in a process of its own."
-        f" {DASH}: not measured.",
+        rows,
+        ["", "against", *(f"ours in {kind}" for kind in runs)],
+        "How many times as long the others take, on one core: the lowest and the highest over the cases measured,"
+        " each of them the median over rounds.",
     )
 
 
-def memory(runs: Mapping[str, Mapping]) -> Markup:
-    """Return a table of the memory that each contestant took at its peak, in a process of its own."""
-    ours = {kind: {row["case"]: row.get("mebibytes") for row in run["rows"]} for kind, run in runs.items()}
-    lines = []
-    for case, other, found in _pairs(runs):
-        if all("mebibytes" in one for one in found):
-            cells = [
-                f"{value:.0f}"
-                for kind, one in zip(runs, found, strict=True)
-                for value in (ours[kind][case], one["mebibytes"])
-            ]
-            lines.append([_broken(case), escape(other).replace(", ", ",<br>"), *cells])
-    return table(
-        lines,
-        ["", "against", *(head for kind in runs for head in (f"ours, {kind}", "theirs"))],
-        "Peak memory in MiB, above what the process held before it began, with ours in either number format.",
-    )
+def theirs(runs: Mapping[str, Mapping]) -> dict[str, dict[tuple[str, str], list[float]]]:
+    """Return how many times as long the others take, by number format, and by kind of work and who they are."""
+    found: dict[str, dict[tuple[str, str], list[float]]] = {}
+    for number_format, run in runs.items():
+        mine = found[number_format] = {}
+        for row in run["rows"]:
+            for other, one in row["others"].items():
+                if one.get("largest_change") != 0:
+                    mine.setdefault((KINDS[row["case"].split()[0]], other), []).append(one["ratio"])
+    return found
 
 
-def larger(run: Mapping) -> list[str]:
-    """Return the names of the cases in which ours took more memory than one of the others, in whole MiB."""
+def _range(values: list[float]) -> str:
+    if not values:
+        return DASH
+    ends = dict.fromkeys(f"{value:.1f}" for value in (min(values), max(values)))
+    return f"<strong>{' to '.join(ends)}</strong>"
+
+
+def growth(run: Mapping, what: str) -> Growth:
+    """Return the growth of heads, codes, images or epochs, from the least that was timed to the most.
+
+    Images and epochs have no count of their own: theirs grows as they do.
+    """
+    first, *_, last = run["growth"][what]
+    size, seconds = (last[of] / first[of] for of in (what, "seconds"))
+    return Growth(size, last["operations"] / first["operations"] if "operations" in first else size, seconds)
+
+
+def memory(run: Mapping) -> list[float]:
+    """Return ours over theirs, in peak memory, for each case in which both were measured."""
     return [
-        name(row["case"])
+        row["mebibytes"] / other["mebibytes"]
         for row in run["rows"]
-        if any(
-            round(row["mebibytes"]) > round(other["mebibytes"])
-            for other in row["others"].values()
-            if "mebibytes" in other
-        )
+        for other in row["others"].values()
+        if "mebibytes" in other
     ]
 
 
-def _pairs(runs: Mapping[str, Mapping]) -> Iterator[tuple[str, str, list[dict]]]:
-    """Yield each case with each of the others and what was found of it, by number format."""
-    found = {kind: {row["case"]: row["others"] for row in run["rows"]} for kind, run in runs.items()}
-    for case, others in next(iter(found.values())).items():
-        for other in others:
-            yield case, other, [one[case][other] for one in found.values()]
+def agreement(folder: Path = BENCHMARKS) -> tuple[int, list[float]]:
+    """Return on how many images the fast number format was compared with float32, and the differences in points.
 
-
-def _broken(case: str) -> str:
-    """Return a case's `name` as HTML, on two lines where it is long."""
-    return re.sub(r"(heads?,) ", r"\1<br>", escape(name(case)))
-
-
-def agreement(folder: Path = BENCHMARKS) -> Markup:
-    """Return a table of white-box accuracies in the fast number format beside those in float32.
+    They are white-box accuracies of each path that answers, attacked in either format and scored in float32.
 
     Raises:
         FileNotFoundError: nothing is recorded, with the command that measures it.
     """
     found = _read(folder / "agreement.json", "python benchmarks/agreement.py")
-    lines = []
-    for row in found["attacks"]:
-        attack = "clean" if row["attack"] == "none" else names.attack(f"{row['attack']} {row['eps']:g}")
-        for path, full in row["float32"].items():
-            fast = row["auto"][path]
-            who = names.label(row["model"], path if len(row["auto"]) > 1 else None)
-            lines.append([who, escape(attack), f"{fast:.1f}", f"{full:.1f}", f"{fast - full:+.1f}"])
-    return table(
-        lines,
-        ["", "attack", found["number_format"], "float32", "difference"],
-        f"White-box accuracy (%) on {found['images']:,} images, attacked in either number format, scored in float32.",
-    )
+    return found["images"], [
+        row["auto"][path] - full for row in found["attacks"] for path, full in row["float32"].items()
+    ]
 
 
 def of_other_weights(accuracy: float, folder: Path = BENCHMARKS) -> bool:
@@ -136,56 +252,3 @@ def of_other_weights(accuracy: float, folder: Path = BENCHMARKS) -> bool:
     found = _read(folder / "agreement.json", "python benchmarks/agreement.py")
     (then,) = (row["float32"] for row in found["attacks"] if (row["model"], row["attack"]) == ("cnn", "none"))
     return any(abs(one - accuracy) > 0.05 for one in then.values())
-
-
-@picture
-def shares(runs: Mapping[str, Mapping]):
-    """Draw which share of the machine's best matrix product each case reaches, one bar per number format."""
-    cases = [row["case"] for row in next(iter(runs.values()))["rows"] if "share" in row]
-    figure, grid = axes(6.4, 0.28 * len(cases) * len(runs) + 1.2)
-    ax, words = grid[0, 0], []
-    for i, (number_format, run) in enumerate(runs.items()):
-        found = {row["case"]: row for row in run["rows"]}
-        height = 0.8 / len(runs)
-        for j, case in enumerate(cases):
-            at, row = j + (i - (len(runs) - 1) / 2) * height, found[case]
-            first = {"label": number_format} if j == 0 else {}
-            ax.barh(at, 100 * row["share"], 0.9 * height, color=SERIES[i], **first)
-            words.append(f"{name(case)} in {number_format} {100 * row['share']:.0f} %")
-    ax.set_yticks(range(len(cases)), [name(case) for case in cases])
-    ax.set(xlim=(0, 100), xlabel="share of the limit (%)")
-    ax.invert_yaxis()
-    ax.grid(False, axis="y")
-    ax.legend()
-    return figure, f"Bars of the share of the limit: {'; '.join(words)}."
-
-
-AXES = {
-    "heads": "heads",
-    "codes": "codes",
-    "images": "images attacked by FGSM",
-    "epochs": "epochs of training",
-}
-
-
-@picture
-def growth(run: Mapping):
-    """Draw time against heads, codes, images and epochs, with what the count of operations predicts."""
-    figure, grid = axes(6.6, 5, 2, 2)
-    words = []
-    for ax, (series, points) in zip(grid.flat, run["growth"].items(), strict=True):
-        xs = [point[series] for point in points]
-        seconds = [point["seconds"] for point in points]
-        work = [point.get("operations", point[series]) for point in points]
-        predicted = [seconds[0] * one / work[0] for one in work]
-        ax.plot(xs, predicted, color=MUTED, linestyle="--", label="predicted")
-        ax.plot(xs, seconds, color=SERIES[0], marker="o", linestyle="", label="measured")
-        ax.set(xscale="log", yscale="log", xlabel=AXES[series], ylabel="seconds")
-        ax.set_xticks(xs, [str(x) for x in xs])
-        ax.yaxis.set_major_locator(LogLocator(subs=(1, 1.5, 2, 3, 5, 7), numticks=99))
-        ax.yaxis.set_major_formatter("{x:g}")
-        ax.minorticks_off()
-        words.append(f"{series} {xs[0]} to {xs[-1]}: time x {seconds[-1] / seconds[0]:.1f}")
-        words[-1] += f", operations x {work[-1] / work[0]:.1f}"
-    grid[0, 0].legend()
-    return figure, f"Time against the size of the work, with the operations' prediction. {'; '.join(words)}."

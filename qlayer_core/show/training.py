@@ -5,11 +5,11 @@ from collections.abc import Mapping, Sequence
 
 from IPython.display import display
 from ipywidgets import VBox
-from matplotlib.ticker import LogLocator, NullLocator
+from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
 
 from qlayer_core.show import names, slides
 from qlayer_core.show.controls import explorer, slider
-from qlayer_core.show.page import Markup, note, table
+from qlayer_core.show.page import Markup, decimal, note, table
 from qlayer_core.show.plot import MUTED, SERIES, TEXT, apart, axes, picture, write
 from qlayer_core.study import experiments, records
 
@@ -126,6 +126,29 @@ def afterwards(rows: Mapping[str, History]) -> Markup:
     )
 
 
+def kept_table(rows: Mapping[str, History]) -> Markup:
+    """Return a table of the epoch that was kept: its score, and the deployed answer on each validation set.
+
+    Args:
+        rows: a name for each run, such as its setting, to its history; all with the same validation sets.
+    """
+    lines, kinds = [], []
+    for name, history in rows.items():
+        row = best(history)
+        accuracies = row["accuracy"][deployed(history)]
+        kinds = [names.attack(kind) for kind in accuracies]
+        values = (row["score"], *accuracies.values())
+        lines.append(
+            [name, f"{row['epoch']} of {history[-1]['epoch']}", *(decimal(value, 1) for value in values)]
+        )
+    return table(
+        lines,
+        ["", "kept epoch", "mixed score", *kinds],
+        "Right answers (%) on validation images at the epoch whose weights were kept, and the mixed score by which"
+        " it was chosen.",
+    )
+
+
 def forces(history: History) -> dict[str, list[float]]:
     """Return by epoch what moves the encoder, see `training.forces`.
 
@@ -152,6 +175,7 @@ def draw_forces(rows: Mapping[str, History]):
         epochs, found = [row["epoch"] for row in history], forces(history)
         for ax, (what, values) in zip(grid, found.items(), strict=True):
             ax.plot(epochs, values, color=shade, linestyle=dash, label=name)
+            ax.xaxis.set_major_locator(MaxNLocator("auto", integer=True))
             words.append(f"{name}: {what} from {values[0]:.3g} to {values[-1]:.3g}")
     grid[0].set(xlabel="epoch", ylabel="commitment's share of the pull\non the encoder (%)", ylim=(0, 102))
     grid[1].set(xlabel="epoch", ylabel="mean length\nof a feature vector", ylim=(0, None))

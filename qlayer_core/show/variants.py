@@ -1,4 +1,4 @@
-"""What the chapter on training shows of `study.variants`: how the open settings were decided."""
+"""What the chapters show of `study.variants`: how the open settings were decided."""
 
 from collections.abc import Mapping, Sequence
 from statistics import mean

@@ -1,4 +1,4 @@
-"""What the chapter on why networks fall draws: weights, what a straight line predicts, a plane of images."""
+"""What the first two chapters draw: weights, what a straight line predicts, a plane of images."""
 
 import base64
 import html

@@ -9,7 +9,7 @@ import {
   $, announce, attacked, cleanImage, current, element, lab, link, loaded, notify, now, opening, query, read, state, TITLES,
   trayImage, wait,
 } from "./state.js";
-import { megabytes, offerCards, paint, paintImages, showAnswers, verdicts } from "./view.js";
+import { describe, megabytes, offerCards, paint, paintImages, showAnswers, verdicts } from "./view.js";
 
 export { film, stepSize } from "./attacks.js"; // for those who would run an attack without the page
 export { prepare, prepareFile } from "./images.js";
@@ -46,6 +46,7 @@ function offerAll() {
     for (const { name, title } of now.networks) TITLES[name] = title;
     now.cell = null;
     offerCards(isRunning(), loadAndShow);
+    describe();
   }
   offer("net", now.networks.map(({ name }) => name));
   offer("path", attacked().attacked);

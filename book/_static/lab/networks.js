@@ -6,6 +6,8 @@ const folder = new URL(".", import.meta.url), runtime = new URL("../onnxruntime/
 const RUNTIME = "ort-wasm-simd-threaded.wasm.bin";
 const NAMES = [["cnn", "CNN"], ["q-", "Q-"], ["-adv", " + adv"]];
 
+export const titleOf = (name) => NAMES.reduce((title, [from, to]) => title.replace(from, to), name);
+
 let ort = null; // ONNX Runtime, once the reader has asked for it
 let turn = Promise.resolve();
 
@@ -49,7 +51,7 @@ export class Network {
   sessions = {};
 
   constructor(entry) {
-    Object.assign(this, entry, { title: NAMES.reduce((name, [from, to]) => name.replace(from, to), entry.name) });
+    Object.assign(this, entry, { title: titleOf(entry.name) });
   }
 
   async load(progress) {

@@ -1,22 +1,22 @@
 // What is shown of the state: images, answers, codes.
 
 import { stepSize } from "./attacks.js";
-import { argmax, SIDE, softmax } from "./networks.js";
+import { argmax, SIDE, softmax, titleOf } from "./networks.js";
 import { $, attacked, current, element, lab, loaded, now, range, state, TITLES } from "./state.js";
 
-const FULL = 0.4; // the perturbation that is drawn in full colour
+const FULL = 0.4; // the change that is drawn white or black
 
 const colourOf = (name) => getComputedStyle(lab).getPropertyValue(name).trim();
 export const percent = (p) => `${(100 * p).toFixed(p > 0.99 && p < 1 ? 1 : 0)} %`;
 
 // ---- Images
 
+/** Draw an image; with one from before, the change: grey is none, white is brighter, black darker. */
 export function paint(canvas, image, before = null) {
   const pixels = new ImageData(SIDE, SIDE);
   image.forEach((value, i) => {
-    const change = before ? (value - before[i]) / FULL : 0, grey = 255 * value;
-    const colour = change > 0 ? [226, 100, 30] : [30, 125, 205];
-    pixels.data.set(before ? [...colour, 255 * Math.sqrt(Math.abs(change))] : [grey, grey, grey, 255], 4 * i);
+    const grey = 255 * (before ? 0.5 + (value - before[i]) / (2 * FULL) : value);
+    pixels.data.set([grey, grey, grey, 255], 4 * i);
   });
   canvas.getContext("2d").putImageData(pixels, 0, 0);
 }
@@ -64,6 +64,16 @@ export function offerCards(ready, onLoad) {
   $("codes").hidden = !mapped.length;
 }
 
+/** Say which networks are not there, and how large the maps are of those that are. */
+export function describe() {
+  const { missing, networks } = current(), list = new Intl.ListFormat("en-GB");
+  $("missing").hidden = !missing.length;
+  $("missing").textContent = `Missing here, since their weights are not released yet for ${TITLES[state.data]}: ${list.format(missing.map(titleOf))}.`;
+  const sides = [...new Set(networks.filter(({ heads }) => heads).map(({ side }) => side))].sort((a, b) => a - b);
+  const sizes = sides.map((side) => `${side} × ${side}${side === SIDE ? " where the layer stands between the convolutions" : " of them"}`);
+  $("sides").textContent = sizes.length ? `, ${list.format(sizes)}` : "";
+}
+
 export const megabytes = (bytes) => `${(bytes / 1e6).toFixed(1)} MB`;
 
 function showAnswer(network, path, card) {
@@ -105,7 +115,8 @@ export function showAnswers() {
 const cells = ({ side }) => side * side; // of a map
 
 function mapOf(network, head) {
-  const canvas = element("canvas", { width: 240, height: 240, tabIndex: 0, role: "img" }), { side } = network;
+  const { side } = network, width = side * Math.round(240 / side); // whole pixels for each square
+  const canvas = element("canvas", { width, height: width, tabIndex: 0, role: "img" });
   const look = (at) => ((now.cell = { network, head, at }), inspect());
   canvas.onpointermove = canvas.onpointerdown = ({ offsetX, offsetY }) => {
     const place = (offset) => Math.min(side - 1, Math.max(0, Math.floor((offset / canvas.clientWidth) * side)));
@@ -125,20 +136,18 @@ function showCodes(network, head, map) {
   const [canvas, caption] = map.children, context = canvas.getContext("2d"), size = canvas.width / network.side, all = cells(network);
   const codes = (answer) => answer.codes.subarray(head * all, (head + 1) * all);
   const [was, is] = [codes(network.shown.was), codes(network.shown.now)];
-  const hue = (code) => `hsl(${(code * 137.508) % 360} 55% 58%)`; // neighbouring numbers, distant colours
-  context.clearRect(0, 0, canvas.width, canvas.height);
-  context.strokeStyle = colourOf("--lab-line");
-  context.lineWidth = 1.5;
-  const gap = size / 20;
+  const colours = network.colours[head]; // the figures' own
   was.forEach((code, at) => {
-    const [left, top] = [at % network.side, Math.floor(at / network.side)].map((place) => place * size + gap), side = size - 2 * gap;
-    context.globalAlpha = code === is[at] ? 0.3 : 1;
-    context.fillStyle = hue(code);
-    context.fillRect(left, top, side, side);
+    const [left, top] = [at % network.side, Math.floor(at / network.side)].map((place) => place * size);
+    context.fillStyle = colours[code];
+    context.fillRect(left, top, size, size);
     if (code === is[at]) return;
-    context.fillStyle = hue(is[at]); // in the lower right half
-    context.fill(new Path2D(`M${left + side},${top} v${side} h${-side} z`));
-    context.strokeRect(left, top, side, side);
+    context.fillStyle = colours[is[at]]; // in the lower right half
+    context.fill(new Path2D(`M${left + size},${top} v${size} h${-size} z`));
+    for (const [colour, line] of [["#000", size / 7], ["#fff", size / 14]]) { // seen on any colour, as the dots of figures
+      Object.assign(context, { strokeStyle: colour, lineWidth: line });
+      context.strokeRect(left + size / 14, top + size / 14, size - size / 7, size - size / 7);
+    }
   });
   canvas.dataset.flipped = was.filter((code, at) => code !== is[at]).length;
   const name = network.heads > 1 ? `${network.title}, head ${head + 1}` : network.title;

@@ -2,6 +2,7 @@
 
 import { cell } from "./cells.js";
 import { button, choice, element, frame, MARKS, path, percent, shape, slider, table, tick } from "./kit.js";
+import { uniform } from "./random.js";
 import { answer, CLASSES, learn, lossesAndGradient, makeData, pairs, RATE, spread, start, updateInactive } from "./tiny.js";
 
 // Name, what it does, and the letter's index in eq. 7 and 8.
@@ -14,6 +15,7 @@ const LOSSES = {
 const LEARNED = 0.005; // the E-path's loss below this: nothing is left to learn
 const RECENT = 50; // steps without being chosen that make a code inactive
 const POINTS = 240; // of a curve
+const TRIED = 10; // steps of a copy, to count how many features change their code
 const ENOUGH = 4000; // steps after which Play stops by itself
 
 // ---- A run, without its picture
@@ -24,7 +26,10 @@ export function begin({ seed, codes }) {
   return { network, data: makeData(seed), history: [], every: 1, learned: null, chosen: new Array(codes).fill(0) };
 }
 
-/** Take so many steps; note the losses, and the state in which the E-path's was first below LEARNED. */
+/**
+ * Take so many steps; note the losses, and the state in which the E-path's was first below LEARNED without dropout.
+ * With dropout there is always something to learn, so that state is forgotten.
+ */
 export function advance(run, steps, { weights, dropout }) {
   for (let i = 0; i < steps; i++) {
     const { losses, seen } = learn(run.network, run.data, weights, dropout), at = run.network.steps;
@@ -36,7 +41,8 @@ export function advance(run, steps, { weights, dropout }) {
       run.every *= 2;
       run.history = run.history.filter((row) => row.at % run.every === 0);
     }
-    if (!run.learned && losses.e < LEARNED) run.learned = { at, ...measures(run) };
+    if (dropout) run.learned = null;
+    else if (!run.learned && losses.e < LEARNED) run.learned = { at, ...measures(run) };
   }
 }
 
@@ -50,9 +56,28 @@ export function measures({ network, data }) {
 /** Codes that no feature has chosen in the last RECENT steps. */
 export const inactive = ({ chosen, network }) => chosen.flatMap((at, i) => (network.steps - at >= RECENT ? [i] : []));
 
-/** What has become of the features since the classes were learned, in words. */
-export function verdict(run) {
+/** Share of the features that change their code from one step to the next, in TRIED steps of a copy; the run stays as it is. */
+export function jumping(run, options) {
+  const { tensors, first, second, steps } = run.network, copies = structuredClone({ tensors, first, second });
+  const copy = { ...run, network: { ...copies, steps, mask: uniform(steps) }, history: [], chosen: [...run.chosen], seen: null };
+  advance(copy, 1, options);
+  let jumped = 0;
+  for (let i = 0; i < TRIED; i++) {
+    advance(copy, 1, options);
+    jumped += copy.jumped / TRIED;
+  }
+  return jumped;
+}
+
+/** What has become of the features, in words: what dropout does to them, or what has since the classes were learned. */
+export function verdict(run, options) {
   const { learned, network } = run, now = measures(run);
+  if (options.dropout) {
+    const [shaken, calm] = [true, false].map((dropout) => percent(jumping(run, { ...options, dropout })));
+    return `With dropout, ${shaken} of the features change their code in a step; without it, ${calm} of this network's would. `
+      + "Each step hides other numbers, so a feature falls now into one cell, now into another: the Q-path has to read the same point from several codes, "
+      + `and no code settles on its features, which now lie ${now.gap.toFixed(2)} away.`;
+  }
   if (!learned) return `After ${count(network.steps)} the E-path's loss is ${now.losses.e.toFixed(3)}: there is still something to learn.`;
   if (network.steps - learned.at < 200) return `The E-path's loss fell below ${LEARNED} at step ${learned.at}. Let it run on.`;
   const [spreadBy, gapBy] = [now.spread / learned.spread, now.gap / learned.gap];
@@ -112,7 +137,7 @@ export function fill(place) {
     element("div", { className: "toy-row" }, play, button("1 step", forward(1)), button("100 steps", forward(100)), button("1,000 steps", forward(1000)), button("Reset", reset),
       element("label", { className: "toy-tick" }, "seed ", seed)),
     element("div", { className: "toy-losses" }, ...rows),
-    tick("Dropout in front of the quantizer: each number of a feature is 0 in a quarter of the steps", false, (checked) => (settings.dropout = checked)),
+    tick("Dropout in front of the quantizer: each number of a feature is 0 in a quarter of the steps", false, (checked) => ((settings.dropout = checked), report())),
     choice("Codes (starts anew)", { 4: "4", 8: "8", 16: "16" }, "8", (v) => ((settings.codes = +v), reset())),
     element("div", { className: "toy-row" }, element("span", {}, "Inactive codes (crossed out): "), renew("pull", "Pull"), renew("reinitialize", "Re-initialise"), moved),
   );
@@ -138,11 +163,11 @@ export function fill(place) {
     if (!place.isConnected || run.network.steps >= ENOUGH) return stop();
     advance(run, Math.min(12, 1 + Math.floor(run.network.steps / 100)), options()); // slow at first, where much happens
     show();
-    told.tell(verdict(run));
+    told.tell(verdict(run, options()));
     requestAnimationFrame(tock);
   }
   function report() {
-    const text = verdict(run);
+    const text = verdict(run, options());
     told.tell(text);
     told.say(`Step ${run.network.steps}. ${text}`);
   }
