@@ -2,6 +2,7 @@
 
 import base64
 import json
+import re
 
 import numpy as np
 import pytest
@@ -204,3 +205,79 @@ def test_chance_adds_up_to_almost_nothing(shipped):
     assert all(found["left"] > 0 for found in chance)
     at = shipped["epsilons"].index(0.2)
     assert shipped["random"][at] > 95 > 50 > shipped["worst"][at]
+
+
+# ---- The network that one enters
+
+
+def packed(values, kind) -> str:
+    return base64.b64encode(np.asarray(values, kind).tobytes()).decode()
+
+
+def fine(values) -> dict:
+    return {"step": 0.001, "numbers": packed(np.rint(np.array(values) / 0.001), "<i2")}
+
+
+@pytest.fixture(scope="module")
+def tiny_network():
+    """Two by two positions of three channels, two codes; the second image flips the last position."""
+    gate = {"step": 1, "numbers": packed([0] * 9, "i1")}
+    clean = {"z": [0] * 12, "codes": [0] * 4, "seconds": [1] * 4, "strongest": [0] * 4}
+    pushed = clean | {"z": [0] * 9 + [255, 255, 0], "codes": [0, 0, 0, 1], "seconds": [1, 1, 1, 0]}
+    numbers = {"peaks": 0, "values": 0, "weights": 0.5, "nearest": 0, "margins": 1.732, "moves": 0}
+    at_last = {"peaks": 4, "values": 4, "weights": 0.5, "nearest": 1.414, "margins": 0.822, "moves": 2.236}
+    answers = {"clean": ([0.1, 0.9], [0.2, 0.8]), "FGSM 0.1": ([0.4, 0.6], [0.7, 0.3])}
+    seen = [
+        {"name": name, "q": q, "e": e, "pixels": packed([0] * 784, "u1")}
+        | {key: packed(values, "u1") for key, values in one.items()}
+        | {key: fine([value] * 3 + [last[key]]) for key, value in numbers.items()}
+        for (name, (q, e)), one, last in zip(
+            answers.items(), (clean, pushed), (numbers, at_last), strict=True
+        )
+    ]
+    told = {"side": 2, "dim": 3, "ask": 1, "colours": ["#000000", "#ffffff"], "weight": gate}
+    told |= {"bias": fine(np.log([2, 1, 1])), "codebook": fine([0, 0, 0, 1, 1, 1])}
+    return json.dumps(told | {"digits": [{"label": 1, "seen": seen}]})
+
+
+def inside_of(tiny_network, expression: str):
+    names = "const [digit] = all.digits, [clean, pushed] = digit.seen;"
+    return node(f"((all) => {{ {names} return {expression}; }})(zoom.unpack({tiny_network}))", "zoom")
+
+
+def test_a_position_is_gated_and_compared_with_every_code(tiny_network):
+    """With no weights the gate is the softmax of its bias: a half and two quarters."""
+    one = inside_of(
+        tiny_network,
+        "(({z, gate, p, distances}) => [[...z], [...gate], [...p], distances])(zoom.position(all, pushed, 3))",
+    )
+    z, gate, p, distances = map(np.array, one)
+    assert z == pytest.approx([4, 4, 0], abs=1e-9)
+    assert gate == pytest.approx([0.5, 0.25, 0.25], abs=1e-3)
+    assert p == pytest.approx([2, 1, 0], abs=1e-2)
+    assert distances == pytest.approx([5**0.5, 2**0.5], abs=1e-2)
+
+
+def test_each_level_has_a_sentence_of_its_own(tiny_network):
+    clean, whole, layer, kept, jump = inside_of(
+        tiny_network,
+        "[[clean, 0, 0], [pushed, 0, 0], [pushed, 1, 3], [pushed, 2, 0], [pushed, 2, 3]]"
+        ".map(([now, level, at]) => zoom.sentence(all, digit, now, level, at))",
+    )
+    assert clean.startswith("Number of different codes that the clean image chooses at its 4 positions: 1.")
+    assert whole == (
+        "FGSM 0.1 flips 1 of 4 codes, and 3 stay. The Q-path answers 1, which is right; the E-path 0, which is wrong."
+    )
+    assert (
+        layer
+        == "Row 2, column 2: code 1, where the clean image has code 0. What flips this position: FGSM 0.1."
+    )
+    assert kept.endswith("FGSM 0.1 moves p by 0.00, and the code not at all: here it is filtered out.")
+    assert "Code 1 is nearest; code 0 is 0.8220 farther away." in jump
+    assert jump.endswith("FGSM 0.1 moves p by 2.24, and the code by 1.73: a jump.")
+
+
+def test_bars_stand_on_their_line_and_hang_below_it():
+    path = node("zoom.bars([2, 0, -1, 9], 4, 15)", "zoom")
+    heights = {int(float(x)): float(v) for x, v in re.findall(r"M([\d.]+),15v([-\d.]+)", path)}
+    assert heights == {0: -7.5, 2: 3.75, 3: -15}, "up, nothing, down, and no higher than the picture"

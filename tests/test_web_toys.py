@@ -14,12 +14,14 @@ import torch
 import web
 import website
 
-from qlayer_core.show import pixels, why
+from qlayer_core import attacks, data, models
+from qlayer_core.show import pixels, why, zoom
+from qlayer_core.study import experiments
 
 browser = web.browser  # fixture
 
 STATIC = website.ROOT / "book" / "_static"
-NAMES = ("voronoi", "learn", "push", "slice", "chain")
+NAMES = ("voronoi", "learn", "push", "slice", "chain", "zoom")
 PAGE = """<!doctype html><html lang="en" data-theme="light" data-mode="light"><head><meta charset="utf-8">
 <title>{name}</title><meta name="viewport" content="width=device-width"><link rel="icon" href="data:,">
 <link rel="stylesheet" href="_static/book.css"><style>
@@ -27,7 +29,7 @@ body {{ margin: 0; padding: 0 10px; font: 16px/1.65 sans-serif;
   color: var(--pst-color-text-base); background: var(--pst-color-background); }}
 main {{ max-width: 46rem; margin: auto; }}</style></head>
 <body><main class="bd-main"><article class="bd-article"><h1>{name}</h1>
-<div data-toy="{name}" data-planes="{planes}" data-chain="{chain}"><p>What one would see.</p></div>
+<div data-toy="{name}" data-planes="{planes}" data-chain="{chain}" data-zoom='{zoom}'><p>What one would see.</p></div>
 <script type="module" src="_static/toys/toys.js"></script></article></main></body></html>"""
 
 
@@ -47,13 +49,30 @@ PIECES = [(1, torch.eye(4)), (7, torch.ones(4, 4).triu())]
 CHAIN = re.search(r'data-chain="([^"]*)"', pixels.chain(CHANCE, PIECES).html)[1]
 
 
+def entered():
+    """What the picture "zoom" shows here: Q-base, untrained, with codes that lie among the features of two digits."""
+    images, labels = data.load("mnist", "test", limit=2)
+    net = models.build(experiments.spec("q-base")).eval()
+    with torch.no_grad():
+        panels = net.layer.project(net.encoder(images)).permute(0, 2, 3, 1).flatten(0, 2)
+        net.layer.codebook[0] = panels[:: len(panels) // 64][:64]
+    pushed = attacks.fgsm(attacks.surrogate(net), images, eps=0.1)
+    markup = zoom.diagram(net, {"clean": images, "FGSM 0.1": pushed}, labels, ask="FGSM 0.1")
+    with torch.no_grad():
+        chosen = [net.layer(net.encoder(x)).indices[0].flatten(1).tolist() for x in (images, pushed)]
+    return re.search(r"data-zoom='([^']*)'", markup.html)[1], labels.tolist(), chosen
+
+
+ZOOM, DIGITS, CHOSEN = entered()
+
+
 @pytest.fixture(scope="module")
 def site(tmp_path_factory):
     """A folder with a page for each picture, served from this machine."""
     folder = tmp_path_factory.mktemp("site")
     (folder / "_static").symlink_to(STATIC)
     for name in NAMES:
-        (folder / f"{name}.html").write_text(PAGE.format(name=name, planes=PLANES, chain=CHAIN))
+        (folder / f"{name}.html").write_text(PAGE.format(name=name, planes=PLANES, chain=CHAIN, zoom=ZOOM))
     handler = functools.partial(web.Host, directory=str(folder))
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
     threading.Thread(target=server.serve_forever, daemon=True).start()
@@ -281,7 +300,9 @@ def test_switches_of_the_losses_reach_the_training(opened):
     page.get_by_role("button", name="100 steps").click()
     jumped = page.locator(".toy-results tr", has_text="changed their code").locator("td").first.inner_text()
     assert float(jumped.split()[0]) > 10
+    assert page.locator(".toy-outcome").inner_text().startswith("With dropout, ")
     page.get_by_label("Dropout in front").uncheck()
+    assert "dropout" not in page.locator(".toy-outcome").inner_text()
     page.get_by_label("weight of the commitment loss").fill("1")
 
 
@@ -441,3 +462,117 @@ def test_a_picture_is_guessed_pixel_by_pixel_and_flipped(opened):
     assert "16 of 16" in facts.inner_text()
     page.get_by_label("the middle of a 7").check()
     assert "0 of 16" in facts.inner_text()
+
+
+def test_keys_lead_from_the_network_to_a_position_and_back(opened):
+    page = opened("zoom")
+    trail, outcome, cells = (
+        page.locator(".zoom-trail button"),
+        page.locator(".toy-outcome"),
+        page.locator(".zoom-map button"),
+    )
+    trail.first.click()
+    door = page.locator(".is-door")
+    door.focus()
+    page.keyboard.press("Enter")
+    assert page.locator(".zoom-layer").is_visible() and trail.nth(1).get_attribute("aria-current") == "step"
+    assert page.evaluate("() => document.activeElement.getAttribute('role')") == "gridcell"
+    for key in (
+        "Home",
+        *["ArrowUp"] * 12,
+        "ArrowRight",
+        "ArrowDown",
+        "ArrowDown",
+    ):  # the first row is the end upwards
+        page.keyboard.press(key)
+    assert page.evaluate("() => document.activeElement.ariaLabel").startswith("row 3, column 2: code ")
+    assert cells.locator("xpath=self::*[@aria-selected='true']").count() == 1
+    assert page.locator(".zoom-map button[tabindex='0']").count() == 1, "one stop for the tab key"
+    page.keyboard.press("Enter")
+    assert page.locator(".zoom-formula").is_visible() and trail.nth(2).inner_text() == "Row 3, column 2"
+    before = page.locator(".zoom-formula").inner_text()
+    page.keyboard.press("ArrowDown")
+    assert outcome.inner_text().startswith("Row 4, column 2: channel ")
+    assert page.locator(".zoom-formula").inner_text() != before
+    page.wait_for_function(
+        "() => document.querySelector('.toy-said').textContent.startsWith('Row 4, column 2: ch')"
+    )
+    page.keyboard.press("Escape")
+    assert page.locator(".zoom-layer").is_visible() and outcome.inner_text().startswith(
+        "Row 4, column 2: code "
+    )
+    page.keyboard.press("Escape")
+    assert page.locator(".zoom-net").is_visible()
+    assert page.evaluate("() => document.activeElement.classList.contains('is-door')")
+    trail.nth(2).press("Enter")
+    assert page.locator(".zoom-formula").is_visible(), "the trail leads inwards, too"
+    trail.first.press("Enter")
+    assert page.locator(".zoom-net").is_visible()
+
+
+def test_a_tap_opens_a_position_and_the_formula_names_its_codes(opened):
+    page = opened("zoom")
+    page.get_by_role("radio", name="FGSM 0.1").check()
+    page.get_by_label(f"digit {DIGITS[0]}, number 1").check()
+    page.locator(".zoom-trail button").first.click()
+    page.locator(".is-door").click()
+    at = next(at for at, (was, now) in enumerate(zip(CHOSEN[0][0], CHOSEN[1][0], strict=True)) if was != now)
+    page.locator(".zoom-map button").nth(at).click()
+    was, now = CHOSEN[0][0][at], CHOSEN[1][0][at]
+    assert f"Code {now} is nearest" in page.locator(".toy-outcome").inner_text()
+    assert page.locator(".toy-outcome").inner_text().endswith("a jump.")
+    assert f"= {now}" in page.locator(".zoom-symbol").nth(3).inner_text()
+    assert page.locator(".toy tbody td").first.inner_text().startswith(f"{was}, at ")
+    page.get_by_role("radio", name="clean").check()
+    assert f"Code {was} is nearest" in page.locator(".toy-outcome").inner_text()
+
+
+def test_flips_are_marked_counted_and_said(opened):
+    page = opened("zoom")
+    cells, trail = page.locator(".zoom-map button"), page.locator(".zoom-trail button")
+    for digit, label in enumerate(DIGITS):
+        page.get_by_label(f"digit {label}, number {digit + 1}").check()
+        page.get_by_role("radio", name="FGSM 0.1").check()
+        clean, pushed = CHOSEN[0][digit], CHOSEN[1][digit]
+        count = sum(was != now for was, now in zip(clean, pushed, strict=True))
+        trail.first.click()
+        assert page.locator(".toy-outcome").inner_text().startswith(f"FGSM 0.1 flips {count} of 144 codes")
+        assert f"144 codes, {count} flipped" in page.locator(".is-door").inner_text()
+        assert page.locator(".toy tbody tr").nth(1).inner_text().split("\t")[1] == f"{count} of 144"
+        trail.nth(1).click()
+        assert page.locator(".zoom-map .is-flipped").count() == count > 0
+        for at, (was, now) in enumerate(zip(clean, pushed, strict=True)):
+            words = f": code {now}" if was == now else f": code {now}, flipped from {was}"
+            assert cells.nth(at).get_attribute("aria-label").endswith(words)
+        page.get_by_role("radio", name="clean").check()
+        assert page.locator(".zoom-map .is-flipped").count() == 0
+
+
+@pytest.mark.parametrize("level", [0, 1, 2])
+def test_every_level_can_be_read_in_every_mode_and_width(opened, level):
+    page = opened("zoom")
+    page.get_by_role("radio", name="FGSM 0.1").check()
+    page.locator(".zoom-trail button").nth(level).click()
+    look_at(page, f"zoom-{level}")
+    page.set_viewport_size(web.PHONE)
+    small = page.evaluate(
+        """() => [...document.querySelectorAll('.toy *')]
+            .filter((one) => [...one.childNodes].some((node) => node.nodeType === 3 && node.data.trim()))
+            .filter((one) => parseFloat(getComputedStyle(one).fontSize) < 8).map((one) => one.outerHTML)"""
+    )
+    assert not small
+    columns = page.locator(".zoom-net, .zoom-layer, .zoom-one").evaluate(
+        "(stage) => getComputedStyle(stage).gridTemplateColumns"
+    )
+    assert len(columns.split()) == 1, "on a phone what belongs together stands one below the other"
+
+
+def test_entering_moves_unless_motion_is_reduced(browser, site):
+    page = browser.new_page()
+    for wish, moves in (("reduce", 0), ("no-preference", 1)):
+        page.emulate_media(reduced_motion=wish)
+        page.goto(f"{site}/zoom.html")
+        page.locator(".toy-options button").first.click()
+        page.locator(".is-door").click()
+        assert page.evaluate("() => document.querySelector('.zoom-stage').getAnimations().length") == moves
+    page.close()

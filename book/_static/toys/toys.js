@@ -1,4 +1,4 @@
-// Puts its picture into each place of the page that asks for one: <div data-toy="voronoi">, "learn", "push", "slice" or "chain".
+// Puts its picture into each place of the page that asks for one: <div data-toy="voronoi">, "learn", "push", "slice", "chain" or "zoom".
 // What the place says without scripts stays until the picture is there, and where it can't be.
 
 const sheet = new URL("toys.css", import.meta.url).href;
