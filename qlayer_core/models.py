@@ -160,19 +160,21 @@ def cnn(architecture: str = "a") -> nn.Sequential:
     return nn.Sequential(first, second, Dropout(0.25), head(64 * side * side))
 
 
-def q_net(spec: LayerSpec) -> QNet:
-    """Return CNN A with a Q-Layer (section 4.1.2 and 4.4).
+def q_net(spec: LayerSpec, architecture: str = "a") -> QNet:
+    """Return CNN A with a Q-Layer (section 4.1.2 and 4.4), or CNN B.
 
     Args:
         spec: heads, codes, position and the rest; Q-base is ``LayerSpec()``, Q-large ``LayerSpec(heads=4)``.
+        architecture: ``"a"``, as in all of the paper's tables, or ``"b"``.
     """
     if spec.dropout not in DROPOUTS:
         raise ValueError(f"dropout is {spec.dropout!r}; choose one of {', '.join(DROPOUTS)}")
     if spec.position not in ("after", "between"):
         raise ValueError(f"position is {spec.position!r}; choose 'after' or 'between'")
-    first, second, side = blocks("a")
-    layer = QLayer(64, spec.codebook_size, spec.heads, gate=spec.gate, start=spec.start)
-    wide, some = spec.heads * 64, spec.dropout != "off"
+    first, second, side = blocks(architecture)
+    last = (second if spec.position == "after" else first)[-2]  # the convolution whose features the layer reads
+    layer = QLayer(last.out_channels, spec.codebook_size, spec.heads, gate=spec.gate, start=spec.start)
+    wide, some = spec.heads * last.out_channels, spec.dropout != "off"
     drop = [Dropout(0.25)] if some else []
     if spec.position == "after":
         encoder = nn.Sequential(first, second, *(drop if spec.dropout == "front" else []))
@@ -184,8 +186,10 @@ def q_net(spec: LayerSpec) -> QNet:
         encoder = first
 
         def tail() -> nn.Sequential:
-            block = nn.Sequential(nn.Conv2d(wide, 64, 5, stride=2), nn.ReLU())
-            return nn.Sequential(block, *drop, head(64 * side * side, some))
+            conv = nn.Conv2d(wide, second[0].out_channels, second[0].kernel_size, stride=2)
+            return nn.Sequential(
+                nn.Sequential(conv, nn.ReLU()), *drop, head(conv.out_channels * side * side, some)
+            )
 
     return QNet(encoder, layer, tail(), None if spec.shared_tail else tail())
 
@@ -202,7 +206,7 @@ def build(spec: RunSpec, seed: int = 0) -> nn.Module:
         )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed_of(spec.name, seed))
-        net = cnn(spec.architecture) if spec.layer is None else q_net(spec.layer)
+        net = cnn(spec.architecture) if spec.layer is None else q_net(spec.layer, spec.architecture)
         if spec.initialisation == "glorot":
             glorot(net)
     return net.to(memory_format=torch.channels_last)

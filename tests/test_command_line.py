@@ -33,7 +33,7 @@ def miniature(folders: Path, monkeypatch: pytest.MonkeyPatch, digits: data.Split
     few = digits.first(IMAGES)
     monkeypatch.setattr(data, "load", lambda dataset, split, limit=None: few)
     monkeypatch.setattr(models, "cnn", lambda architecture: small_cnn())
-    monkeypatch.setattr(models, "q_net", lambda spec: small_q_net())
+    monkeypatch.setattr(models, "q_net", lambda spec, architecture: small_q_net())
     for name, spec in experiments.RUNS.items():
         monkeypatch.setitem(experiments.RUNS, name, replace(spec, epochs=1, batch_size=8))
     return folders

@@ -224,8 +224,21 @@ def test_every_model_of_the_paper_is_built(name):
     if spec.layer is not None:
         assert model.layer.codebook.shape == (spec.layer.heads, spec.layer.codebook_size, 64)
         assert (model.tail_e is None) == spec.layer.shared_tail
-        side = 12 if spec.layer.position == "after" else 28
+        behind = {"a": 12, "b": 13}[spec.architecture]
+        side = behind if spec.layer.position == "after" else 28
         assert model(x, path="both").layer.indices.shape == (spec.layer.heads, 1, side, side)
+
+
+@pytest.mark.parametrize("name", experiments.RUNS)
+def test_a_network_stands_on_the_convolutions_that_its_spec_names(name):
+    """With a layer or without; behind a layer between them, the second one reads a map per head."""
+    spec = experiments.spec(name)
+    kernels = [module.weight.shape for module in build(name).modules() if isinstance(module, nn.Conv2d)]
+    bare = models.cnn(spec.architecture)
+    first, second = (module.weight.shape for module in bare.modules() if isinstance(module, nn.Conv2d))
+    assert kernels[0][2:] == first[2:] and kernels[0][0] == first[0]
+    heads = spec.layer.heads if spec.layer and spec.layer.position == "between" else 1
+    assert set(kernels[1:]) == {(second[0], heads * second[1], *second[2:])}
 
 
 def test_weights_depend_on_name_and_seed_alone():

@@ -95,7 +95,7 @@ def folders(tmp_path, monkeypatch):
     for name in ("RESULTS", "WEIGHTS", "RUNS"):
         monkeypatch.setattr(records, name, tmp_path / name.lower())
     monkeypatch.setattr(models, "cnn", lambda architecture: small_cnn())
-    monkeypatch.setattr(models, "q_net", lambda spec: small_q_net())
+    monkeypatch.setattr(models, "q_net", lambda spec, architecture: small_q_net())
     return tmp_path
 
 
