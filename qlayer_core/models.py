@@ -172,7 +172,9 @@ def q_net(spec: LayerSpec, architecture: str = "a") -> QNet:
     if spec.position not in ("after", "between"):
         raise ValueError(f"position is {spec.position!r}; choose 'after' or 'between'")
     first, second, side = blocks(architecture)
-    last = (second if spec.position == "after" else first)[-2]  # the convolution whose features the layer reads
+    last = (second if spec.position == "after" else first)[
+        -2
+    ]  # the convolution whose features the layer reads
     layer = QLayer(last.out_channels, spec.codebook_size, spec.heads, gate=spec.gate, start=spec.start)
     wide, some = spec.heads * last.out_channels, spec.dropout != "off"
     drop = [Dropout(0.25)] if some else []

@@ -50,10 +50,10 @@ def test_fetches_the_book_where_it_is_not_installed(chapter):
 
 
 def test_states_its_measured_run_time(chapter):
-    """Say "about 10 seconds" below the title and in the introduction; `make timings` measures and corrects it."""
+    """Say "About 10 seconds" below the title, and so in the introduction; `make timings` measures and corrects it."""
     seconds = recorded_seconds()[chapter.name]
     assert seconds < SLOWEST
-    assert website.run_time(seconds) in chapter.opening
+    assert website.run_time(seconds).capitalize() in chapter.opening
     (line,) = [
         line
         for line in website.INTRO.read_text().splitlines()

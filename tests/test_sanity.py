@@ -91,6 +91,23 @@ def test_images_left_alone_are_flagged():
         )
 
 
+def test_a_raised_flag_says_which_attack_left_what_at_which_budgets():
+    still = [
+        cell_of("as it is", eps, first(98)) | {"unmoved": share}
+        for eps, share in ((0.1, 100), (0.2, 100), (0.3, 20))
+    ]
+    blunt = {"gradients": {"as it is": {"ce": {"images": 100.0}}, "itself": {"ce": {"images": 43.75}}}}
+    health = blunt | {"random": False, "probabilities": False, "planted": 0, "found": 0}
+    says = {flag.name: flag.message for flag in sanity.flags(record_with(*still, health=health))}
+    assert says["unmoved"] == (
+        "as it is left every image unchanged at eps 0.1 and 0.2;"
+        " as it is left 20.0 % of the images unchanged at eps 0.3"
+    )
+    assert says["zero gradients"] == (
+        "no gradient in 100 % of the images on the path as it is; no gradient in 43.8 % of the images"
+    )
+
+
 def test_what_is_known_of_the_network_is_flagged():
     good = {
         "gradients": {"e": {"ce": {"images": 0.5, "pixels": 20.0}}},

@@ -85,5 +85,5 @@ def test_what_is_released_is_what_lies_there(tmp_path, monkeypatch):
     file.write_bytes(b"0" * 2_500_000)
     (tmp_path / "mnist" / "cnn").mkdir()
     (tmp_path / "mnist" / "cnn" / "seed0.json").write_text("{}")
-    assert cast.released("cnn") == "mnist, 2.5 MB" and cast.recorded("cnn") == "mnist, 1 seed"
-    assert "mnist, 2.5 MB" in cast.cast("targets").html
+    assert cast.released("cnn") == "MNIST 2.5 MB" and cast.recorded("cnn") == "MNIST 1"
+    assert "MNIST 2.5 MB" in cast.cast("targets").html

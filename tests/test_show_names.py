@@ -1,6 +1,8 @@
 """The models' colours are seen on light and dark pages, and with any colour vision."""
 
 import itertools
+import re
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -46,6 +48,18 @@ def lab(rgb: np.ndarray) -> np.ndarray:
 def test_colours_stand_out_from_light_and_dark_pages(colour, page):
     low, high = sorted(TO_XYZ[1] @ linear(c) for c in (colour, page))
     assert (high + 0.05) / (low + 0.05) >= 3
+
+
+def test_the_dark_page_has_lighter_colours_that_stand_out_and_are_told_apart():
+    style = (Path(__file__).parents[1] / "book/_static/book.css").read_text()
+    dark = style[style.index('html[data-theme="dark"] {') :]
+    light = [re.search(rf"--model-{name}: (#\w+)", dark)[1] for name in names.COLOURS]
+    assert all(f"--mark-{name}: var(--model-{name})" in style for name in names.COLOURS)
+    for page, colour in itertools.product(PAGES[1:3], light):
+        assert (TO_XYZ[1] @ linear(colour) + 0.05) / (TO_XYZ[1] @ linear(page) + 0.05) >= 4.5
+    for vision in VISION.values():
+        seen = [lab(np.array(vision) @ linear(colour)) for colour in light]
+        assert min(np.linalg.norm(a - b) for a, b in itertools.combinations(seen, 2)) > 3 * 2.3
 
 
 @pytest.mark.parametrize("vision", VISION)

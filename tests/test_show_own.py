@@ -11,7 +11,7 @@ def results(plain: int, layered: int, count: int = 200) -> dict:
 
 
 def test_a_verdict_commits_itself_only_where_the_interval_does():
-    assert "clearly worse: -20.0 points on clean images" in own.verdict(results(180, 140))
+    assert "clearly worse: \N{MINUS SIGN}20.0 points on clean images" in own.verdict(results(180, 140))
     assert "clearly better: +20.0 points on clean images" in own.verdict(results(140, 180))
     assert "No clear difference: +0.5 points on clean images" in own.verdict(results(100, 101))
 
@@ -20,7 +20,9 @@ def test_a_verdict_says_where_no_gain_is_against_an_attacker_who_knows_the_layer
     numbers = torch.arange(200)
     gain = {"plain": numbers < 20, "with": numbers < 80}
     none = {"plain": numbers < 20, "with": numbers < 21}
-    assert "none against one that knows it" in own.verdict({"BIM 0.2": gain, "BIM 0.2, adaptive": none})
+    assert "no clear gain against one that knows it" in own.verdict(
+        {"BIM 0.2": gain, "BIM 0.2, adaptive": none}
+    )
     assert "knows it" not in own.verdict({"BIM 0.2": gain, "BIM 0.2, adaptive": gain})
 
 

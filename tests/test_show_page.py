@@ -30,8 +30,12 @@ def test_a_missing_number_is_a_dash(value, text):
 
 
 def test_a_number_that_rounds_to_zero_has_no_minus():
-    assert page.decimal(-0.001, 1, sign=True) == "+0.0"
+    assert page.decimal(-0.001, 1, sign=True) == "0.0"
     assert page.decimal(-1.25, 1, sign=True) == "-1.2"
+
+
+def test_a_half_is_rounded_up_as_a_reader_does():
+    assert [page.whole(value) for value in (48.5, 69.5, 48.49, 0.0)] == ["49", "70", "48", "0"]
 
 
 def test_a_caption_is_plain_text():

@@ -86,7 +86,7 @@ def test_who_hears_a_cell_hears_what_each_line_of_it_is(write):
         write(name, [(key("1a", name, "fgsm 0.3"), 50)])
     cell = "ours 50.00 at least 46.91 at most 53.09 paper 52.69 difference -2.69"
     assert cell in heard(results.comparison("1a").html)
-    assert "our gain +0.0 at least" in heard(results.gain_table("1a").html)
+    assert "our gain 0.0 at least" in heard(results.gain_table("1a").html)
     assert "Q-base at least" not in heard(results.comparison("1a").html)  # said once, in the cell
 
 
@@ -204,8 +204,13 @@ def test_a_reading_names_clean_accuracy_gains_and_the_furthest_cell(write):
     text = results.reading("1a").text
     assert "CNN 98.0 (98.7) and Q-base 97.0 (96.6) %" in text
     assert (
-        "Q-base keeps more right than the plain CNN in 1 of 1 columns: from +10.0 points (FGSM 0.3)" in text
+        "Q-base keeps clearly more right than the plain CNN in 1 of 1 columns; the gains go from +10.0 points"
+        in text
     )
+    # a gain of a point, within the bounds, is not counted
+    write("q-base", [(key("1a", "q-base", "clean"), 97), (key("1a", "q-base", "fgsm 0.3"), 21)])
+    assert "in 0 of 1 columns" in results.reading("1a").text
+    assert results.reading("1a", clean=False).text.startswith("Under attack")
     assert "2 of our 2 attacked cells are lower" in text
     assert "furthest off is Q-base under FGSM 0.3, 30.0 against 52.7 %" in text
 

@@ -20,7 +20,7 @@ ROOT = WEB.parent.parent
 SITE = ROOT / "_build" / "html"
 INTRO = ROOT / "book" / "intro.md"
 TIMINGS = ROOT / "book" / "timings.json"
-STATED = re.compile(r"\babout \d+ seconds\b")
+STATED = re.compile(r"\b[Aa]bout \d+ seconds\b")
 
 # package, files in it, folder below vendor/ (which the build copies into _static/)
 WIDGETS = "@jupyter-widgets/html-manager"
@@ -109,7 +109,7 @@ def check_pages() -> None:
 
 def run_time(seconds: float) -> str:
     """How the book states a run time, in tens of seconds: machines differ by more."""
-    return f"about {10 * max(1, math.ceil(seconds / 10))} seconds"
+    return f"about {10 * max(1, math.ceil(seconds / 10))} seconds"  # "About" where a sentence begins
 
 
 def record_timings() -> None:
@@ -134,7 +134,7 @@ def state_run_times(seconds: dict[str, float]) -> None:
         path = ROOT / "book" / f"{name}.ipynb"
         notebook = nbformat.read(path, as_version=4)
         for cell in notebook.cells[:3]:
-            cell.source = STATED.sub(run_time(taken), cell.source)
+            cell.source = STATED.sub(run_time(taken).capitalize(), cell.source)
         nbformat.write(notebook, path)
         lines = [STATED.sub(run_time(taken), line) if name in line else line for line in lines]
     INTRO.write_text("".join(lines))

@@ -11,7 +11,7 @@ from qlayer_core import datasets, models
 from qlayer_core.layer import QLayer
 from qlayer_core.models import QNet
 from qlayer_core.show import names, switches
-from qlayer_core.show.page import DASH, Markup, listed, table, wrapped
+from qlayer_core.show.page import DASH, Markup, table, wrapped
 from qlayer_core.show.plot import MUTED, axes, picture
 from qlayer_core.specs import PRINTED, RunSpec
 from qlayer_core.study import experiments, paper, records
@@ -80,7 +80,7 @@ def role(name: str) -> str:
     if spec.architecture == "b" and spec.layer is None:
         return "CNN B as a target: what CNN B with the layer is held against"
     if spec.adversarial:
-        words = f"{names.label(spec.raw_name)}, trained further on images attacked meanwhile"
+        words = f"{names.label(spec.raw_name)}, trained further, on images attacked as it learns"
         return f"{words}, as the paper prints it" if PRINTED in name else words
     if spec.quantizer:
         return "the plain CNN behind a quantizer of its input, trained with it"
@@ -111,20 +111,24 @@ def appears(name: str) -> str:
 
 
 def recorded(name: str) -> str:
-    """Return for which data sets results of a network are recorded, and of how many seeds."""
+    """Return for which data sets results of a network are recorded, and of how many seeds: ``"MNIST 1"``."""
     found = []
     for dataset in datasets.DATASETS:
         seeds = len(list((records.RESULTS / dataset / name).glob("seed*.json")))
         if seeds:
-            found.append(f"{dataset}, {seeds} seed{'s' if seeds > 1 else ''}")
-    return "; ".join(found) or "not yet"
+            found.append(f"{names.DATASETS[dataset]} {seeds}")
+    return ", ".join(found) or "not yet"
 
 
 def released(name: str) -> str:
     """Return for which data sets a network's weights are part of the book, with their size."""
     files = [(dataset, records.unit(dataset, name).released) for dataset in datasets.DATASETS]
-    found = [f"{dataset}, {path.stat().st_size / 1e6:.1f} MB" for dataset, path in files if path.exists()]
-    return "; ".join(found) or DASH
+    found = [
+        f"{names.DATASETS[dataset]} {path.stat().st_size / 1e6:.1f} MB"
+        for dataset, path in files
+        if path.exists()
+    ]
+    return ", ".join(found) or DASH
 
 
 def cast(of: str) -> Markup:
@@ -135,16 +139,23 @@ def cast(of: str) -> Markup:
             wrapped(escape(role(name)), 10),
             f"{parameters(name):,}",
             wrapped(appears(name), 4.5),
-            wrapped(recorded(name).replace("; ", "<br>"), 6),
-            wrapped(released(name).replace("; ", "<br>"), 5.5),
+            recorded(name).replace(", ", "<br>"),
+            released(name).replace(", ", "<br>"),
         ]
         for name in members(of)
     ]
     there = [names.label(name) for name in members(of) if released(name) != DASH]
     return table(
         rows,
-        ["network", "what it is for", "parameters", "in tables", "recorded", "weights in the book"],
-        f"Networks: {of}. Weights in the book: {listed(there) if there else 'none'}.",
+        [
+            "network",
+            "what it is for",
+            "parameters",
+            "in the paper&rsquo;s tables",
+            "seeds recorded",
+            "weights in the book",
+        ],
+        f"Networks: {of}. Weights in the book: {'; '.join(there) or 'none'}.",
     )
 
 

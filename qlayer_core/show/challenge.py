@@ -5,6 +5,7 @@ import json
 import urllib.parse
 
 import numpy as np
+from matplotlib.colors import to_rgba
 
 from qlayer_core.show.names import COLOURS
 from qlayer_core.show.page import DASH, Markup, decimal, lines, listed, note, paragraph, table, wrapped
@@ -22,11 +23,12 @@ def tasks() -> Markup:
     for task in challenge.open_tasks():
         best, link = challenge.best_known(task), lab_link(task)
         lab = f' <a href="{html.escape(link)}">In the lab</a>' if link else ""
-        goal = f'<span style="font-weight: 400">{html.escape(task.goal)}{lab}</span>'
+        room = "display: inline-block; min-width: 10rem; white-space: normal"  # on a phone, too
+        goal = f'<span style="font-weight: 400; {room}">{html.escape(task.goal)}{lab}</span>'
         known = [decimal(best["right"], 1) + " %", wrapped(html.escape(best["by"]))] if best else [DASH]
         rows.append(
             [
-                lines(f"{task.number}. {html.escape(task.title)}", wrapped(goal)),
+                lines(f"{task.number}. {html.escape(task.title)}", goal),
                 f"{task.eps:g}",
                 f"{task.target:g} %",
                 f"{task.seconds:g} s",
@@ -36,8 +38,8 @@ def tasks() -> Markup:
     return table(
         rows,
         ["task", "epsilon", "broken at", "time", "best known"],
-        "The tasks. A network is broken when it is right on no more than that share of the hidden images, no pixel"
-        " moved by more than epsilon. The time is for all images together.",
+        "The tasks. A network is broken when it is right on no more of the hidden images than the share under"
+        " “broken at”, with no pixel moved by more than epsilon. The time is for all images together.",
     )
 
 
@@ -74,23 +76,25 @@ def _listed(some: list[Task]) -> str:
 def scoreboard():
     """Draw for each open task what is right without an attack and under the best known one, and when it is broken."""
     shown = challenge.open_tasks()
-    figure, grid = axes(6.4, 0.5 * len(shown) + 1.2)
+    figure, grid = axes(4.6, 0.75 * len(shown) + 1.2)
     ax, words = grid[0, 0], []
     for row, task in enumerate(shown):
-        ax.barh(row, task.target, 0.62, color=SERIES[2], alpha=0.3, label="" if row else "broken")
+        fill = to_rgba(SERIES[2], 0.4)
+        ax.barh(row, task.target, 0.4, color=fill, edgecolor=MUTED, label="" if row else "broken")
+        ax.text(0, row - 0.34, f"{task.number}. {task.title}", va="center")  # beside it, a phone has no room
         text = f"{task.number}. {task.title}: broken at {task.target:g} %"
         if best := challenge.best_known(task):
             ax.plot([best["right"], best["clean"]], [row, row], color=MUTED, linewidth=1, zorder=1)
-            look = {"linestyle": "", "markersize": 8, "color": COLOURS["q-base"], "clip_on": False}
-            ax.plot(best["clean"], row, "o", mfc="none", label="" if row else "without an attack", **look)
+            look = {"linestyle": "", "markersize": 8, "clip_on": False}
+            ring = look | {"mfc": "none", "mec": MUTED, "mew": 2}
+            ax.plot(best["clean"], row, "o", label="" if row else "without an attack", **ring)
+            look["color"] = COLOURS["q-base"]
             ax.plot(best["right"], row, "D", label="" if row else "best known attack", **look)
             text += f", {best['clean']:.1f} % right without an attack, {best['right']:.1f} % under the best known one"
         words.append(text)
-    ax.set_yticks(range(len(shown)), [f"{task.number}. {task.title}" for task in shown])
-    ax.set(xlim=(0, 101), ylim=(len(shown) - 0.5, -0.5), xlabel="right on hidden images (%)")
-    ax.tick_params(axis="y", length=0, pad=8)  # clear of a marker at zero
+    ax.set(xlim=(0, 101), ylim=(len(shown) - 0.6, -0.6), yticks=[], xlabel="right on hidden images (%)")
     ax.grid(axis="y", visible=False)
-    figure.legend(loc="outside upper center", ncols=3)
+    figure.legend(loc="outside upper center", ncols=2)
     return figure, f"The tasks, in percent of right answers. {'; '.join(words)}."
 
 
@@ -101,13 +105,13 @@ def held_out() -> Markup:
         return paragraph("No attack of this book's own is recorded yet.")
     longest = max(known, key=known.get)
     says = (
-        "None of them holds out."
+        "All of them are broken."
         if all(known[task] <= task.target for task in known)
         else "Not all are broken."
     )
     return paragraph(
-        f"{says} Most is left of task {longest.number}, {longest.title}: under the best attack known to this book it"
-        f" is right on {known[longest]:.0f} % of the images."
+        f"{says} Task {longest.number} (“{longest.title}”) holds out best: its network is"
+        f" still right on {known[longest]:.1f} % of the images under the best attack known to this book."
     )
 
 

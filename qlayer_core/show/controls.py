@@ -4,11 +4,12 @@ Every page is made beforehand. The controls are linked with the pages by `ipywid
 is no Python.
 """
 
+import re
 from collections.abc import Callable, Sequence
 
 import ipywidgets as w
 
-from qlayer_core.show import slides
+from qlayer_core.show import names, slides
 
 
 def explorer(controls: Sequence[w.Widget], page: Callable[..., str]) -> w.VBox:
@@ -19,7 +20,7 @@ def explorer(controls: Sequence[w.Widget], page: Callable[..., str]) -> w.VBox:
 
     def stack(left: Sequence[w.Widget], at: tuple[int, ...]) -> w.Widget:
         if not left:
-            return w.HTML(f'<div class="ql">{page(*at)}</div>', layout=layout, style=style)
+            return w.HTML(f'<div class="ql">{_themed(page(*at))}</div>', layout=layout, style=style)
         control, *rest = left
         switch = w.Stack(
             [stack(rest, (*at, i)) for i in range(len(control.options))],
@@ -30,6 +31,13 @@ def explorer(controls: Sequence[w.Widget], page: Callable[..., str]) -> w.VBox:
         return switch
 
     return w.VBox([look, *(control for control in controls if len(control.options) > 1), stack(controls, ())])
+
+
+def _themed(page: str) -> str:
+    """Return HTML with the models' colours as variables of the page, see `names.VARIABLES`."""
+    for colour, variable in names.VARIABLES.items():
+        page = re.sub(f"(?<!, ){colour}", variable, page)  # figures have them already
+    return page
 
 
 def choice(description: str, options: Sequence[str]) -> w.Dropdown:

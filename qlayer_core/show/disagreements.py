@@ -11,6 +11,13 @@ from qlayer_core.study import disagreements, experiments
 
 _MODELS = "|".join(sorted(map(re.escape, experiments.RUNS), key=len, reverse=True))
 _NAMES = re.compile(rf"\b(?P<row>(?:{_MODELS})(?: [qe])?)(?=[,:])|\b(?P<attack>{'|'.join(REGISTRY)}) (?=\d)")
+_SETTINGS = {
+    "commitment none": "no commitment loss",
+    "commitment squared": "commitment loss squared",
+    "commitment linear": "commitment loss linear",
+    "inactive codes pull": "inactive codes by strategy 1",
+    "inactive codes reinitialize": "inactive codes by strategy 2",
+}
 _SPACES = {"K": "head", "n_c": "code"}
 
 
@@ -24,7 +31,7 @@ def disagreement_table(*numbers: str, beyond: float = disagreements.BEYOND) -> M
             _counted(column_name(one.cell.column)),
             decimal(one.cell.accuracy),
             struck(decimal(one.ours), ours[one.cell.table].unreliable[one.cell.row, one.cell.column]),
-            decimal(one.difference, 1, sign=True),
+            decimal(one.difference, sign=True),
             wrapped(_explained(one), 15),
         ]
         for one in found
@@ -52,4 +59,7 @@ def _explained(one: disagreements.Disagreement) -> str:
     def named(found: re.Match) -> str:
         return row_name(found["row"]) if found["row"] else f"{names.attack(found['attack'])} "
 
-    return escape(f"{one.why} ({_NAMES.sub(named, one.support)})").replace(" %", "&nbsp;%")
+    support = _NAMES.sub(named, one.support)
+    for setting, words in _SETTINGS.items():
+        support = support.replace(setting, words)
+    return escape(f"{one.why} ({support})").replace(" %", "&nbsp;%")

@@ -28,7 +28,8 @@ def histograms(panels: Sequence[tuple[str, dict, Sequence[str]]], columns: int =
         columns: panels in a row.
     """
     rows = -(-len(panels) // columns)
-    figure, grid = axes(3.1 * columns, 2.3 * rows + 0.3, rows, columns)
+    figure, grid = axes(3.1 * columns, 2.5 * rows + 0.3, rows, columns)
+    figure.get_layout_engine().set(h_pad=0.1, w_pad=0.08)
     words = []
     for ax, (title, record, sets) in zip(grid.flat, panels, strict=False):
         values = {name: per_symbol(record, name) for name in sets}
@@ -100,7 +101,10 @@ def apart(records: Mapping[str, dict], eps: float = likelihoods.FIGURE_2) -> Mar
 
 
 def _with_ends(found: Sequence[float], digits: int = 2, most: float = math.inf) -> str:
-    value, low, high = (decimal(number, digits) for number in found)
+    value, low = (decimal(number, digits) for number in found[:2])
+    high = decimal(
+        min(found[2], most), digits
+    )  # images drawn anew may fill the bins less evenly, and pass the most
     if found[0] > 0.98 * most:
         return f"{value}<br><small>the most</small>"
     return f"{value}<br><small>{low} to {high}</small>"
@@ -117,6 +121,7 @@ def statistic(record: dict, name: str, what: str) -> float:
 def against_epsilon(records: Mapping[str, dict], what: str = "auc", y: str = "AUC"):
     """Draw a statistic of each perturbation against epsilon, with its interval, a panel per record."""
     figure, grid = axes(2.6 * max(2, len(records)), 2.9, 1, len(records), sharey=True)
+    figure.get_layout_engine().set(w_pad=0.1)
     words = []
     for ax, (name, record) in zip(grid[0], records.items(), strict=True):
         for kind in likelihoods.PERTURBATIONS:
@@ -132,6 +137,14 @@ def against_epsilon(records: Mapping[str, dict], what: str = "auc", y: str = "AU
         for ax in grid[0]:
             ax.axhline(0.5, color=MUTED, lw=1)
             ax.set_ylim(0, 1.03)
+            curves = ax.get_lines()[:-1]
+            if (lowest := min(min(curve.get_ydata()) for curve in curves)) >= 0.995:  # they cover each other
+                ax.annotate(
+                    f"all {len(curves)} curves at {lowest:.1f}",
+                    (0.5, 0.85),
+                    xycoords="axes fraction",
+                    ha="center",
+                )
     grid[0, 0].set_ylabel(y)
     grid[0, 0].legend(loc="lower right")
     ends = f"{likelihoods.EPSILONS[0]:g} to {likelihoods.EPSILONS[-1]:g}"

@@ -7,7 +7,7 @@ are rounded to whole digits of a hundred; what stands behind them unfolds on the
 import pandas as pd
 
 from qlayer_core.show import verdict
-from qlayer_core.show.page import Markup, listed
+from qlayer_core.show.page import Markup, listed, typeset, whole
 from qlayer_core.study import claims, evidence, paper
 from qlayer_core.study.evidence import Comparison, Outcome, Value, worst_case
 from qlayer_core.study.statements import CLAIMS, Claim
@@ -31,7 +31,7 @@ def blind(frame: pd.DataFrame) -> str:
     return (
         f"{helps[_together(known)]} against an attacker who cannot see the network: of 100 attacked digits, each"
         f" pixel moved by up to {hardest.comparison.first.eps:g}, where black is 0 and white is 1, a network with the"
-        f" layer still reads {hardest.first:.0f}, and the same network without it {hardest.second:.0f}."
+        f" layer still reads {whole(hardest.first)}, and the same network without it {whole(hardest.second)}."
     )
 
 
@@ -50,13 +50,19 @@ def seeing(frame: pd.DataFrame) -> str:
         (False, False): "It makes no measurable difference against an attacker who knows it",
         (True, True): "It helps in one case and harms in the other against an attacker who knows it",
     }[better, worse]
-    left = listed(
-        [
-            f"{one.first:.0f} instead of {one.second:.0f} when pixels move by up to {one.comparison.first.eps:g}"
-            for one in known
-        ]
+    clear = [one for one in known if one.low > 0 or one.high < 0]
+    first, *others = clear or known
+    text = (
+        f"{says}: of 100 digits, all attacks together leave the network with the layer {whole(first.first)}, and the"
+        f" one without it {whole(first.second)}, when pixels move by up to {first.comparison.first.eps:g}"
     )
-    return f"{says}: of 100 digits, all attacks together leave {left}."
+    text += "".join(
+        f"; at {one.comparison.first.eps:g} they leave {whole(one.first)} and {whole(one.second)}"
+        for one in others
+    )
+    if rest := [f"{one.comparison.first.eps:g}" for one in known if clear and one not in clear]:
+        text += f"; at {listed(rest)} the two cannot be told apart"
+    return f"{text}."
 
 
 def own_attack(frame: pd.DataFrame) -> str:
@@ -74,13 +80,13 @@ def own_attack(frame: pd.DataFrame) -> str:
     if found.result != "holds":
         return (
             "The attack by which the paper measured this, which walks around the layer, is about as strong as all"
-            f" together: when pixels move by up to 0.2, it leaves {found.first:.0f} of 100 digits right, they"
-            f" {found.second:.0f}."
+            f" together: when pixels move by up to 0.2, it leaves {whole(found.first)} of 100 digits right, they"
+            f" {whole(found.second)}."
         )
     return (
         "The attack by which the paper measured this walks around the layer and is too weak: when pixels move by up"
-        f" to 0.2, it leaves {found.first:.0f} of 100 digits right, where all attacks together leave"
-        f" {found.second:.0f}."
+        f" to 0.2, it leaves {whole(found.first)} of 100 digits right, where all attacks together leave"
+        f" {whole(found.second)}."
     )
 
 
@@ -91,8 +97,8 @@ def symptom() -> str:
     assert len(same) == 1  # it is what the sentence is about
     return (
         f"In {verdict.seeing_does_worse()} places of the paper's tables an attacker who sees the network does worse"
-        " than one who does not, and once a larger change fools exactly as many images as a smaller one: these"
-        " attacks had failed, and their failures were counted as robustness."
+        " than one who does not, and in one place a larger change fools exactly as many images as a smaller one:"
+        " these attacks had failed, and their failures were counted as robustness."
     )
 
 
@@ -111,7 +117,8 @@ def balance(frame: pd.DataFrame) -> str:
     if not attacked:
         return f"{says}; what the strongest attack leaves of them has not been measured yet."
     stand = {0: "none holds", 1: "one holds"}.get(worst["holds"], f"{worst['holds']} hold")
-    return f"{says}; of the {attacked} that were also put to the strongest attack, {stand}."
+    put = "one claim was" if attacked == 1 else f"{attacked} claims were"
+    return f"{says}; {put} put to the strongest attack, and {stand} in full."
 
 
 def headline(frame: pd.DataFrame) -> list[str]:
@@ -127,12 +134,12 @@ def five(frame: pd.DataFrame) -> list[str]:
 def lead(frame: pd.DataFrame) -> Markup:
     """Return the three sentences as a page's first paragraph."""
     text = " ".join(headline(frame))
-    return Markup(f'<p class="lead">{text}</p>', text)
+    return Markup(f'<p class="lead">{typeset(text)}</p>', text)
 
 
 def start_page(frame: pd.DataFrame) -> str:
     """Return the five sentences as HTML for the start page, the last two with a link to the chapters behind them."""
-    items = [f"<li>{sentence}</li>" for sentence in five(frame)]
+    items = [f"<li>{typeset(sentence)}</li>" for sentence in five(frame)]
     more = (
         '<p>How this was measured: <a href="13-adaptive-attacks.html">the attacker who knows</a>. Every claim, one by'
         ' one: <a href="16-verdict.html">the verdict</a>.</p>'

@@ -287,13 +287,13 @@ def temperatures(found: Warmth) -> w.VBox:
         moving = slides.Curve("soft codes", _look("soft codes"), budgets, found.soft[value])
         return mixture + slides.chart(title, [moving, *still], budgets[step], f"{budgets[step]:.2f}")
 
-    return explorer(
-        [
-            slider("temperature", [f"{value:g}" for value in values], len(values) // 2),
-            slider("epsilon", [f"{eps:.2f}" for eps in budgets], len(budgets) // 2),
-        ],
-        page,
-    )
+    sliders = [
+        slider("temperature", [f"{value:g}" for value in values], len(values) // 2),
+        slider("epsilon", [f"{eps:.2f}" for eps in budgets], len(budgets) // 2),
+    ]
+    for one in sliders:
+        one.style.description_width = "6.5rem"  # of the longer name, so that they line up
+    return explorer(sliders, page)
 
 
 def _look(name: str) -> dict:

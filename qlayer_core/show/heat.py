@@ -42,6 +42,7 @@ def table_8(number: str):
         _strip(ax, x, y, [share(value) for value in mine], share(number_of_theirs))
         own = f"ours {', '.join(f'{value:.2f}' for value in mine)}" if mine else "ours not trained yet"
         words.append(f"K = {heads}, {codes} codes: paper {number_of_theirs:.2f}, {own}")
+    ax.set_xlabel(f"each scale: {min(values):.1f} to {max(values):.1f} %")
     about = paper.TABLES[number].caption
     return figure, f"{about}, in percent of 10,000 test images. {'; '.join(words)}."
 

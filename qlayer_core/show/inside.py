@@ -56,16 +56,24 @@ def beside(number: str) -> Markup:
     )
 
 
-def reading(number: str, first: str, second: str) -> Markup:
-    """Return in words what a table says of two of its rows, the paper and ours, and whether they agree."""
+def reading(number: str, first: str, second: str, called: tuple[str, str] | None = None) -> Markup:
+    """Return in words what a table says of two of its rows, the paper and ours, and whether they agree.
+
+    Args:
+        number: of the table.
+        first: row.
+        second: row.
+        called: how the text calls the two; left out, as the table does.
+    """
     found = gaps(number, first, second)
     attacked, clean = [gap for gap in found if gap.column != "clean"], found[0]
-    a, b = results.row_name(first), results.row_name(second)
+    a, b = called or (results.row_name(first), results.row_name(second))
     said = f"In the paper, {_ahead([gap.paper for gap in attacked], a, b)}, and on clean images it is"
     said += f" {_by(clean.paper)}."
     ours = [gap for gap in attacked if gap.ours is not None]
     if not ours:
-        return finding(f"{said} Ours cannot be compared yet: {_lacking(number, first, second)}.")
+        text = f"{said} Ours cannot be compared yet: {_lacking(number, first, second)}."
+        return finding(text, "What the paper has.")
     said += f" In ours, {_ahead([gap.ours for gap in ours], a, b)}"
     said += f", and on clean images it is {_by(clean.ours)}." if clean.ours is not None else "."
     agree = sum((gap.ours > 0) == (gap.paper > 0) for gap in ours)

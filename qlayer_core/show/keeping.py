@@ -62,7 +62,15 @@ def trails(histories: Mapping[str, History], weight: float | None = None, left: 
         rows, look = accuracies(history), names.style(name, deployed(history))
         xs, ys = [row["clean"] for row in rows], [attacked(row) for row in rows]
         ax.plot(xs, ys, label=names.label(name), **look | {"markersize": 4, "linewidth": 1})
-        ax.annotate("1", (xs[0], ys[0]), xytext=(-4, 4), textcoords="offset points", fontsize=8, ha="right")
+        ax.annotate(
+            "1",
+            (xs[0], ys[0]),
+            xytext=(-4, 4),
+            textcoords="offset points",
+            fontsize=8,
+            ha="right",
+            color=look["color"],
+        )
         text = f"{names.label(name)}: {len(rows)} epochs, from {xs[0]:.1f} and {ys[0]:.1f} %"
         text += f" to {xs[-1]:.1f} and {ys[-1]:.1f} %"
         if weight is not None:
@@ -130,10 +138,10 @@ def equal_table(histories: Mapping[str, History], floors: Sequence[float]) -> Ma
             if place is not None:
                 row = accuracies(history)[place]
                 cells = [str(history[place]["epoch"]), *(decimal(row[kind], 1) for kind in ("clean", *sets))]
-            lines.append([f"{floor:g} %, {names.label(name)}", *cells])
+            lines.append([names.label(name), f"{floor:g} %", *cells])
     return table(
         lines,
-        ["clean, at least", "epoch", "clean", *map(names.attack, sets)],
+        ["", "at least", "epoch", "clean", *map(names.attack, sets)],
         "The epoch that is best under attack among those that reach a clean accuracy, and its validation accuracies"
         " (%); a dash where no epoch reaches it.",
     )

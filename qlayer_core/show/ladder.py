@@ -13,7 +13,7 @@ import numpy as np
 from qlayer_core import intervals
 from qlayer_core.show import names
 from qlayer_core.show.controls import choice, explorer, slider
-from qlayer_core.show.page import Markup, decimal, lines, listed, paragraph, table
+from qlayer_core.show.page import Markup, decimal, line_names, lines, listed, paragraph, table, wrapped
 from qlayer_core.study import adaptive, evidence, experiments, ladder, records, sanity
 
 PAPERS = {"bim on the e-path", "bim"}  # rungs that are the paper's own attack
@@ -27,6 +27,20 @@ SPELLED = {
     "ce": "cross-entropy",
     "dlr": "DLR",
     "eps": "epsilon",
+}
+CHECKS = {  # of `study.sanity`: when each raises its flag
+    "more steps": "twice the steps fool clearly more",
+    "more restarts": "twice the starts do",
+    "chance": "at half the pixel range more is right than by guessing",
+    "monotone": "a larger budget fools fewer",
+    "order": "who sees the network fools fewer than who does not",
+    "square": "a search without gradients fools more",
+    "noise": "an attack is no better than noise",
+    "unmoved": "images come back as they were",
+    "zero gradients": "images have no gradient",
+    "random answers": "two calls give two answers",
+    "probabilities": "the network answers with probabilities",
+    "planted examples": "hidden adversarial examples are not found",
 }
 
 
@@ -128,9 +142,9 @@ def _ladder(name: str, record: dict, eps: float) -> str:
             else f'<path d="M0 0h{100 * alone / n:.1f}v1H0z" fill="none" stroke="{colour}"/>'
         )
         drawing = f'<path d="M0 0h{share:.1f}v1H0z" fill="{colour}" opacity=".75"/>{outline}'
-        said = f"{share:.0f} left" if row["name"] != "noise" else f"{100 * alone / n:.0f} right"
+        said = f"{share:.1f} left" if row["name"] != "noise" else f"{100 * alone / n:.1f} right"
         if alone is not None and row["name"] != "noise":
-            said = f"{100 * alone / n:.0f} alone, {said}"
+            said = f"{100 * alone / n:.1f} alone, {said}"
         word = rung_name(row["name"]) + (" (the paper's)" if row["name"] in PAPERS else "")
         svg = f'<svg aria-hidden="true" viewBox="0 0 100 1" preserveAspectRatio="none">{drawing}</svg>'
         parts.append(f"<span>{escape(word)}</span>{svg}<span>{said}</span>")
@@ -149,10 +163,11 @@ def own_attack(record: dict, eps: float) -> dict:
 def worst_table(found: Mapping[str, dict]) -> Markup:
     """Return a table of what is left under all attacks together, beside the paper's attack alone, by epsilon."""
     budgets, rows = epsilons(found), []
+    says = ("left by all", "at least", "at most", "BIM alone", "noise")
     for name, record in found.items():
         n, line = (
             record["n"],
-            [lines(names.label(name), "at least", "at most", "BIM&nbsp;alone", "noise")],
+            [line_names(names.label(name), *says[1:])],
         )
         for eps in budgets:
             left = int(adaptive.worst(record, eps).sum())
@@ -166,7 +181,8 @@ def worst_table(found: Mapping[str, dict]) -> Markup:
             )
             others = (*intervals.wilson(left, n), 100 * own_attack(record, eps)["correct"] / n)
             last = None if noise is None else 100 * noise / n
-            line.append(lines(decimal(100 * left / n, 1), *(decimal(value, 1) for value in (*others, last))))
+            values = (decimal(value, 1) for value in (100 * left / n, *others, last))
+            line.append(lines(*values, says=says))
         rows.append(line)
     counts = listed(sorted({f"{record['n']:,}" for record in found.values()}))
     return table(
@@ -185,17 +201,17 @@ def reading(found: Mapping[str, dict], eps: float, beside: str = "cnn") -> Marku
         own = own_attack(record, eps)["correct"]
         shares[name] = own / n
         low, high = intervals.wilson(left, n)
-        says = f"{names.label(name)}: BIM, the paper's attack, leaves {100 * own / n:.0f} % of {n:,} images right"
+        says = f"{names.label(name)}: BIM, the paper's attack, leaves {100 * own / n:.1f} % of {n:,} images right"
         if name != beside:
             alone = [
                 row for row in climbed(record, eps) if row["alone"] is not None and row["name"] != "noise"
             ]
             best = min(alone, key=lambda row: row["alone"])
-            says += f"; {rung_name(best['name'])} alone, the strongest single attack, {100 * best['alone'] / n:.0f} %"
-        parts.append(f"{says}; all together {100 * left / n:.0f} % ({low:.0f} to {high:.0f})")
-    says = f"At epsilon {eps:g}. " + ". ".join(parts) + "."
+            says += f"; {rung_name(best['name'])} alone, the strongest single attack, {100 * best['alone'] / n:.1f} %"
+        parts.append(f"{says}; all together {100 * left / n:.1f} % ({low:.1f} to {high:.1f})")
+    says = f"At epsilon {eps:g}, " + ". ".join(parts) + "."
     if turned := [name for name in shares if _turns(found, shares, name, beside, eps)]:
-        who, than = listed([names.label(name) for name in turned]), names.label(beside)
+        who, than = listed([names.label(name) for name in turned]), _the(beside)
         says += f" Judged by BIM alone, {who} is more robust than {than}; judged by all attacks, it is less robust."
     return paragraph(says)
 
@@ -207,6 +223,11 @@ def _turns(
     if name == beside or beside not in shares or shares[name] <= shares[beside]:
         return False
     return next(row["high"] < 0 for row in compared(found, name, beside) if row["eps"] == eps)
+
+
+def _the(name: str) -> str:
+    """Return a network's name inside a sentence."""
+    return f"the {names.label(name)}" if name.startswith("cnn") else names.label(name)
 
 
 def compared(found: Mapping[str, dict], name: str, other: str = "cnn") -> list[dict]:
@@ -234,7 +255,7 @@ def verdict(found: Mapping[str, dict], name: str, other: str = "cnn") -> Markup:
         gaps = "{eps:g} ({gap:+.1f} points, {low:+.1f} to {high:+.1f})"
         return listed([gaps.format(**row) for row in some])
 
-    who, than = names.label(name), names.label(other)
+    who, than = names.label(name), _the(other)
     says = [
         f"Under all attacks together {who} keeps clearly more images right than {than} at epsilon {at(more)}."
         if more
@@ -247,23 +268,34 @@ def verdict(found: Mapping[str, dict], name: str, other: str = "cnn") -> Markup:
     return paragraph(" ".join(says))
 
 
+def _upper(text: str) -> str:
+    return text[:1].upper() + text[1:]
+
+
 def flags_table(found: Mapping[str, dict]) -> Markup:
     """Return which sanity checks raise a flag, a row each and a column per network, and what the raised ones say."""
     by_name = {name: {flag.name: flag for flag in sanity.flags(record)} for name, record in found.items()}
     checks = list(dict.fromkeys(check for flags in by_name.values() for check in flags))
     words = {True: "<strong>raised</strong>", False: "clear", None: "not measured"}
     rows = [
-        [check, *(words[flags[check].raised] if check in flags else "-" for flags in by_name.values())]
+        [
+            check,
+            wrapped(CHECKS[check], 9),
+            *(words[flags[check].raised] if check in flags else "-" for flags in by_name.values()),
+        ]
         for check in checks
     ]
     raised = [
-        f"<li>{names.label(name)}, {flag.name}: {escape(rung_name(flag.message))}.</li>"
+        f"<li><strong>{_upper(names.label(name))}, {flag.name}.</strong>"
+        f" {_upper(escape(rung_name(flag.message)))}.</li>"
         for name, flags in by_name.items()
         for flag in flags.values()
         if flag.raised
     ]
     shown = table(
-        rows, ["check", *map(names.label, by_name)], "The twelve checks of the glossary, per network."
+        rows,
+        ["check", "raised when", *map(names.label, by_name)],
+        "The twelve checks of the glossary, per network.",
     )
     reasons = f"<ul>{''.join(raised)}</ul>" if raised else "<p>No flag is raised.</p>"
     return Markup(shown.html + reasons, f"{shown.text} {len(raised)} raised.")

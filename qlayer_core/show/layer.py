@@ -9,27 +9,27 @@ from qlayer_core import codes
 from qlayer_core.layer import QLayer
 from qlayer_core.show import names
 from qlayer_core.show.page import Markup
-from qlayer_core.show.plot import SERIES, WRONG, axes, frame, matrix, picture, tile
+from qlayer_core.show.plot import MUTED, SERIES, WRONG, axes, frame, matrix, picture, tile
 
 LOSSES = {"q": "$L_Q$", "e": "$L_E$", "codebook": "codebook", "commitment": "commitment"}
 
 
 @picture
 def features(image: Tensor, z: Tensor, projected: Tensor, channels: int = 5):
-    """Draw an image and its channels that are strongest behind the gate, before and behind it.
+    """Draw an image and its channels that are strongest after the gate, before and after it.
 
     All maps have one scale, from 0, black, to the largest value before the gate.
 
     Args:
         image: ``(1, 1, H, W)``.
         z: ``(1, C, h, w)``, the features.
-        projected: the same shape, behind the gate of one head.
+        projected: the same shape, after the gate of one head.
         channels: how many to draw.
     """
     strongest = projected[0].flatten(1).norm(dim=1).topk(channels).indices.tolist()
     figure, grid = axes(0.85 * (channels + 1) + 0.8, 2.2, 2, channels + 1)
     largest = z[0, strongest].max().item()
-    for line, name, maps in zip(grid, ("before\nthe gate", "behind\nthe gate"), (z, projected), strict=True):
+    for line, name, maps in zip(grid, ("before\nthe gate", "after\nthe gate"), (z, projected), strict=True):
         line[0].set_ylabel(name, rotation=0, ha="right", va="center")
         for ax, channel in zip(line[1:], strongest, strict=True):
             shown = maps[0, channel].detach().float().numpy()
@@ -42,7 +42,7 @@ def features(image: Tensor, z: Tensor, projected: Tensor, channels: int = 5):
         ax.set_title(f"ch. {channel}", pad=3)
     kept = 100 * projected[0, strongest].sum().item() / (z[0, strongest].sum().item() or 1)
     return figure, (
-        f"A digit and the {channels} feature channels that are strongest behind the gate, before and behind it, all"
+        f"A digit and the {channels} feature channels that are strongest after the gate, before and after it, all"
         f" on one scale: the gate passes {kept:.0f} % of what these channels hold."
     )
 
@@ -67,7 +67,8 @@ def code_maps(
     colours = names.code_colours(codes.along_main_direction(layer.codebook)[head])
     first = indices[next(iter(rows))][head]
     count = len(first)
-    figure, grid = axes(max(0.9 * count + 0.8, 2.1), 1.95 * len(rows), 2 * len(rows), count)
+    side = 1 if count > 1 else 1.7  # there is room to draw a single image larger
+    figure, grid = axes(max(0.9 * side * count + 0.8, 2.1), 1.95 * side * len(rows), 2 * len(rows), count)
     words = []
     for n, (name, images) in enumerate(rows.items()):
         now, marked = indices[name][head], mark and n > 0
@@ -82,7 +83,13 @@ def code_maps(
                 changed = now[i] != first[i]
                 y, x = changed.nonzero(as_tuple=True)
                 ax.plot(
-                    x, y, "o", markersize=2.2, color="white", markeredgecolor="black", markeredgewidth=0.6
+                    x,
+                    y,
+                    "o",
+                    markersize=2.2 * side,
+                    color="white",
+                    markeredgecolor="black",
+                    markeredgewidth=0.6 * side,
                 )
                 ax.set_xlabel(f"{100 * changed.float().mean():.0f} %", labelpad=2)
         if marked:
@@ -94,7 +101,7 @@ def code_maps(
 
 @picture
 def code_space(panels: Tensor, codebook: Tensor, chosen: Tensor):
-    """Draw panels ``(M, dim)`` and a head's codes ``(n, dim)`` in the plane where the panels spread most.
+    """Draw panels ``(M, dim)`` and a head's codes ``(n, dim)`` in the plane of the panels' spread, all and closer.
 
     Args:
         panels: gated vectors.
@@ -106,17 +113,21 @@ def code_space(panels: Tensor, codebook: Tensor, chosen: Tensor):
     plane = spread.Vh[:2].T
     points, ends = (panels - centre) @ plane, (codebook - centre) @ plane
     used = torch.bincount(chosen, minlength=len(codebook)) > 0
-    figure, grid = axes(6, 4.2)
-    ax = grid[0, 0]
-    ax.plot(*points.T.tolist(), ".", color=names.NEUTRAL, markersize=3, alpha=0.5, label="positions")
-    for mask, marker, shade, name in (
-        (used, "D", SERIES[0], "codes in use"),
-        (~used, "x", WRONG, "codes not in use"),
-    ):
-        ax.plot(*ends[mask].T.tolist(), marker, color=shade, markersize=7, linestyle="none", label=name)
+    figure, grid = axes(6.4, 3.9, 1, 2)
+    for ax, title in zip(grid[0], ("all", "closer to the codes"), strict=True):
+        ax.plot(*points.T.tolist(), ".", color=MUTED, markersize=3, alpha=0.6, label="positions")
+        for mask, marker, shade, name in (
+            (used, "D", SERIES[0], "codes in use"),
+            (~used, "x", WRONG, "codes not in use"),
+        ):
+            ax.plot(*ends[mask].T.tolist(), marker, color=shade, markersize=5, linestyle="none", label=name)
+        ax.set(title=title, xlabel="first principal direction")
     share = 100 * spread.S[:2].square().sum() / spread.S.square().sum()
-    ax.set(xlabel="first principal direction", ylabel="second")
-    ax.legend(loc="best")
+    grid[0, 0].set_ylabel("second principal direction")
+    low, high = ends.amin(0), ends.amax(0)
+    (left, bottom), (right, top) = (low - (high - low) / 8).tolist(), (high + (high - low) / 8).tolist()
+    grid[0, 1].set(xlim=(left, right), ylim=(bottom, top))
+    figure.legend(*grid[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=3)
     return figure, (
         f"The vectors of {len(panels)} positions as points in the plane of their two main directions, which holds"
         f" {share:.0f} % of their variance, and {len(codebook)} codes, {int(used.sum())} of them in use."

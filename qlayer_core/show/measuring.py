@@ -37,8 +37,8 @@ def luck(right: Tensor, sizes: Sequence[int] = (50, 200, 1000, 5000), draws: int
             for _ in range(draws)
         ]
         low, high = intervals.wilson(round(truth * size / 100), size)
-        ax.vlines(place, low, high, color=SERIES[0], lw=8, alpha=0.35)
-        ax.plot(np.linspace(place - 0.2, place + 0.2, draws), found, "o", color=SERIES[0], markersize=3)
+        ax.vlines(place, low, high, color=SERIES[0], lw=8, alpha=0.6)
+        ax.plot(np.linspace(place - 0.2, place + 0.2, draws), found, "o", color=TEXT, markersize=2.5)
         words.append(
             f"{size:,} images: {min(found):.1f} to {max(found):.1f} %, interval {low:.1f} to {high:.1f} %"
         )
@@ -198,8 +198,8 @@ def symptom_table(found: Mapping[str, Sequence[Symptom]]) -> Markup:
     return table(
         rows,
         ["sign of failure", *columns],
-        "Four checks of an attack; yes is a sign that it failed. Shares are of images: in the first row of those"
-        " that came back unmoved, below of those left right.",
+        "Yes means that the attack failed. The first row gives the share of images that came back unmoved, the others"
+        " the share still answered right.",
     )
 
 
@@ -231,10 +231,10 @@ def weak_table(rows: Sequence[dict]) -> Markup:
         [
             [
                 f"{names.label(row['model'])}, {row['eps']}",
-                *(decimal(row[kind], 1) for kind in ("fgsm", "cw", "bim")),
+                *(decimal(row[kind], 1).rjust(5, "\u2007") for kind in ("fgsm", "bim", "cw")),
             ]
             for row in rows
         ],
-        ["network, epsilon", *map(names.attack, ("fgsm", "cw", "bim"))],
-        "Recorded white-box accuracy (%) on test images; in each row one network at one epsilon.",
+        ["network, epsilon", *map(names.attack, ("fgsm", "bim", "cw"))],
+        "Our counterpart of Table 2a: white-box accuracy (%) on test images, one network at one epsilon per row.",
     )

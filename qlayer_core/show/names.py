@@ -1,9 +1,9 @@
 """One name and one look for each model, path, attack and setting, in all figures, tables and sliders.
 
 Colours come from the palette of Okabe and Ito (2008), which people with any colour vision can tell apart. Each has
-a contrast of at least 3:1 to a white and to a dark page, so one set serves both modes. It is for bars, lines and
-markers; text needs more contrast and keeps the page's own colour. Colour is never the only sign: the path shows
-in the line, adversarial training in the marker, and each curve has its name beside it.
+a contrast of at least 3:1 to a white and to a dark page; on its dark one the book makes them lighter, `VARIABLES`.
+They are for bars, lines and markers; text needs more contrast and keeps the page's own colour. Colour is never the
+only sign: the path shows in the line, adversarial training in the marker, and each curve has its name beside it.
 """
 
 import numpy as np
@@ -12,6 +12,7 @@ from qlayer_core.attacks import REGISTRY
 from qlayer_core.specs import PRINTED
 
 COLOURS = {"cnn": "#d55e00", "q-base": "#0072b2", "q-large": "#009e73", "q-inner": "#cc79a7"}
+VARIABLES = {shade: f"var(--mark-{name}, {shade})" for name, shade in COLOURS.items()}  # on a page
 NEUTRAL = "#767676"  # every other model, and whatever belongs to none
 LINES = {None: "-", "q": "-", "e": "--", "shortcut": ":"}
 MARKERS = {"cnn": "o", "q-base": "s", "q-large": "D", "q-inner": "^"}
@@ -30,6 +31,7 @@ MODELS = {
     "thermometer": "thermometer encoding",
     "randomised": "randomised discretisation",
 }
+DATASETS = {"mnist": "MNIST", "fashion-mnist": "Fashion-MNIST"}
 PATHS = {"q": "Q-path", "e": "E-path", "shortcut": "shortcut", "straight-through": "straight through"}
 SETTINGS = {"black-box": "black box", "white-box": "white box"}
 COMMITMENTS = {"squared": "as printed (squared)", "linear": "linear", "none": "none"}

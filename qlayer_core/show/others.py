@@ -15,7 +15,6 @@ from qlayer_core.show.results import FEW
 from qlayer_core.study import adaptive, experiments, records, sanity
 
 NETWORKS = (*experiments.TARGETS, *experiments.QUANTIZED)
-SPELLED = {"mnist": "MNIST", "fashion-mnist": "Fashion-MNIST"}
 BLIND, PLAIN, ADAPTIVE = "blind", "as it is", "adaptive"
 HOWS = (BLIND, PLAIN, ADAPTIVE)
 
@@ -80,7 +79,7 @@ def results_table(dataset: str = "mnist") -> Markup:
         "Test images (%) that are classified correctly, seed 0. Bold: the attacker is blind, and made the images on"
         " another network. Below: they see the network, and follow its gradient as it is (with the Q-Layer, that of"
         " the E-path); or, adaptive, one that suits its quantizer of the input. Struck through: the attack failed a"
-        f" sanity check. {FEW} Only the first test images.",
+        f" sanity check. {FEW} Only the first images of the test set.",
     )
 
 
@@ -116,7 +115,7 @@ def missing(dataset: str = "mnist") -> Markup:
         f"<code>{escape(how[what](some[0]))}</code></p>"
         for what, some in commands.items()
     )
-    return note(f"What is still to be measured on {SPELLED[dataset]}", text, "note dropdown")
+    return note(f"What is still to be measured on {names.DATASETS[dataset]}", text, "note dropdown")
 
 
 # ---- what the table says ----
@@ -141,8 +140,8 @@ def masked(dataset: str = "mnist", attack: str = "bim", eps: float = 0.2) -> Mar
     if not found:
         return paragraph("Of no network behind a quantizer of its input are all three attacks recorded yet.")
     parts = [
-        f"{names.label(name)} keeps {left[PLAIN]:.0f} % as it is, {left[BLIND]:.0f} % under the blind attack and"
-        f" {left[ADAPTIVE]:.0f} % under the adaptive one"
+        f"{names.label(name)} keeps {left[PLAIN]:.1f} % as it is, {left[BLIND]:.1f} % under the blind attack and"
+        f" {left[ADAPTIVE]:.1f} % under the adaptive one"
         for name, left in found.items()
     ]
     worse = [names.label(name) for name, left in found.items() if left[PLAIN] > left[BLIND] + 1]
@@ -180,6 +179,8 @@ def equal_words(histories: Mapping[str, keeping.History], plain: str = "cnn") ->
         f"Points ahead of the {names.label(plain)}, on average over the attacked validation images:"
         f" {'; '.join(parts)}."
     )
+    clean = keeping.accuracies(histories[plain])[keeping.kept(histories[plain])]["clean"]
+    says += f" Equal means at least the {clean:.1f} % of the {names.label(plain)}'s kept epoch."
     equals = {name: equal for name, (_, equal) in found.items() if equal is not None}
     if len(equals) > 1:
         best, worst = max(equals, key=equals.get), min(equals, key=equals.get)
@@ -211,7 +212,7 @@ def place_of_the_layer(found: Mapping[str, dict], eps: float) -> Markup:
         return paragraph("No ladder of a network behind a quantizer of its input is recorded yet.")
     order = standing(found, eps)
     n = len(order[0][1])
-    parts = [f"{names.label(name)} {100 * left.mean():.0f} %" for name, left in order]
+    parts = [f"{names.label(name)} {100 * left.mean():.1f} %" for name, left in order]
     says = [
         f"What all attacks together leave at epsilon {eps:g}, of the first {n:,} digits: {listed(parts)}."
     ]
@@ -280,6 +281,11 @@ def order(dataset: str = "mnist", attack: str = "bim", eps: float = 0.2, *, seei
         return paragraph(f"No {who} attack on a network behind a quantizer of its input is recorded yet.")
     n = min(one["n"] for one in cells.values())
     left = {name: 100 * records.unpack(one)[:n].mean() for name, one in cells.items()}
-    parts = [f"{names.label(name)} {left[name]:.0f} %" for name in sorted(left, key=left.get, reverse=True)]
-    how = f"{names.attack(attack)}, epsilon {eps:g}" + ("; the layer's through its E-path" if seeing else "")
-    return paragraph(f"The {who} attacker ({how}) leaves of the first {n:,} digits: {listed(parts)}.")
+    parts = [f"{names.label(name)} {left[name]:.1f} %" for name in sorted(left, key=left.get, reverse=True)]
+    how = f"{names.attack(attack)}, epsilon {eps:g}"
+    if seeing:
+        how += "; adaptive on the quantizers of the input, not on the layer, where it follows the E-path"
+    fewer = ""
+    if any(one["n"] > n for one in cells.values()):
+        fewer = " (fewer images than in the table, so the shares differ)"
+    return paragraph(f"The {who} attacker ({how}) leaves of the first {n:,} digits{fewer}: {listed(parts)}.")

@@ -2,6 +2,7 @@
 
 import html
 import json
+import re
 from collections.abc import Mapping, Sequence
 
 import torch
@@ -13,12 +14,13 @@ from qlayer_core.data import Split
 from qlayer_core.layer import QLayer
 from qlayer_core.models import QNet
 from qlayer_core.show import names, training, variants
-from qlayer_core.show.page import Markup, decimal, listed, table
+from qlayer_core.show.page import Markup, decimal, table, typeset
 from qlayer_core.show.plot import axes, picture, tile
 
 Results = Mapping[str, Mapping[str, Tensor]]  # by attack and network, which images are right, (N,) bool
 HEADS = (1, 2, 4)  # that the diagram offers
 CODES = 64  # of each head
+MINUS, TIMES = "\N{MINUS SIGN}", "\N{MULTIPLICATION SIGN}"
 
 
 @torch.no_grad()
@@ -68,8 +70,8 @@ def place_table(found: dict, heads: int = 1) -> Markup:
     """Return the costs of each place as a table, beside those of the network without the layer."""
     rows = [["no layer", "", *_cells(found["plain"])]]
     for place in found["places"]:
-        shape = " x ".join(map(str, place["shape"]))
-        rows.append([f"behind {html.escape(place['behind'])}", shape, *_cells(place["heads"][heads])])
+        shape = f" {TIMES} ".join(map(str, place["shape"]))
+        rows.append([f"behind {_code(_place(place['behind']))}", shape, *_cells(place["heads"][heads])])
     return table(
         rows,
         ["the layer stands", "map", "millions trained", "deployed", "operations"],
@@ -92,20 +94,33 @@ def place_toy(found: dict) -> Markup:
     return Markup(f'<div data-toy="place" data-places="{packed}"><p>{html.escape(text)}</p></div>', text)
 
 
-def findings(found: dict) -> str:
+def findings(found: dict) -> Markup:
     """Return where the layer costs most and least, as sentences."""
     plain, places = found["plain"], found["places"]
-    trained = {place["behind"]: place["heads"][1]["trained"] for place in places}
-    extra = {place["behind"]: place["heads"][1]["operations"] - plain["operations"] for place in places}
+    trained = {_place(place["behind"]): place["heads"][1]["trained"] for place in places}
+    extra = {
+        _place(place["behind"]): place["heads"][1]["operations"] - plain["operations"] for place in places
+    }
     most, least = max(trained, key=trained.get), min(trained, key=trained.get)
     slow, fast = max(extra, key=extra.get), min(extra, key=extra.get)
     more = {place: f"{100 * count / plain['operations']:.1f} %" for place, count in extra.items()}
-    return (
+    text = (
         f"With one head, the network has {trained[most] / 1e6:.1f} million parameters to train where the layer"
         f" stands behind {most}, and {trained[least] / 1e6:.1f} million where it stands behind {least}; without the"
         f" layer it has {plain['trained'] / 1e6:.1f} million. An answer takes {more[slow]} more"
         f" multiply-adds behind {slow}, and {more[fast]} more behind {fast}."
     )
+    return Markup(f"<p>{_code(typeset(text))}</p>", text)
+
+
+def _place(behind: str) -> str:
+    """Return how the text calls a block: by its name in the code, or as "the stem"."""
+    return behind if behind[-1].isdigit() else f"the {behind}"
+
+
+def _code(text: str) -> str:
+    """Return HTML with the blocks' names in the code as code."""
+    return re.sub(r"\blayer\d\b", r"<code>\g<0></code>", text)
 
 
 def forms(models: Sequence[str] = ("q-base", "q-large"), dataset: str = "mnist") -> Markup | None:
@@ -157,7 +172,9 @@ def comparison(results: Results) -> Markup:
     ]
     count = len(results["clean"][columns[0]])
     return table(
-        rows, ["images", *columns], f"Right answers (%) on {count} test images, of {listed(columns)}."
+        rows,
+        ["images", *columns],
+        f"Right answers (%) on {count} test images: {columns[0]}, without and {columns[1]}.",
     )
 
 
@@ -178,7 +195,8 @@ def verdict(results: Results) -> str:
         kind = "gains" if low > 0 else "loses" if high < 0 else "neither"
         name, knows, _ = attack.partition(", adaptive")
         where = "on clean images" if attack == "clean" else f"under {'adaptive ' if knows else ''}{name}"
-        kinds[kind].append((attack, f"{gap:+.1f} points {where} (95 % interval {low:+.1f} to {high:+.1f})"))
+        text = f"{gap:+.1f} points {where} (95 % interval {low:+.1f} to {high:+.1f})"
+        kinds[kind].append((attack, text.replace("-", MINUS)))
     said = []
     for kind, text in (
         ("loses", "The network with the layer is clearly worse"),
@@ -192,7 +210,8 @@ def verdict(results: Results) -> str:
             said.append(f"{text}: {'; '.join(words for _, words in kinds[kind])}.")
     if kinds["gains"] and not any(attack.endswith("adaptive") for attack, _ in kinds["gains"]):
         said.append(
-            "Every gain is against attacks that walk round the layer; none against one that knows it."
+            "Every clear gain is against attacks that walk round the layer; there is no clear gain against one that"
+            " knows it."
         )
     return " ".join(said)
 

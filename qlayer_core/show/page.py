@@ -1,6 +1,7 @@
 """What a notebook shows as HTML: tables, notes and paragraphs, and how a number stands in them."""
 
 import html
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -29,15 +30,15 @@ class Markup:
 
 def paragraph(text: str) -> Markup:
     """Return plain text as a paragraph of the page, which breaks lines where printed output would not."""
-    return Markup(f"<p>{_typeset(text)}</p>", text)
+    return Markup(f"<p>{typeset(text)}</p>", text)
 
 
-def finding(text: str) -> Markup:
+def finding(text: str, title: str = "What we found.") -> Markup:
     """Return plain text in a quiet box that says that here stands what was found."""
-    return Markup(f'<div class="found"><p><strong>What we found.</strong> {_typeset(text)}</p></div>', text)
+    return Markup(f'<div class="found"><p><strong>{title}</strong> {typeset(text)}</p></div>', text)
 
 
-def _typeset(text: str) -> str:
+def typeset(text: str) -> str:
     """Return plain text as HTML, with the apostrophe of print, and numbers and their percent signs kept together."""
     return html.escape(text).replace("&#x27;", "&rsquo;").replace(" %", "&nbsp;%")
 
@@ -56,7 +57,7 @@ def table(rows: Sequence[Sequence[str]], columns: Sequence[str], caption: str) -
         for name, *cells in rows
     )
     # The caption stands outside, so that it keeps the page's width where a wide table scrolls.
-    name = _typeset(caption)
+    name = typeset(caption)
     return Markup(
         f'<figure style="margin: 0; padding: 0"><figcaption style="{_CAPTION}">{name}</figcaption>'
         f'<table class="table table-sm" aria-label="{name}" style="white-space: nowrap; font-size: 0.92em">'
@@ -76,7 +77,13 @@ def decimal(value: float | None, digits: int = 2, sign: bool = False) -> str:
     """Return a number for a table, or a dash for one that is not there (None or NaN)."""
     if value is None or np.isnan(value):
         return DASH
-    return f"{round(value, digits) + 0.0:{'+' if sign else ''}.{digits}f}"  # + 0.0: no minus before a zero
+    rounded = round(value, digits) + 0.0  # + 0.0: no minus before a zero, and no plus either
+    return f"{rounded:{'+' if sign and rounded else ''}.{digits}f}"
+
+
+def whole(value: float) -> str:
+    """Return a number that isn't negative without decimals, a half rounded up: as a reader rounds 48.5."""
+    return str(math.floor(value + 0.5))
 
 
 def wrapped(text: str, rem: float = 11) -> str:

@@ -90,7 +90,7 @@ def predictions(model: PixelCNN, image: Tensor, places: Sequence[tuple[int, int]
         below.bar(np.arange(BARS) * step + step / 2, 100 * grouped, step * 0.9, color=SERIES[3])
         below.axvline(actual, color=WRONG, linestyle="--")
         surprise = -math.log2(shares[actual])
-        below.set(ylim=(0, 100), xlabel=f"value, {surprise:.1f} bits", xticks=(0, 128, 255))
+        below.set(ylim=(0, 100), xlabel=f"value (surprise {surprise:.1f} bits)", xticks=(0, 128, 255))
         words.append(f"row {row}, column {column}: value {actual}, {surprise:.1f} bits of surprise")
     grid[1, 0].set_ylabel("probability (%)")
     for ax in grid[1, 1:]:

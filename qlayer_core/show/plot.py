@@ -19,6 +19,7 @@ from matplotlib.patches import Rectangle
 from matplotlib.ticker import MaxNLocator
 from torch import Tensor
 
+from qlayer_core.show import names
 from qlayer_core.show.page import Markup
 
 # Of what is no model: each has a contrast of at least 3:1 to a white and to a dark page.
@@ -30,6 +31,7 @@ VARIABLES = {
     TEXT: f"var(--pst-color-text-base, var(--jp-content-font-color1, {TEXT}))",
     MUTED: f"var(--pst-color-text-muted, var(--jp-content-font-color2, {MUTED}))",
     GRID: f"var(--pst-color-border, var(--jp-border-color2, {GRID}))",
+    SERIES[0]: f"var(--series-purple, {SERIES[0]})",  # lighter on a dark page
 }
 STYLE = {
     "font.size": 11,
@@ -89,7 +91,7 @@ def _svg(figure: Figure, alternative: str) -> str:
     svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
     svg = re.sub(r'<g id="[^"]*"', "<g", svg)  # names of parts; several figures share a page
     svg = re.sub(r"font: ([\d.]+px) [^;\"]*", r"font-size: \1", svg)
-    for colour, variable in VARIABLES.items():
+    for colour, variable in (VARIABLES | names.VARIABLES).items():
         svg = svg.replace(colour, variable)
     width = f"{figure.get_figwidth() * 96:.0f}px"
     look = (
@@ -119,6 +121,7 @@ def curves(
     styles: Mapping[str, Mapping] | None = None,
     top: float | None = None,
     mark: tuple[float, str] | None = None,
+    above: bool = False,
 ):
     """Draw named curves with their names in a legend.
 
@@ -130,6 +133,7 @@ def curves(
         top: upper end of the y axis, which starts at 0; left out, the axis fits the curves, in whole numbers where
             all values are integers. The x axis has ticks at whole numbers where all its values are, such as epochs.
         mark: where a vertical line stands, and what it says.
+        above: whether the legend stands above the curves, which leave no room for it.
     """
     figure, grid = axes(6, 3.4)
     ax = grid[0, 0]
@@ -142,6 +146,8 @@ def curves(
     ax.set(xlabel=x, ylabel=y)
     if all(float(value).is_integer() for xs, _ in lines.values() for value in xs):
         ax.xaxis.set_major_locator(MaxNLocator("auto", integer=True))
+        if len(points := sorted({value for xs, _ in lines.values() for value in xs})) <= 6:
+            ax.set_xticks(points)
     if top is not None:
         ax.set_ylim(0, top)
     elif all(isinstance(value, int) for _, ys in lines.values() for value in ys):  # counts, all 0 perhaps
@@ -150,7 +156,7 @@ def curves(
     if mark is not None:
         ax.axvline(mark[0], color=MUTED, linewidth=1, label=mark[1])
         words.append(f"{mark[1]} at {mark[0]:g}")
-    ax.legend()
+    ax.legend(**{"loc": "lower left", "bbox_to_anchor": (0, 1)} if above else {})
     return figure, f"Curves of {y} against {x}: {'; '.join(words)}."
 
 
@@ -170,7 +176,10 @@ def matrix(
     Shades grow with the numbers, or with ``flat`` show only which of them are not zero.
     """
     table = np.asarray(values, dtype=float)
-    figure, grid = axes(0.9 * len(columns) + 1.4, 0.5 * len(rows) + 0.9)
+    cell, left = (
+        0.085 * max(map(len, names)) for names in (columns, rows)
+    )  # inches that the longest name takes
+    figure, grid = axes(max(0.9, cell + 0.2) * len(columns) + max(1.4, left + 0.5), 0.5 * len(rows) + 0.9)
     ax = grid[0, 0]
     highest = max(table.max(), 1e-12)
     for (i, j), value in np.ndenumerate(table):

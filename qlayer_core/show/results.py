@@ -209,19 +209,20 @@ def agreement(number: str, seed: int | None = None) -> str:
     return text
 
 
-def reading(number: str) -> Markup:
+def reading(number: str, *, clean: bool = True) -> Markup:
     """Return in three sentences what a table of target models says of its raw-trained networks, from the records.
 
-    Clean accuracy, what the layer adds under attack, and how ours lie to the paper's. Empty without records.
+    Clean accuracy (unless told not to), what the layer adds under attack, and how ours lie to the paper's. Empty
+    without records.
     """
     frame = summary(number)
     frame = frame[(frame.seeds > 0) & frame.index.get_level_values("row").isin(experiments.TARGETS)]
     where = frame.index.get_level_values("column") == "clean"
-    clean, attacked = frame[where].droplevel("column"), frame[~where]
-    if clean.empty or attacked.empty:
+    unattacked, attacked = frame[where].droplevel("column"), frame[~where]
+    if unattacked.empty or attacked.empty:
         return Markup("", "")
-    parts = [f"{row_name(row)} {cell.ours:.1f} ({cell.paper:.1f})" for row, cell in clean.iterrows()]
-    text = f"On clean images, the paper's numbers in brackets: {listed(parts)} %."
+    parts = [f"{row_name(row)} {cell.ours:.1f} ({cell.paper:.1f})" for row, cell in unattacked.iterrows()]
+    text = f"On clean images ours reach (the paper's in brackets): {listed(parts)} %." if clean else ""
     found = [
         gain for gain in gains(number) if gain["ours"] is not None and gain["row"] in experiments.TARGETS
     ]
@@ -229,24 +230,26 @@ def reading(number: str) -> Markup:
         mine = [gain for gain in found if gain["row"] == row]
         best, worst = (pick(mine, key=lambda gain: gain["ours"]) for pick in (max, min))
         text += (
-            f" Under attack {row_name(row)} keeps more right than the plain CNN in"
-            f" {sum(gain['ours'] > 0 for gain in mine)} of {len(mine)} columns: from {worst['ours']:+.1f} points"
-            f" ({names.attack(worst['column'])}) to {best['ours']:+.1f} ({names.attack(best['column'])})."
+            f" Under attack {row_name(row)} keeps clearly more right than the plain CNN in"
+            f" {sum(gain['low'] > 0 for gain in mine)} of {len(mine)} columns; the gains go from"
+            f" {worst['ours']:+.1f} points ({names.attack(worst['column'])}) to {best['ours']:+.1f}"
+            f" ({names.attack(best['column'])})."
         )
     (row, column), cell = max(attacked.iterrows(), key=lambda one: abs(one[1].difference))
     text += (
         f" Beside the paper's, {(attacked.difference < 0).sum()} of our {len(attacked)} attacked cells are lower;"
         f" furthest off is {row_name(row)} under {names.attack(column)}, {cell.ours:.1f} against {cell.paper:.1f} %."
     )
-    return finding(text)
+    return finding(text.strip())
 
 
 def gains(number: str, seed: int | None = None) -> list[dict]:
     """Return by how much the models with the layer beat the plain CNN of the same training, in points.
 
     One dict per model and attack: row, column, paper, ours (mean over the seeds that both have), low and high (lowest
-    and highest of several seeds, else the 95 % interval), ``agrees``, whether ours has the paper's sign, and
-    ``unreliable``, a reason where one of the two cells has one. Ours and the rest are None where a cell is missing.
+    and highest of several seeds, else the 95 % interval), ``agrees``, whether ours has the paper's sign,
+    ``unreliable``, a reason where one of the two cells has one, and ``few``, whether one is of the first images only.
+    Ours and the rest are None where a cell is missing.
     """
     frame, each = summary(number, seed), tables.table(number, seed).set_index(["row", "column"])
     rows = []
@@ -256,7 +259,7 @@ def gains(number: str, seed: int | None = None) -> list[dict]:
             continue
         pair = [frame.loc[(one, column)] for one in (row, plain)]
         gain = {"row": row, "column": column, "paper": round(pair[0].paper - pair[1].paper, 2)}
-        gain |= dict.fromkeys(("ours", "low", "high", "agrees", "unreliable"))
+        gain |= dict.fromkeys(("ours", "low", "high", "agrees", "unreliable", "few"))
         with_layer, without = (
             each.loc[[(one, column)]].dropna(subset="ours").set_index("seed") for one in (row, plain)
         )
@@ -273,6 +276,7 @@ def gains(number: str, seed: int | None = None) -> list[dict]:
             gain |= {"ours": round(found.mean(), 2), "low": low, "high": high}
             gain["agrees"] = (gain["ours"] > 0) == (gain["paper"] > 0)
             gain["unreliable"] = pair[0].unreliable or pair[1].unreliable
+            gain["few"] = bool(pair[0].few or pair[1].few)
         rows.append(gain)
     return rows
 
@@ -294,11 +298,13 @@ def gain_table(number: str, seed: int | None = None) -> Markup:
         )
         agrees = {None: DASH, True: "yes", False: "no"}[gain["agrees"]]
         says = ("our gain", *_BOUNDS, "paper", "same sign")
-        line.append(lines(struck(ours, gain["unreliable"]), low, high, published, agrees, says=says))
+        ours = struck(ours, gain["unreliable"]) + (FEW if gain["few"] else "")
+        line.append(lines(ours, low, high, published, agrees, says=says))
     return table(
         list(rows.values()),
         ["", *map(column_name, columns)],
-        f"Table {number}: gain over the plain CNN of the same training and seed, in points. {measured(number, seed)}"
+        f"Table {number}: gain over the plain CNN of the same training and seed, in points."
+        f" {measured(number, seed).replace('Wilson interval', 'interval')}"
         + (
             " Struck through: one of the two attacks failed a sanity check."
             if any(g["unreliable"] for g in found)

@@ -4,11 +4,11 @@ from collections.abc import Sequence
 
 import pandas as pd
 
-from qlayer_core import datasets
+from qlayer_core import data, datasets
 from qlayer_core.show import names
 from qlayer_core.show.page import Markup, decimal, listed, struck, table
 from qlayer_core.show.plot import MUTED, TEXT, axes, picture
-from qlayer_core.show.results import column_name, measured, row_name, summary
+from qlayer_core.show.results import FEW, column_name, measured, row_name, summary
 from qlayer_core.study import experiments, paper, tables
 
 TARGETS = experiments.TARGETS
@@ -68,7 +68,12 @@ def clipped_table(dataset: str = "mnist", models: Sequence[str] = TRAINED, seed:
         rows,
         ["", "paper", "exact gradient", "clipped gradient", "unmoved, %"],
         "White-box accuracy (%) by the exact gradient and by that of probabilities clipped in single precision, and"
-        f" the share of images that the clipped gradient left as they were. {measured(number, seed, bounds=False)}",
+        f" the share of images that the clipped gradient left as they were. {measured(number, seed, bounds=False)}"
+        + (
+            " Struck through: failed a sanity check."
+            if any("<s" in cell for row in rows for cell in row)
+            else ""
+        ),
     )
 
 
@@ -145,6 +150,7 @@ def white_over_black(dataset: str = "mnist", models: Sequence[str] = TARGETS, se
     across = min(3, max(2, len(keys)))
     down = -(-max(1, len(keys)) // across)
     figure, grid = axes(2.3 * across, 2.3 * down + 0.5, down, across, sharey=True)
+    figure.get_layout_engine().set(h_pad=0.1, w_pad=0.1)
     words = []
     for ax, key in zip(grid.flat, keys, strict=False):
         name = key if isinstance(key, str) else key[0]
@@ -163,9 +169,7 @@ def white_over_black(dataset: str = "mnist", models: Sequence[str] = TARGETS, se
         ax.set_ylabel("accuracy (%)")
     for setting, (dash, marker) in settings.items():
         grid[0, 0].plot([], [], dash, marker=marker, color=MUTED, label=names.SETTINGS[setting])
-    figure.legend(
-        *grid[0, 0].get_legend_handles_labels(), loc="outside upper center", ncols=2, labelcolor=TEXT
-    )
+    figure.legend(*grid[0, 0].get_legend_handles_labels(), loc="outside upper left", ncols=2, labelcolor=TEXT)
     return (
         figure,
         "Accuracy under FGSM against epsilon, by an attacker who sees the network and by one who doesn't."
@@ -186,7 +190,8 @@ def _mean(cells: pd.DataFrame) -> str:
     """Return the mean accuracy of cells, struck through where one is unreliable; a dash for none."""
     reasons = cells.unreliable.dropna()
     mean = decimal(cells.accuracy.astype(float).mean() if len(cells) else None)
-    return struck(mean, None if reasons.empty else reasons.iloc[0])
+    few = FEW if (cells.n < data.TEST_IMAGES).any() else ""
+    return struck(mean, None if reasons.empty else reasons.iloc[0]) + few
 
 
 def _equal(values: pd.Series, wanted: str | None) -> pd.Series:

@@ -71,20 +71,22 @@ def not_run(models: Sequence[str] = MODELS) -> dict[str, list[str]]:
 
 @picture
 def draw(models: Sequence[str] = MODELS):
-    """Draw what each setting costs: a row per change, a column per model, and where a change is not run yet."""
-    rows = [change for change in WORDS if any(change in changes(name) for name in models)]
-    figure, grid = axes(6.6, 0.3 * len(rows) + 1.1, 1, len(models), sharey=True, sharex=True)
+    """Draw what each setting costs: a row per change that is recorded, a column per model with one."""
+    lacking = not_run(models)
+    models = [name for name in models if len(lacking[name]) < len(changes(name))] or models
+    rows = [
+        change
+        for change in WORDS
+        if any(change in changes(name) and change not in lacking[name] for name in models)
+    ]
+    figure, grid = axes(6.6, 0.4 * len(rows) + 1.2, 1, len(models), sharey=True, sharex=True)
     words = []
     for ax, name in zip(grid[0], models, strict=True):
         ax.axvline(0, color=MUTED, lw=1)
         for y, change in enumerate(rows):
             if change not in changes(name):
                 continue
-            found = costs(name, change)
-            if not found:
-                ax.plot(0, y, "o", markersize=8, markerfacecolor="none", markeredgecolor=MUTED)
-                continue
-            for cost in found:
+            for cost in costs(name, change):
                 ax.plot(cost.clean, y - 0.2, "o", color=SERIES[1], markersize=5)
                 ax.plot(cost.attacked, y, "^", color=SERIES[0], markersize=6)
                 if cost.equal is not None:
@@ -93,20 +95,19 @@ def draw(models: Sequence[str] = MODELS):
         ax.set_title(names.label(name))
         ax.grid(axis="y", visible=False)
     grid[0, 0].set_yticks(range(len(rows)), [WORDS[change] for change in rows])
-    grid[0, 0].set_ylim(len(rows) - 0.5, -0.5)
-    grid[0, len(models) // 2].set_xlabel("points against the book's settings")
+    grid[0, 0].set_ylim(max(1, len(rows)) - 0.5, -0.5)
+    figure.supxlabel("points against the book's settings", fontsize=11)
     ax = grid[0, -1]
     for marker, colour, face, text in (
         ("o", SERIES[1], SERIES[1], "clean"),
         ("^", SERIES[0], SERIES[0], "attacked"),
         ("^", SERIES[0], "none", "attacked, at equal clean accuracy"),
-        ("o", MUTED, "none", "not run yet"),
     ):
         ax.plot([], [], marker, color=colour, markerfacecolor=face, label=text)
     figure.legend(
-        *ax.get_legend_handles_labels(), loc="outside upper center", ncols=4, fontsize=9, labelcolor=TEXT
+        *ax.get_legend_handles_labels(), loc="outside upper center", ncols=3, fontsize=9, labelcolor=TEXT
     )
-    missing = sum(map(len, not_run(models).values()))
+    missing = sum(map(len, lacking.values()))
     return (
         figure,
         f"What each setting costs on validation images. {'; '.join(words)}. {missing} are not run yet.",

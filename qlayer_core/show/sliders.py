@@ -132,7 +132,7 @@ def quantizer_view(
     share = 100 * changed.mean((1, 3, 4))  # (steps, N)
     moved = _moved(before.projected, [out.projected for out in after])
     answered = _moved(before.quantized, [out.quantized for out in after])
-    top = 25 * float(np.ceil(max(50, moved.max(), answered.max()) / 25))
+    top = 40 * float(np.ceil(max(50, moved.max(), answered.max()) / 40))  # cut into quarters
     texts = _epsilon_texts(epsilons)
     colour = names.colour(name)
     title = "Change in % against epsilon"
@@ -160,9 +160,9 @@ def quantizer_view(
         curves = [
             slides.Curve(label, {"color": shade, "linestyle": line}, epsilons, values[:, image])
             for label, shade, line, values in (
-                ("positions whose code changed", colour, "-", share),
-                ("relative change of the continuous features", colour, "--", moved),
-                ("relative change of the quantized features", names.NEUTRAL, ":", answered),
+                ("codes that changed", colour, "-", share),
+                ("vectors before quantization", colour, "--", moved),
+                ("vectors after quantization", names.NEUTRAL, ":", answered),
             )
         ]
         return slides.pairs(cells) + note + slides.chart(title, curves, epsilons[step], texts[step], top=top)

@@ -81,16 +81,22 @@ def code_map(levels: np.ndarray, changed: np.ndarray, text: str, cell: int = 6) 
 
 
 def montage(patches: Sequence[np.ndarray], text: str, columns: int = 6) -> str:
-    """Return ``<img>`` of equally large patches ``(h, w)`` in rows, with a transparent line between them."""
+    """Return ``<img>`` of equally large patches ``(h, w)`` in rows, each in a grey frame."""
     height, width = patches[0].shape
-    gap = 1  # the grey level that stands for transparent; a pixel of that level becomes 0
+    gap, grey = (
+        1,
+        118,
+    )  # the level that stands for transparent, and one apart from black, white and both pages
     joined = np.full(
-        (-(-len(patches) // columns) * (height + 1) - 1, columns * (width + 1) - 1), gap, np.uint8
+        (-(-len(patches) // columns) * (height + 1) + 1, columns * (width + 1) + 1), gap, np.uint8
     )
     for i, pixels in enumerate(patches):
         row, column = i // columns * (height + 1), i % columns * (width + 1)
         levels = _levels(pixels)
-        joined[row : row + height, column : column + width] = np.where(levels == gap, 0, levels)
+        joined[row : row + height + 2, column : column + width + 2] = grey
+        joined[row + 1 : row + 1 + height, column + 1 : column + 1 + width] = np.where(
+            levels == gap, 0, levels
+        )
     return grid([_img(Image.fromarray(joined), text, transparency=gap)], 1, 24)
 
 
@@ -242,7 +248,8 @@ def chart(
         rows += f'<tr><th scope="row">{name}</th><td>{value}{band}</td></tr>'
     steps = max(1, round(10 * last))
     x_labels = "".join(
-        f"<span>{tick:.4g}</span>" for tick in ticks or [last * i / steps for i in range(steps + 1)]
+        f'<span style="left:{100 * tick / last:.4g}%">{tick:.4g}</span>'
+        for tick in ticks or [last * i / steps for i in range(steps + 1)]
     )
     y_labels = "".join(f"<span>{top * share:g}</span>" for share in (1, 0.75, 0.5, 0.25, 0))
     return (

@@ -157,7 +157,7 @@ def in_words(found: Mapping[str, Sequence[Line]]) -> str:
     if any(len(line.ours) > 1 for _, line in every):
         text.append("Small dots: the seeds; the line ends at their mean.")
     if any(line.few for _, line in every):
-        text.append(f"{FEW} Only the first test images.")
+        text.append(f"{FEW} Only the first images of the test set.")
     if any(line.unreliable for _, line in every):
         text.append("Struck through: the attack failed a sanity check.")
     for who, there in (
@@ -208,9 +208,10 @@ def _numbers(
     parts = []
     for name, place in apart(there, 11).items():
         line = (lines or {}).get(name)
+        shade = f' fill="var(--model-{name.removesuffix("-adv")}, currentColor)"'  # dark enough for text
         strike = ' text-decoration="line-through"' if line and line.unreliable else ""
         text = f"{there[name]:.0f}{FEW if line and line.few else ''}"
-        parts.append(f'<text x="{x}" y="{_height(place) + 3}"{strike}>{text}</text>')
+        parts.append(f'<text x="{x}" y="{_height(place) + 3}"{shade}{strike}>{text}</text>')
     return f'<g font-size="10.5" fill="currentColor" text-anchor="{anchor}">{"".join(parts)}</g>'
 
 

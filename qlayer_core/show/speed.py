@@ -138,7 +138,7 @@ def roof(runs: Mapping[str, Mapping]) -> w.VBox:
             slides.Curve("the dot", look | {"markerfacecolor": colour}, (chosen.size,), [_rate(chosen)]),
             slides.Curve(
                 "other sizes",
-                look | {"markerfacecolor": "none"},
+                look | {"color": "currentColor", "markerfacecolor": "none"},
                 [work.size for work in others],
                 [_rate(work) for work in others],
             ),

@@ -82,8 +82,8 @@ def slope_picture(levels: int, temperature: float, highest: float = 6):
     """Draw the values of `slopes` above their slopes, which are cut off at ``highest``."""
     looks = {
         "staircase": {"color": names.NEUTRAL, "linestyle": "-", "linewidth": 2.5},
-        "straight through": {"color": SERIES[3], "linestyle": ":"},
-        "soft levels": {"color": SERIES[0], "linestyle": "-"},
+        "straight through": {"color": SERIES[3], "linestyle": ":", "linewidth": 3},
+        "soft levels": {"color": SERIES[0], "linestyle": "-", "linewidth": 2.5},
     }
     figure, grid = axes(5.6, 4.4, 2, 1, sharex=True)
     words = []

@@ -82,10 +82,13 @@ def draw(rows: Mapping[str, History]):
             words.append(f"{name}: loss {loss} from {values[0]:.2g} to {values[-1]:.2g}")
         right.set(yscale="log", ylabel="training loss")
         low, high = map(math.log, right.get_ylim())
+        low -= 0.12 * (high - low)  # the lowest name stands clear of the axis
+        right.set_ylim(math.exp(low), math.exp(high))
         shares = {what: 100 * (math.log(value) - low) / (high - low) for what, value in ends.items()}
         for what, place in apart(shares).items():
             write(right, what, epochs[-1], math.exp(low + place / 100 * (high - low)))
-        right.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        wide = high - low > math.log(10)
+        right.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if wide else (1, 1.5, 2, 3, 4, 5, 7)))
         right.yaxis.set_major_formatter("{x:g}")
         right.yaxis.set_minor_locator(NullLocator())
         for ax in (left, right):  # room for the curves' names
@@ -122,8 +125,14 @@ def afterwards(rows: Mapping[str, History]) -> Markup:
         lines,
         ["model", "kept epoch", "kept: answer", "kept: E-path", "at the end: answer", "at the end: E-path"],
         "Clean validation accuracy (%) of the deployed answer and of the E-path at the epoch whose weights were kept,"
-        " and at the end.",
+        f" and at the end.{_paused(rows)}",
     )
+
+
+def _paused(rows: Mapping[str, History]) -> str:
+    """Return a sentence for a caption where the last epoch is the best: no patience was used up."""
+    found = any(best(history)["epoch"] == history[-1]["epoch"] for history in rows.values())
+    return " Runs that end at their kept epoch were paused." if found else ""
 
 
 def kept_table(rows: Mapping[str, History]) -> Markup:
@@ -145,7 +154,7 @@ def kept_table(rows: Mapping[str, History]) -> Markup:
         lines,
         ["", "kept epoch", "mixed score", *kinds],
         "Right answers (%) on validation images at the epoch whose weights were kept, and the mixed score by which"
-        " it was chosen.",
+        f" it was chosen.{_paused(rows)}",
     )
 
 

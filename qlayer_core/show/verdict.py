@@ -10,18 +10,19 @@ import pandas as pd
 
 from qlayer_core.show import names
 from qlayer_core.show.ladder import rung_name
-from qlayer_core.show.page import DASH, Markup, decimal, listed, table
-from qlayer_core.show.plot import SERIES, WRONG
+from qlayer_core.show.page import DASH, Markup, decimal, listed, table, typeset
+from qlayer_core.show.plot import MUTED, SERIES, VARIABLES, WRONG
 from qlayer_core.show.results import column_name, row_name
 from qlayer_core.study import claims, evidence, paper
 from qlayer_core.study.evidence import Value
 from qlayer_core.study.statements import CLAIMS, Claim
 
-GREEN, AMBER, RED, GREY = (
+GREEN, AMBER, RED, GREY, NONE = (
     ("●", names.COLOURS["q-large"]),
     ("◐", SERIES[1]),
     ("○", WRONG),
-    ("◌", names.NEUTRAL),
+    ("◌", VARIABLES[MUTED]),
+    ("◇", VARIABLES[MUTED]),
 )
 """Sign and colour of a light: the sign alone tells them apart, too."""
 
@@ -30,14 +31,14 @@ PROTOCOL = {
     "partly": (AMBER, "reproduced in part"),
     "not": (RED, "not reproduced"),
     "not measured yet": (GREY, "not measured yet"),
-    "no numbers": (GREY, "no numbers in the paper"),
+    "no numbers": (NONE, "no numbers in the paper"),
 }
 STRONGEST = {
     "holds": (GREEN, "holds"),
     "holds for weak attacks only": (AMBER, "holds for weak attacks only"),
     "does not hold": (RED, "does not hold"),
     "not measured yet": (GREY, "not measured yet"),
-    "not about attacks": (GREY, "not about the strongest attack"),
+    "not about attacks": (NONE, "not about the strongest attack"),
 }
 PUBLISHED = "published "  # before images that were scored as those of the published figure
 MEASURES = {
@@ -121,7 +122,7 @@ def _claim(row: dict, frame: pd.DataFrame) -> str:
         counts.append(f"Under the strongest attack: {_plural(row['strongest_numbers'])}.")
     return (
         f'<details style="border-bottom: 1px solid var(--pst-color-border, #d4dae0); padding: 0.5rem 0">'
-        f"<summary><strong>{escape(row['sentence'])}</strong> <small>section {row['section']}</small><br>"
+        f"<summary><strong>{typeset(row['sentence'])}</strong> <small>section {row['section']}</small><br>"
         f"<small>{line}</small></summary><p>{' '.join(counts)}</p>{numbers(row['claim'], frame).html}</details>"
     )
 
@@ -242,7 +243,7 @@ def contradictions() -> Markup:
         where = f"{'Table' if len(one.tables) == 1 else 'Tables'} {listed(one.tables)}"
         parts.append(
             '<details style="border-bottom: 1px solid var(--pst-color-border, #d4dae0); padding: 0.5rem 0">'
-            f"<summary>{escape(one.note)} <small>{KINDS[one.kind]}; {where}</small></summary>{pairs}</details>"
+            f"<summary>{typeset(one.note)} <small>{KINDS[one.kind]}; {where}</small></summary>{pairs}</details>"
         )
         words.append(f"{one.note} ({where})")
     return Markup("".join(parts), " ".join(words))

@@ -61,9 +61,10 @@ class Grade:
     def __str__(self) -> str:
         """Return three lines for the reader, short enough for a page."""
         verdict = "solved" if self.solved else "not solved yet"
+        took = f"{self.seconds:.0f} s" if self.seconds >= 1 else "under a second"
         return (
             f"Task {self.task} {verdict}: right on {self.right:.1f} % of the hidden images\n"
-            f"({self.clean:.1f} % without an attack), in {self.seconds:.0f} s.\nYour code: {self.code}"
+            f"({self.clean:.1f} % without an attack), in {took}.\nYour code: {self.code}"
         )
 
 

@@ -139,23 +139,26 @@ def _noise(record: dict) -> Flag:
     if not _cells(record, kind="control"):
         return Flag("noise", None, "no noise is recorded")
     text = (
-        f"no better than noise at eps {', '.join(found)}" if found else "every budget beats noise of its size"
+        f"no better than noise at eps {_listed(found)}" if found else "every budget beats noise of its size"
     )
     return Flag("noise", bool(found), text)
 
 
 def _unmoved(record: dict) -> Flag:
     """Images that come back as they were have not been attacked."""
-    found = [
-        f"{cell['rung']} at eps {cell['eps']:g} ({100 * cell['unmoved'] / cell['attacked']:.1f} %)"
-        for cell in _cells(record, kind="white-box")
-        if cell["attacked"] and 100 * cell["unmoved"] > POINT * cell["attacked"]
-    ]
-    return Flag(
-        "unmoved",
-        bool(found),
-        "left images as they were: " + ", ".join(found) if found else "every image was moved",
-    )
+    found: dict[tuple[str, str], list[str]] = {}  # by attack and what it left, the budgets
+    for cell in _cells(record, kind="white-box"):
+        if cell["attacked"] and 100 * cell["unmoved"] > POINT * cell["attacked"]:
+            share = 100 * cell["unmoved"] / cell["attacked"]
+            left = "every image" if share == 100 else f"{share:.1f} % of the images"
+            found.setdefault((cell["rung"], left), []).append(f"{cell['eps']:g}")
+    parts = [f"{name} left {left} unchanged at eps {_listed(eps)}" for (name, left), eps in found.items()]
+    return Flag("unmoved", bool(found), "; ".join(parts) or "every image was moved")
+
+
+def _listed(words: list[str]) -> str:
+    *some, last = words
+    return f"{', '.join(some)} and {last}" if some else last
 
 
 def _health(record: dict) -> Iterator[Flag]:
@@ -169,10 +172,9 @@ def _health(record: dict) -> Iterator[Flag]:
         for name, shares in health["gradients"].items()
         if shares["ce"]["images"] > POINT
     }
-    text = ", ".join(f"{share:.1f} % of the images by {name}" for name, share in dead.items())
-    yield Flag(
-        "zero gradients", bool(dead), f"no gradient in {text}" if dead else "all images have a gradient"
-    )
+    where = {name: "" if name == "itself" else f" on the path {name}" for name in dead}
+    parts = [f"no gradient in {share:.3g} % of the images{where[name]}" for name, share in dead.items()]
+    yield Flag("zero gradients", bool(dead), "; ".join(parts) or "all images have a gradient")
     yield Flag(
         "random answers",
         health["random"],

@@ -28,7 +28,7 @@ export function paintImages(image) {
   paint($("adversarial"), image);
   const moves = image.map((value, i) => Math.abs(value - clean.image[i])), moved = moves.filter((move) => move > 0).length;
   $("change-text").textContent = `${moved} pixels, up to ${Math.max(...moves).toFixed(2)}`;
-  $("eps-text").textContent = state.eps ? (+state.eps).toFixed(2) : "?";
+  $("eps-text").textContent = state.eps ? (+state.eps).toFixed(2) : "–";
   $("eps").setAttribute("aria-valuetext", state.eps ? (+state.eps).toFixed(2) : "not chosen yet");
   $("steps-text").textContent = lengthOf(state.attack, +state.eps, +state.steps);
 }

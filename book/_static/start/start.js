@@ -85,7 +85,7 @@ function show() {
   $("outcome").replaceChildren(...outcomeOf(digit));
   $("source").textContent = digit.label === null
     ? "The pattern follows the gradient of the plain CNN, so it is aimed at the plain CNN; Q-base gets what arrives."
-    : "The pattern was made on a third network, the attacker's own. Neither of the two has been asked.";
+    : "The pattern was made on a third network, the attacker's own. Neither of these two was used to make it.";
   $("yours").hidden = !own;
   for (const radio of $("digits").querySelectorAll("input")) radio.checked = radio.value === state.digit;
 }

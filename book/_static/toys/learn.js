@@ -208,7 +208,7 @@ export function fill(place) {
       ["spread of the features", now.spread.toFixed(2), learned ? learned.spread.toFixed(2) : "–"],
       ["distance to their codes", now.gap.toFixed(3), learned ? learned.gap.toFixed(3) : "–"],
       ["features that changed their code in the last step", percent(run.jumped), ""],
-      ["inactive codes", `${idle.size} of ${codes.length}`, ""],
+      ["inactive codes", `${idle.size}\u00a0of\u00a0${codes.length}`, ""],
     ]);
   }
 

@@ -69,7 +69,7 @@ export async function fill(place) {
   const body = element("div", {},
     element("div", { className: "toy-picture" },
       element("div", { className: "toy-images" }, figure(clean, captions[0]), figure(change, captions[1]), figure(pushed, captions[2])),
-      element("figure", {}, bar, element("figcaption", {}, "Each stripe is what one pixel takes off the margin; in a lower row stands what some add to it. Past the thick line the answer changes."))),
+      element("figure", {}, bar, element("figcaption", {}, "Each stripe is what one pixel takes off the margin; the lower row shows what others add to it. Past the thick line the answer changes."))),
     controls, element("div", { className: "toy-results" }, sums.node, everyone.node));
   const [a, b] = file.pair;
   told = frame(place, {
@@ -87,7 +87,7 @@ export async function fill(place) {
     paint(change, open ? found.pushed : image, image);
     paint(pushed, open ? found.pushed : image);
     captions[0].textContent = `the image, read as ${pair[0]}`;
-    captions[1].textContent = "the push";
+    captions[1].textContent = "the push: orange is brighter, blue darker";
     captions[2].textContent = open ? `pushed, read as ${falls ? pair[1] : pair[0]}` : "pushed";
     change.setAttribute("aria-label", `the push: ${found.parts.filter((part) => part !== 0).length} pixels moved, by ${state.eps.toFixed(2)} at most`);
 

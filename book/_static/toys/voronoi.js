@@ -63,7 +63,7 @@ export function fill(place) {
   const picture = shape("svg", { viewBox: "0 0 100 100", role: "group", "aria-label": `${CODES.length} codes, the cell of each, and one feature vector`, class: "toy-plane" },
     ...cells.map((one) => shape("g", { "aria-hidden": "true" }, one)), effects, ...codeMarks, vectorMark);
 
-  const results = table("How far a vector moves, before and after quantization", ["Nudge", "vector moves", "code moves", "code changes"]);
+  const results = table("How far a vector moves, before and after quantization", ["nudge", "vector moves", "code moves", "code changes"]);
   const where = (point) => `${point[0].toFixed(2)} across, ${point[1].toFixed(2)} up`;
   const handles = [
     movable(picture, vectorMark, "feature vector", () => state.vector, (to) => ((state.vector = to), show()),
@@ -138,5 +138,5 @@ export function sentence({ eps }, { from, worst, random, anywhere }) {
     ? `No nudge of ${eps.toFixed(2)} leaves the cell of code ${from + 1}: here they all vanish.`
     : `The worst nudge takes code ${from + 1} to code ${worst.to + 1}: the vector moves by ${worst.pushed.toFixed(2)}, its code by ${worst.moved.toFixed(2)}.`;
   const chance = random.changed === 0 ? " None of the random ones changes the code." : ` Of the random ones, ${percent(random.changed)} change it.`;
-  return `${border}${chance} All over the picture ${percent(1 - anywhere.changed)} of random nudges vanish, yet on average the vector moves by ${anywhere.pushed.toFixed(3)} and its code by ${anywhere.moved.toFixed(3)}.`;
+  return `${border}${chance} All over the picture ${percent(1 - anywhere.changed)} of random nudges vanish; the rest jump so far that on average the code still moves by ${anywhere.moved.toFixed(3)}, the vector by ${anywhere.pushed.toFixed(3)}.`;
 }
