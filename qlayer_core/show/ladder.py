@@ -30,11 +30,11 @@ SPELLED = {
 }
 CHECKS = {  # of `study.sanity`: when each raises its flag
     "more steps": "twice the steps fool clearly more",
-    "more restarts": "twice the starts do",
+    "more restarts": "twice the starts fool clearly more",
     "chance": "at half the pixel range more is right than by guessing",
     "monotone": "a larger budget fools fewer",
     "order": "who sees the network fools fewer than who does not",
-    "square": "a search without gradients fools more",
+    "square": "a search without gradients fools over 1 % more",
     "noise": "an attack is no better than noise",
     "unmoved": "images come back as they were",
     "zero gradients": "images have no gradient",

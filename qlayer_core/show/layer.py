@@ -68,7 +68,7 @@ def code_maps(
     first = indices[next(iter(rows))][head]
     count = len(first)
     side = 1 if count > 1 else 1.7  # there is room to draw a single image larger
-    figure, grid = axes(max(0.9 * side * count + 0.8, 2.1), 1.95 * side * len(rows), 2 * len(rows), count)
+    figure, grid = axes(0.9 * side * count + 1.1, 1.95 * side * len(rows), 2 * len(rows), count)
     words = []
     for n, (name, images) in enumerate(rows.items()):
         now, marked = indices[name][head], mark and n > 0
