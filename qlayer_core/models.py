@@ -172,11 +172,9 @@ def q_net(spec: LayerSpec, architecture: str = "a") -> QNet:
     if spec.position not in ("after", "between"):
         raise ValueError(f"position is {spec.position!r}; choose 'after' or 'between'")
     first, second, side = blocks(architecture)
-    last = (second if spec.position == "after" else first)[
-        -2
-    ]  # the convolution whose features the layer reads
-    layer = QLayer(last.out_channels, spec.codebook_size, spec.heads, gate=spec.gate, start=spec.start)
-    wide, some = spec.heads * last.out_channels, spec.dropout != "off"
+    *_, read, _ = second if spec.position == "after" else first  # the layer reads this convolution's features
+    layer = QLayer(read.out_channels, spec.codebook_size, spec.heads, gate=spec.gate, start=spec.start)
+    wide, some = spec.heads * read.out_channels, spec.dropout != "off"
     drop = [Dropout(0.25)] if some else []
     if spec.position == "after":
         encoder = nn.Sequential(first, second, *(drop if spec.dropout == "front" else []))

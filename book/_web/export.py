@@ -150,21 +150,16 @@ def _map(model: models.QNet, images: Tensor) -> dict:
 
     Position i along a side looks at ``field`` pixels from ``offset + i * stride`` on.
     """
-    field, stride, offset = 1, 1, 0
-    for layer in model.encoder.modules():
-        if isinstance(layer, nn.Conv2d):
-            offset -= layer.padding[0] * stride
-            field += (layer.kernel_size[0] - 1) * stride
-            stride *= layer.stride[0]
     side = model.encoder(images[:1]).shape[-1]
+    view = codes.field_of_view(model.encoder, images.shape[-1], side)
     colours = names.code_colours(codes.along_main_direction(model.layer.codebook))  # the figures' own
     drawn = [["#" + colour.tobytes().hex() for colour in head] for head in colours]
     return {
         "heads": model.layer.heads,
         "side": side,
-        "field": field,
-        "stride": stride,
-        "offset": offset,
+        "field": view.size,
+        "stride": view.stride,
+        "offset": -view.before,
         "colours": drawn,
     }
 

@@ -11,12 +11,11 @@ from qlayer_core.study import disagreements, experiments
 
 _MODELS = "|".join(sorted(map(re.escape, experiments.RUNS), key=len, reverse=True))
 _NAMES = re.compile(rf"\b(?P<row>(?:{_MODELS})(?: [qe])?)(?=[,:])|\b(?P<attack>{'|'.join(REGISTRY)}) (?=\d)")
-_SETTINGS = {
-    "commitment none": "no commitment loss",
-    "commitment squared": "commitment loss squared",
-    "commitment linear": "commitment loss linear",
-    "inactive codes pull": "inactive codes by strategy 1",
-    "inactive codes reinitialize": "inactive codes by strategy 2",
+_SETTINGS = {  # as `study.disagreements` spells them, and as the chapters do
+    **{f"commitment {form}": f"commitment {words}" for form, words in names.COMMITMENTS.items()},
+    **{
+        f"inactive codes {how}": f"inactive codes by strategy {words}" for how, words in names.UPDATES.items()
+    },
 }
 _SPACES = {"K": "head", "n_c": "code"}
 

@@ -101,10 +101,8 @@ def apart(records: Mapping[str, dict], eps: float = likelihoods.FIGURE_2) -> Mar
 
 
 def _with_ends(found: Sequence[float], digits: int = 2, most: float = math.inf) -> str:
-    value, low = (decimal(number, digits) for number in found[:2])
-    high = decimal(
-        min(found[2], most), digits
-    )  # images drawn anew may fill the bins less evenly, and pass the most
+    # images drawn anew may fill the bins less evenly, and pass the most
+    value, low, high = (decimal(min(number, most), digits) for number in found)
     if found[0] > 0.98 * most:
         return f"{value}<br><small>the most</small>"
     return f"{value}<br><small>{low} to {high}</small>"

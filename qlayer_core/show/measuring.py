@@ -231,6 +231,7 @@ def weak_table(rows: Sequence[dict]) -> Markup:
         [
             [
                 f"{names.label(row['model'])}, {row['eps']}",
+                # with spaces as wide as a digit, so that the points stand below each other
                 *(decimal(row[kind], 1).rjust(5, "\u2007") for kind in ("fgsm", "bim", "cw")),
             ]
             for row in rows

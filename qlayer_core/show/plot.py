@@ -176,9 +176,7 @@ def matrix(
     Shades grow with the numbers, or with ``flat`` show only which of them are not zero.
     """
     table = np.asarray(values, dtype=float)
-    cell, left = (
-        0.085 * max(map(len, names)) for names in (columns, rows)
-    )  # inches that the longest name takes
+    cell, left = (0.085 * max(map(len, texts)) for texts in (columns, rows))  # inches of the longest name
     figure, grid = axes(max(0.9, cell + 0.2) * len(columns) + max(1.4, left + 0.5), 0.5 * len(rows) + 0.9)
     ax = grid[0, 0]
     highest = max(table.max(), 1e-12)

@@ -53,13 +53,16 @@ def summary(number: str, seed: int | None = None) -> pd.DataFrame:
     )
 
 
-def measured(number: str, seed: int | None = None, *, bounds: bool = True) -> str:
+def measured(
+    number: str, seed: int | None = None, *, bounds: bool = True, interval: str = "its 95 % Wilson interval"
+) -> str:
     """Return in words what stands behind our numbers of a table: images, seeds, intervals and number format.
 
     Args:
         number: of the table.
         seed: whose results are shown; None for all.
         bounds: whether our numbers are bold, with their interval or range below.
+        interval: what that interval is, with one seed.
     """
     shown = {(cell.dataset, cell.model) for cell in paper.TABLES[number].cells}
     frame = tables.cells()
@@ -71,7 +74,6 @@ def measured(number: str, seed: int | None = None, *, bounds: bool = True) -> st
     seeds, images = sorted(set(frame.seed)), sorted(set(frame.n))
     runs = sorted(set(zip(frame.dataset, frame.model, frame.seed, strict=True)))
     formats = {where["number_format"] for run in runs for where in records.read(*run)["environments"]}
-    interval = "its 95 % Wilson interval"
     if len(seeds) > 1:
         interval = f"the lowest and highest of several seeds or, with one, {interval}"
     ends = f", with {interval}" if bounds else ""
@@ -304,7 +306,7 @@ def gain_table(number: str, seed: int | None = None) -> Markup:
         list(rows.values()),
         ["", *map(column_name, columns)],
         f"Table {number}: gain over the plain CNN of the same training and seed, in points."
-        f" {measured(number, seed).replace('Wilson interval', 'interval')}"
+        f" {measured(number, seed, interval='its 95 % interval')}"
         + (
             " Struck through: one of the two attacks failed a sanity check."
             if any(g["unreliable"] for g in found)

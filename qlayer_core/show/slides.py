@@ -83,10 +83,8 @@ def code_map(levels: np.ndarray, changed: np.ndarray, text: str, cell: int = 6) 
 def montage(patches: Sequence[np.ndarray], text: str, columns: int = 6) -> str:
     """Return ``<img>`` of equally large patches ``(h, w)`` in rows, each in a grey frame."""
     height, width = patches[0].shape
-    gap, grey = (
-        1,
-        118,
-    )  # the level that stands for transparent, and one apart from black, white and both pages
+    gap = 1  # the level that stands for transparent; a pixel of it becomes 0
+    grey = 118  # apart from black, from white and from both pages
     joined = np.full(
         (-(-len(patches) // columns) * (height + 1) + 1, columns * (width + 1) + 1), gap, np.uint8
     )

@@ -46,7 +46,7 @@ def diagram(net: QNet, images: Mapping[str, Tensor], labels: Tensor, ask: str) -
         "side": side,
         "dim": layer.dim,
         "field": codes.field_of_view(net.encoder, clean.shape[-1], side),
-        "colours": [f"#{red:02x}{green:02x}{blue:02x}" for red, green, blue in colours.tolist()],
+        "colours": ["#" + colour.tobytes().hex() for colour in colours],
         "weight": _fine(layer.gate_weight[0], "i1"),
         "bias": _fine(layer.gate_bias[0]),
         "codebook": _fine(layer.codebook[0]),
