@@ -24,25 +24,28 @@ from qlayer_core import loop
 from qlayer_core.fast import RAdam
 from qlayer_core.layer import QLayer
 from qlayer_core.machine import autocast
+from qlayer_core.models import glorot
 
 LEVELS = 256  # values of a pixel
 
 
 @dataclass(frozen=True)
 class Settings:
-    """How a PixelCNN is built and trained; sizes, optimizer and batch size are those of the authors' code."""
+    """How a PixelCNN is built and trained; sizes and optimizer are those of the authors' code.
+
+    Their batches are four times as large. Small ones take four times as many steps in the same time; with a high
+    learning rate that falls on the way, a few epochs on a CPU are enough.
+    """
 
     layers: int = 7
     filters: int = 64
     first: int = 5  # filter of the first layer
     kernel: int = 3  # and of the others
-    batch_size: int = 128
-    micro_batch: int = (
-        32  # images at a time: gradients add up to those of the batch, in a quarter of the memory
-    )
-    learning_rate: float = 0.001
-    decay: float = 0.3  # of the learning rate over ten epochs, as for networks with the layer
-    epochs: int = 20
+    batch_size: int = 32
+    micro_batch: int = 32  # images at a time: gradients add up to those of the batch, in less memory
+    learning_rate: float = 0.006  # falls exponentially ...
+    final: float = 0.03  # ... to this share at the end of the last epoch
+    epochs: int = 4
     patience: int = 3
 
 
@@ -105,7 +108,7 @@ class GatedLayer(nn.Module):
 def _gate(maps: Tensor) -> Tensor:
     """Return ``tanh(a) * sigmoid(b)`` for the halves a and b of the channels, eq. 2 of van den Oord et al."""
     a, b = maps.chunk(2, dim=1)
-    return a.tanh() * b.sigmoid()
+    return ((2 * a).sigmoid() * 2 - 1) * b.sigmoid()  # tanh, at a third of its time on a CPU
 
 
 class PixelCNN(nn.Module):
@@ -134,6 +137,8 @@ class PixelCNN(nn.Module):
         )
         # how far it sees from a position: rows above, columns to either side
         self.reach = sum(size // 2 for size in sizes)
+        glorot(self)
+        self.to(memory_format=torch.channels_last)
 
     def inputs(self, symbols: Tensor) -> Tensor:
         """Return ``(N, heads * dim, H, W)``, the symbols ``(N, heads, H, W)`` as the first layer sees them."""
@@ -158,8 +163,20 @@ class PixelCNN(nn.Module):
 
 
 def over_pixels(settings: Settings | None = None, levels: int = LEVELS) -> PixelCNN:
-    """Return an untrained model of images with one channel and ``levels`` values, seen as -1 (black) to 1."""
-    return PixelCNN(torch.linspace(-1, 1, levels).view(1, -1, 1), settings)
+    """Return an untrained model of images with one channel and ``levels`` values, which it sees as `seen` says."""
+    return PixelCNN(seen(torch.arange(levels), levels).unsqueeze(0), settings)
+
+
+def seen(values: Tensor, levels: int = LEVELS) -> Tensor:
+    """Return what a model of pixels sees of values ``(...)`` from 0 to ``levels - 1``: ``(..., features)``.
+
+    The value itself as -1 (black) to 1, as in the authors' code, and its sine and cosine at periods of 2, 4, 8, ...
+    values (Fourier features: Tancik et al., 2020). By their size alone a convolution can hardly tell 253 from 254,
+    but every stroke of a digit ends at one or the other. Values need not be whole.
+    """
+    periods = 2.0 ** torch.arange(1, (levels - 1).bit_length() + 1, device=values.device)
+    angles = 2 * math.pi * values.unsqueeze(-1) / periods
+    return torch.cat([2 * values.unsqueeze(-1) / (levels - 1) - 1, angles.sin(), angles.cos()], dim=-1)
 
 
 def over_codes(layer: QLayer, settings: Settings | None = None) -> PixelCNN:
@@ -319,7 +336,8 @@ def _epoch(
     batches = torch.randperm(len(symbols)).to(symbols.device).split(settings.batch_size)
     for number, batch in enumerate(tqdm(batches, f"epoch {finished + 1}", disable=not progress, leave=False)):
         for group in optimizer.param_groups:
-            group["lr"] = settings.learning_rate * settings.decay ** ((finished + number / len(batches)) / 10)
+            gone = (finished + number / len(batches)) / settings.epochs
+            group["lr"] = settings.learning_rate * settings.final**gone
         optimizer.zero_grad()
         for part in batch.split(settings.micro_batch):
             with autocast(symbols.device):

@@ -210,7 +210,9 @@ def test_a_unit_is_trained_scored_and_recorded(name, networks, places):
         crossed = pixelcnn.log_likelihood(model, symbols, model.inputs(moved)).numpy()
         assert np.allclose(likelihoods.unpack(record["sets"]["crossed fgsm 0.4"]), crossed, rtol=1e-6)
         # As published the model sees values up to 1 where it knows values up to 255: nearly black images.
-        dark = pixelcnn.log_likelihood(model, symbols, 2 * attacked / 255 - 1).numpy()
+        assert torch.allclose(pixelcnn.seen(attacked)[..., 0], 2 * attacked / 255 - 1)
+        shown = pixelcnn.seen(attacked[:, 0]).movedim(-1, 1)
+        dark = pixelcnn.log_likelihood(model, symbols, shown).numpy()
         assert np.allclose(likelihoods.unpack(record["sets"]["published fgsm 0.4"]), dark, rtol=1e-5)
     else:
         drawn = pixelcnn.sample(model, likelihoods.SAMPLES, symbols.shape[2:])

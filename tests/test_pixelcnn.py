@@ -200,8 +200,24 @@ def test_pixels_become_the_nearest_of_256_values():
     digits = data.load("mnist", "test", limit=3).images
     symbols = pixelcnn.as_symbols(digits)
     assert torch.equal(symbols.float() / 255, digits)  # the files hold whole numbers
-    model = pixelcnn.over_pixels()
-    assert torch.allclose(model.inputs(symbols), 2 * digits - 1, atol=1e-6)
+    inputs = pixelcnn.over_pixels().inputs(symbols)
+    assert torch.allclose(inputs[:, :1], 2 * digits - 1, atol=1e-6)
+
+
+def test_a_model_of_pixels_sees_values_and_waves_of_them():
+    values = torch.tensor([0.0, 0.25, 253, 254])
+    found = pixelcnn.seen(values).numpy()
+    assert found.shape == (4, 17)
+    for value, features in zip(values.tolist(), found, strict=True):
+        waves = [2 * math.pi * value / period for period in (2, 4, 8, 16, 32, 64, 128, 256)]
+        expected = [2 * value / 255 - 1, *map(math.sin, waves), *map(math.cos, waves)]
+        assert features == pytest.approx(expected, abs=1e-4)
+    assert abs(found[2] - found[3]).max() > 1 > 100 * abs(found[2] - found[3])[0]  # neighbours look different
+
+
+def test_a_gate_is_the_tanh_of_one_half_times_the_sigmoid_of_the_other():
+    maps = 4 * torch.randn(2, 6, 3, 3)
+    assert torch.allclose(pixelcnn._gate(maps), maps[:, :3].tanh() * maps[:, 3:].sigmoid(), atol=1e-6)
 
 
 def test_codes_are_seen_as_the_layers_own_to_a_common_scale():
@@ -237,7 +253,7 @@ def stripes(n: int) -> Tensor:
 def test_training_finds_the_rule_of_the_images():
     torch.manual_seed(0)
     train_set, validation_set = stripes(400), stripes(50)
-    settings = dataclasses.replace(SMALL, filters=8, batch_size=10, learning_rate=0.03, epochs=6)
+    settings = dataclasses.replace(SMALL, filters=8, batch_size=10, learning_rate=0.03, final=0.5, epochs=8)
     model = over(4, gain=1.0, settings=settings)
     state = pixelcnn.train(model, train_set, validation_set, seed=0)
     bits = [row["bits"]["validation"] for row in state.history]
@@ -287,7 +303,7 @@ def test_a_checkpoint_of_another_model_is_refused(tmp_path):
 
 def test_a_few_steps_on_digits_beat_what_each_pixel_does_alone():
     images = pixelcnn.as_symbols(data.load("mnist", "train", limit=700).images[:, :, 7:21, 7:21])
-    settings = Settings(layers=3, filters=16, batch_size=10, epochs=2, learning_rate=0.02)
+    settings = Settings(layers=3, filters=16, batch_size=10, epochs=4, learning_rate=0.02)
     torch.manual_seed(0)
     model = pixelcnn.over_pixels(settings)
     state = pixelcnn.train(model, images[:600], images[600:], seed=0)

@@ -167,6 +167,15 @@ def test_the_table_names_the_ceiling_of_its_estimate(record):
     assert f"{divergence.ceiling(N):.2f} is the most" in text and f"{N} test images" in text
 
 
+def test_the_spread_over_seeds_runs_from_the_lowest_to_the_highest(record):
+    other = record | {"bits": record["bits"] | {"model": 2.25}}
+    markup = show.figure_2.spread({"q-base": [other, record]})
+    cells = re.findall(r"<td>([^<]*)</td>", markup.html)
+    assert cells[:2] == ["2", "2.000 to 2.250"]
+    auc = show.figure_2.statistic(record, "fgsm 0.1", "auc")
+    assert cells[2] == f"{auc:.3f}", "where seeds agree stands one number"
+
+
 def test_flips_stand_beside_accuracy(record):
     markup = show.figure_2.flips(record)
     assert "80.0" in markup.html and "90.0 %" in markup.text

@@ -115,6 +115,36 @@ def statistic(record: dict, name: str, what: str) -> float:
     return value[0] if isinstance(value, list) else value
 
 
+def spread(records: Mapping[str, Sequence[dict]], eps: float = 0.1) -> Markup:
+    """Return what the PixelCNN's own chance adds: each model's numbers over its seeds, lowest to highest."""
+    rows, counts = [], set()
+    for name, several in records.items():
+        found = [
+            [record["bits"]["model"] for record in several],
+            *([statistic(record, f"{kind} {eps:g}", "auc") for record in several] for kind in ("fgsm", "signs")),
+            [statistic(record, f"fgsm {likelihoods.FIGURE_2:g}", "kl histogram") for record in several],
+            [statistic(record, f"fgsm {likelihoods.FIGURE_2:g}", "kl published") for record in several],
+        ]
+        counts |= {record["sets"]["clean"]["n"] for record in several}
+        ends = [" to ".join(sorted({f"{min(few):.3f}", f"{max(few):.3f}"})) for few in found]
+        rows.append([wrapped(label(name)), f"{len(several)}", *ends])
+    columns = [
+        "",
+        "seeds",
+        "bits per symbol",
+        f"AUC, FGSM {eps:g}",
+        f"AUC, random signs {eps:g}",
+        f"KL, FGSM {likelihoods.FIGURE_2:g}, nats",
+        "paper's formula",
+    ]
+    images = listed([f"{count:,}" for count in sorted(counts)])
+    return table(
+        rows,
+        columns,
+        f"PixelCNNs of the same codes, trained from several seeds, lowest to highest; {images} test images.",
+    )
+
+
 @picture
 def against_epsilon(records: Mapping[str, dict], what: str = "auc", y: str = "AUC"):
     """Draw a statistic of each perturbation against epsilon, with its interval, a panel per record."""

@@ -37,7 +37,10 @@ SAMPLES = 16  # images drawn from each model
 
 @dataclasses.dataclass(frozen=True)
 class Unit:
-    """One PixelCNN, and where it keeps what it makes; the codes are those of the network of the same seed."""
+    """One PixelCNN of one seed, and where it keeps what it makes; the codes are always those of the network of seed 0.
+
+    So seeds show what the PixelCNN itself adds to the spread of Figure 2's numbers.
+    """
 
     dataset: str
     name: str = PIXELS
@@ -179,7 +182,7 @@ def measure(
         if name.startswith(
             "published"
         ):  # the attacked image is what the model sees, in [0, 1] where 0 to 255 is due
-            context = model.inputs(torch.zeros_like(symbols)) + 2 * images / (model.values - 1)
+            context = pixelcnn.seen(images[:, 0]).permute(0, 3, 1, 2)
         elif name.startswith("crossed"):  # the same on the scale that the model knows
             context = model.inputs(encode(network, images))
         else:
@@ -326,7 +329,7 @@ def _network(unit: Unit, device: torch.device | str) -> tuple[QNet | None, str |
     """Return the network whose codes are modelled and the sha256 of its weights; None and None for pixels."""
     if unit.name == PIXELS:
         return None, None
-    network, record = records.load(unit.dataset, unit.name, unit.seed)
+    network, record = records.load(unit.dataset, unit.name)
     return network.to(device), record["weights_sha256"]
 
 

@@ -154,7 +154,7 @@ class Plan:
         """Return the jobs that must be done before this one."""
         sources = [Job("train", job.dataset, name) for name in experiments.SOURCES.values()]
         if job.stage == "likelihoods":
-            own = [] if job.model == likelihoods.PIXELS else [Job("train", job.dataset, job.model, job.seed)]
+            own = [] if job.model == likelihoods.PIXELS else [Job("train", job.dataset, job.model)]
             return [sources[0], *own]
         spec = self.unit(job).spec
         if job.stage == "adapt":
