@@ -115,33 +115,41 @@ def statistic(record: dict, name: str, what: str) -> float:
     return value[0] if isinstance(value, list) else value
 
 
-def spread(records: Mapping[str, Sequence[dict]], eps: float = 0.1) -> Markup:
-    """Return what the PixelCNN's own chance adds: each model's numbers over its seeds, lowest to highest."""
-    rows, counts = [], set()
-    for name, several in records.items():
-        found = [
-            [record["bits"]["model"] for record in several],
-            *([statistic(record, f"{kind} {eps:g}", "auc") for record in several] for kind in ("fgsm", "signs")),
-            [statistic(record, f"fgsm {likelihoods.FIGURE_2:g}", "kl histogram") for record in several],
-            [statistic(record, f"fgsm {likelihoods.FIGURE_2:g}", "kl published") for record in several],
-        ]
-        counts |= {record["sets"]["clean"]["n"] for record in several}
-        ends = [" to ".join(sorted({f"{min(few):.3f}", f"{max(few):.3f}"})) for few in found]
-        rows.append([wrapped(label(name)), f"{len(several)}", *ends])
-    columns = [
-        "",
-        "seeds",
-        "bits per symbol",
-        f"AUC, FGSM {eps:g}",
-        f"AUC, random signs {eps:g}",
-        f"KL, FGSM {likelihoods.FIGURE_2:g}, nats",
-        "paper's formula",
+def over_seeds(records: Sequence[dict], eps: float = 0.1) -> dict[str, list[float]]:
+    """Return numbers of PixelCNNs of the same symbols, by what they say, one per record.
+
+    They are of the first test images that all of the records scored, since the paper's formula is a sum over images.
+    """
+    n = min(record["sets"]["clean"]["n"] for record in records)
+    scored = [
+        {name: likelihoods.unpack(found)[:n] for name, found in record["sets"].items()} for record in records
     ]
-    images = listed([f"{count:,}" for count in sorted(counts)])
+    attacked, shape = f"fgsm {likelihoods.FIGURE_2:g}", records[0]["symbols"]
+    scale = shape["heads"] * math.prod(shape["side"]) * shape["values"]
+    return {
+        "bits per symbol": [record["bits"]["model"] for record in records],
+        f"AUC, FGSM {eps:g}": [divergence.auc(one["clean"], one[f"fgsm {eps:g}"]) for one in scored],
+        f"AUC, random signs {eps:g}": [divergence.auc(one["clean"], one[f"signs {eps:g}"]) for one in scored],
+        f"KL, {attacked.upper()}, nats": [
+            divergence.histogram_kl(one["clean"], one[attacked]) for one in scored
+        ],
+        "paper's formula": [divergence.published(one["clean"], one[attacked], scale) for one in scored],
+        "images": [n] * len(records),
+    }
+
+
+def spread(records: Mapping[str, Sequence[dict]]) -> Markup:
+    """Return what the PixelCNN's own chance adds: the numbers of `over_seeds`, lowest to highest."""
+    rows = []
+    for name, several in records.items():
+        numbers = over_seeds(several)
+        n = numbers.pop("images")[0]
+        ends = [" to ".join(sorted({f"{min(few):.3f}", f"{max(few):.3f}"})) for few in numbers.values()]
+        rows.append([wrapped(label(name)), f"{len(several)}", *ends])
     return table(
         rows,
-        columns,
-        f"PixelCNNs of the same codes, trained from several seeds, lowest to highest; {images} test images.",
+        ["", "seeds", *numbers],
+        f"PixelCNNs of the same codes, trained from several seeds, lowest to highest; the first {n:,} test images.",
     )
 
 

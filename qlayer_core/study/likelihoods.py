@@ -37,9 +37,10 @@ SAMPLES = 16  # images drawn from each model
 
 @dataclasses.dataclass(frozen=True)
 class Unit:
-    """One PixelCNN of one seed, and where it keeps what it makes; the codes are always those of the network of seed 0.
+    """One PixelCNN, and where it keeps what it makes.
 
-    So seeds show what the PixelCNN itself adds to the spread of Figure 2's numbers.
+    The seed is its own, and codes are always those of the network of seed 0: so seeds show what the PixelCNN itself
+    adds to the spread of Figure 2's numbers.
     """
 
     dataset: str
