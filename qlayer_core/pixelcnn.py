@@ -27,14 +27,14 @@ from qlayer_core.machine import autocast
 from qlayer_core.models import glorot
 
 LEVELS = 256  # values of a pixel
+BATCH = 64  # images that are scored at a time
 
 
 @dataclass(frozen=True)
 class Settings:
     """How a PixelCNN is built and trained; sizes and optimizer are those of the authors' code.
 
-    Their batches are four times as large. Small ones take four times as many steps in the same time; with a high
-    learning rate that falls on the way, a few epochs on a CPU are enough.
+    Batches of a quarter of theirs, and a high learning rate that falls, make a few epochs on a CPU enough.
     """
 
     layers: int = 7
@@ -199,13 +199,11 @@ def surprise(model: PixelCNN, symbols: Tensor, context: Tensor | None = None) ->
             sum is then no longer the likelihood of anything; it is how the paper's pixels were scored.
     """
     if symbols.ndim != 4 or symbols.shape[1] != model.heads:
-        raise ValueError(
-            f"symbols have shape {tuple(symbols.shape)}; this model takes (N, {model.heads}, H, W)"
-        )
-    if len(symbols) and int(symbols.max()) >= model.values:
-        raise ValueError(
-            f"the largest symbol is {int(symbols.max())}; this model has 0 to {model.values - 1}"
-        )
+        shape = tuple(symbols.shape)
+        raise ValueError(f"symbols have shape {shape}; this model takes (N, {model.heads}, H, W)")
+    largest = int(symbols.max()) if len(symbols) else 0
+    if largest >= model.values:
+        raise ValueError(f"the largest symbol is {largest}; this model has 0 to {model.values - 1}")
     logits = model(model.inputs(symbols) if context is None else context).float()
     wanted = symbols.permute(0, 2, 3, 1)  # (N, H, W, heads)
     nats = F.cross_entropy(logits.flatten(0, 3), wanted.flatten().long(), reduction="none")
@@ -214,12 +212,7 @@ def surprise(model: PixelCNN, symbols: Tensor, context: Tensor | None = None) ->
 
 @torch.no_grad()
 def log_likelihood(
-    model: PixelCNN,
-    symbols: Tensor,
-    context: Tensor | None = None,
-    *,
-    batch_size: int = 64,
-    progress: bool = False,
+    model: PixelCNN, symbols: Tensor, context: Tensor | None = None, *, progress: bool = False
 ) -> Tensor:
     """Return each image's log-likelihood in nats, ``(N,)`` float64; see `surprise` for the arguments.
 
@@ -227,10 +220,9 @@ def log_likelihood(
     """
     found = []
     with torch.autocast(symbols.device.type, enabled=False):
-        for start in tqdm(
-            range(0, len(symbols), batch_size), "likelihood", disable=not progress, leave=False
-        ):
-            at = slice(start, start + batch_size)
+        starts = range(0, len(symbols), BATCH)
+        for start in tqdm(starts, "likelihood", disable=not progress, leave=False):
+            at = slice(start, start + BATCH)
             nats = surprise(model, symbols[at], None if context is None else context[at])
             found.append(-nats.double().flatten(1).sum(1))
     return torch.cat(found) if found else torch.empty(0, dtype=torch.float64)
@@ -352,7 +344,6 @@ def _epoch(
 def _bits(model: PixelCNN, symbols: Tensor) -> float:
     """Return the mean bits per dimension, in the number format of training."""
     with autocast(symbols.device):
-        parts = [
-            surprise(model, part).double().sum() for part in symbols.split(2 * model.settings.micro_batch)
-        ]
+        batches = symbols.split(2 * model.settings.micro_batch)
+        parts = [surprise(model, batch).double().sum() for batch in batches]
     return torch.stack(parts).sum().item() / (symbols.numel() * math.log(2))

@@ -37,11 +37,7 @@ SAMPLES = 16  # images drawn from each model
 
 @dataclasses.dataclass(frozen=True)
 class Unit:
-    """One PixelCNN, and where it keeps what it makes.
-
-    The seed is its own, and codes are always those of the network of seed 0: so seeds show what the PixelCNN itself
-    adds to the spread of Figure 2's numbers.
-    """
+    """One PixelCNN of one seed, and where it keeps what it makes; codes are always those of the network of seed 0."""
 
     dataset: str
     name: str = PIXELS
@@ -180,9 +176,7 @@ def measure(
         started = time.perf_counter()
         images = clean if name == "clean" else perturbed(unit.dataset, clean, *name.split()[-2:])
         scored, context, facts = symbols, None, {}
-        if name.startswith(
-            "published"
-        ):  # the attacked image is what the model sees, in [0, 1] where 0 to 255 is due
+        if name.startswith("published"):  # the model sees the attacked image, in [0, 1] where 0 to 255 is due
             context = pixelcnn.seen(images[:, 0]).permute(0, 3, 1, 2)
         elif name.startswith("crossed"):  # the same on the scale that the model knows
             context = model.inputs(encode(network, images))
