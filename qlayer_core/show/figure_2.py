@@ -140,16 +140,17 @@ def over_seeds(records: Sequence[dict], eps: float = 0.1) -> dict[str, list[floa
 
 def spread(records: Mapping[str, Sequence[dict]]) -> Markup:
     """Return what the PixelCNN's own chance adds: the numbers of `over_seeds`, lowest to highest."""
-    rows = []
+    rows, counts = [], set()
     for name, several in records.items():
         numbers = over_seeds(several)
-        n = numbers.pop("images")[0]
+        counts |= set(numbers.pop("images"))
         ends = [" to ".join(sorted({f"{min(few):.3f}", f"{max(few):.3f}"})) for few in numbers.values()]
         rows.append([wrapped(label(name)), f"{len(several)}", *ends])
     return table(
         rows,
         ["", "seeds", *numbers],
-        f"PixelCNNs of the same codes, trained from several seeds, lowest to highest; the first {n:,} test images.",
+        "PixelCNNs of the same codes, trained from several seeds, lowest to highest; of the test images the first"
+        f" {listed([f'{n:,}' for n in sorted(counts)])}, as many as all seeds of a row scored.",
     )
 
 
