@@ -42,7 +42,6 @@ class Settings:
     first: int = 5  # filter of the first layer
     kernel: int = 3  # and of the others
     batch_size: int = 32
-    micro_batch: int = 32  # images at a time: gradients add up to those of the batch, in less memory
     learning_rate: float = 0.006  # falls exponentially ...
     final: float = 0.03  # ... to this share at the end of the last epoch
     epochs: int = 4
@@ -108,7 +107,7 @@ class GatedLayer(nn.Module):
 def _gate(maps: Tensor) -> Tensor:
     """Return ``tanh(a) * sigmoid(b)`` for the halves a and b of the channels, eq. 2 of van den Oord et al."""
     a, b = maps.chunk(2, dim=1)
-    return ((2 * a).sigmoid() * 2 - 1) * b.sigmoid()  # tanh, at a third of its time on a CPU
+    return a.tanh() * b.sigmoid()
 
 
 class PixelCNN(nn.Module):
@@ -172,7 +171,7 @@ def seen(values: Tensor, levels: int = LEVELS) -> Tensor:
 
     The value itself as -1 (black) to 1, as in the authors' code, and its sine and cosine at periods of 2, 4, 8, ...
     values (Fourier features: Tancik et al., 2020). By their size alone a convolution can hardly tell 253 from 254,
-    but every stroke of a digit ends at one or the other. Values need not be whole.
+    and most of the bright pixels of a digit are 252 to 255. Values need not be whole.
     """
     periods = 2.0 ** torch.arange(1, (levels - 1).bit_length() + 1, device=values.device)
     angles = 2 * math.pi * values.unsqueeze(-1) / periods
@@ -331,11 +330,10 @@ def _epoch(
             gone = (finished + number / len(batches)) / settings.epochs
             group["lr"] = settings.learning_rate * settings.final**gone
         optimizer.zero_grad()
-        for part in batch.split(settings.micro_batch):
-            with autocast(symbols.device):
-                nats = surprise(model, symbols[part])
-            (nats.sum() / (len(batch) * symbols[0].numel())).backward()
-            total += nats.detach().sum()
+        with autocast(symbols.device):
+            nats = surprise(model, symbols[batch])
+        nats.mean().backward()
+        total += nats.detach().sum()
         optimizer.step()
     return total.item() / (symbols.numel() * math.log(2))
 
@@ -344,6 +342,5 @@ def _epoch(
 def _bits(model: PixelCNN, symbols: Tensor) -> float:
     """Return the mean bits per dimension, in the number format of training."""
     with autocast(symbols.device):
-        batches = symbols.split(2 * model.settings.micro_batch)
-        parts = [surprise(model, batch).double().sum() for batch in batches]
+        parts = [surprise(model, batch).double().sum() for batch in symbols.split(BATCH)]
     return torch.stack(parts).sum().item() / (symbols.numel() * math.log(2))

@@ -175,11 +175,11 @@ def test_the_spread_over_seeds_runs_from_the_lowest_to_the_highest_on_the_same_i
         )
     other = record | {"sets": few, "bits": record["bits"] | {"model": 2.25}}
     cells = re.findall(r"<td>([^<]*)</td>", show.figure_2.spread({"q-base": [other, record]}).html)
-    assert cells[:2] == ["2", "2.000 to 2.250"]
+    assert cells[:3] == ["2", "50", "2.000 to 2.250"]
     # All else is of the 50 images that both scored, so both agree, though the formula is a sum over images.
     clean, attacked = (likelihoods.unpack(few[name]) for name in ("clean", "fgsm 0.4"))
-    assert cells[5] == f"{divergence.published(clean, attacked, 144 * 64):.3f}"
-    assert all("to" not in cell for cell in cells[2:])
+    assert cells[6] == f"{divergence.published(clean, attacked, 144 * 64):.3f}"
+    assert all("to" not in cell for cell in cells[3:])
 
 
 def test_flips_stand_beside_accuracy(record):

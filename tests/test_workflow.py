@@ -103,6 +103,10 @@ def test_jobs_come_after_those_that_they_wait_for(empty):
     assert left[Job("likelihoods", "mnist", "q-base")] == [
         Job("train", "mnist", name) for name in ("source-a", "q-base")
     ]
+    codes = left[Job("likelihoods", "mnist", "q-base", 1)]
+    assert (
+        codes == left[Job("likelihoods", "mnist", "q-base")]
+    )  # the seed is the PixelCNN's: the codes are the same
 
 
 def test_a_part_is_what_its_tables_show_and_what_that_waits_for(empty):

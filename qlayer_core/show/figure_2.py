@@ -1,7 +1,7 @@
 """Figure 2 taken apart, from the records: how surprising changed images are, as pixels and as codes."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 import seaborn as sns
@@ -14,9 +14,7 @@ from qlayer_core.study import divergence, likelihoods, paper
 
 def per_symbol(record: dict, name: str) -> np.ndarray:
     """Return a recorded set's surprise in bits per symbol, ``(n,)``."""
-    shape = record["symbols"]
-    dimensions = shape["heads"] * math.prod(shape["side"])
-    return -likelihoods.unpack(record["sets"][name]) / (dimensions * math.log(2))
+    return -likelihoods.unpack(record["sets"][name]) / (likelihoods.dimensions(record) * math.log(2))
 
 
 @picture
@@ -120,37 +118,41 @@ def over_seeds(records: Sequence[dict], eps: float = 0.1) -> dict[str, list[floa
 
     They are of the first test images that all of the records scored, since the paper's formula is a sum over images.
     """
-    n = min(record["sets"]["clean"]["n"] for record in records)
-    scored = [
-        {name: likelihoods.unpack(found)[:n] for name, found in record["sets"].items()} for record in records
-    ]
-    attacked, shape = f"fgsm {likelihoods.FIGURE_2:g}", records[0]["symbols"]
-    scale = shape["heads"] * math.prod(shape["side"]) * shape["values"]
+    n = shared(records)
+
+    def scored(name: str, measure: Callable[[np.ndarray, np.ndarray], float]) -> list[float]:
+        pairs = [[likelihoods.unpack(one["sets"][of])[:n] for of in ("clean", name)] for one in records]
+        return [measure(clean, changed) for clean, changed in pairs]
+
+    def formula(clean: np.ndarray, changed: np.ndarray) -> float:
+        return divergence.published(clean, changed, likelihoods.scale(records[0]))
+
+    far = f"fgsm {likelihoods.FIGURE_2:g}"
     return {
         "bits per symbol": [record["bits"]["model"] for record in records],
-        f"AUC, FGSM {eps:g}": [divergence.auc(one["clean"], one[f"fgsm {eps:g}"]) for one in scored],
-        f"AUC, random signs {eps:g}": [divergence.auc(one["clean"], one[f"signs {eps:g}"]) for one in scored],
-        f"KL, {attacked.upper()}, nats": [
-            divergence.histogram_kl(one["clean"], one[attacked]) for one in scored
-        ],
-        "paper's formula": [divergence.published(one["clean"], one[attacked], scale) for one in scored],
-        "images": [n] * len(records),
+        f"AUC, FGSM {eps:g}": scored(f"fgsm {eps:g}", divergence.auc),
+        f"AUC, random signs {eps:g}": scored(f"signs {eps:g}", divergence.auc),
+        f"KL, {far.upper()}, nats": scored(far, divergence.histogram_kl),
+        "paper's formula": scored(far, formula),
     }
+
+
+def shared(records: Sequence[dict]) -> int:
+    """Return how many test images all of the records scored."""
+    return min(record["sets"]["clean"]["n"] for record in records)
 
 
 def spread(records: Mapping[str, Sequence[dict]]) -> Markup:
     """Return what the PixelCNN's own chance adds: the numbers of `over_seeds`, lowest to highest."""
-    rows, counts = [], set()
+    rows = []
     for name, several in records.items():
         numbers = over_seeds(several)
-        counts |= set(numbers.pop("images"))
         ends = [" to ".join(sorted({f"{min(few):.3f}", f"{max(few):.3f}"})) for few in numbers.values()]
-        rows.append([wrapped(label(name)), f"{len(several)}", *ends])
+        rows.append([wrapped(label(name)), f"{len(several)}", f"{shared(several):,}", *ends])
     return table(
         rows,
-        ["", "seeds", *numbers],
-        "PixelCNNs of the same codes, trained from several seeds, lowest to highest; of the test images the first"
-        f" {listed([f'{n:,}' for n in sorted(counts)])}, as many as all seeds of a row scored.",
+        ["", "seeds", "images", *numbers],
+        "PixelCNNs of the same codes, trained from several seeds, lowest to highest, on the first test images.",
     )
 
 

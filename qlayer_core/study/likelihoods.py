@@ -299,15 +299,24 @@ def describe(record: dict, name: str) -> dict:
         known; for all but the clean set ``kl histogram`` and ``kl gaussian`` of the clean likelihoods from the
         set's, in nats, and ``auc``, each with its 95 % bootstrap interval (see `divergence`), and ``kl published``.
     """
-    found, shape = record["sets"][name], record["symbols"]
+    found = record["sets"][name]
     clean, values = unpack(record["sets"]["clean"]), unpack(found)
-    dimensions = shape["heads"] * math.prod(shape["side"])
-    row = {"set": name, "bits": float(-values.mean() / dimensions / math.log(2))}
+    row = {"set": name, "bits": float(-values.mean() / dimensions(record) / math.log(2))}
     row |= {fact: found[fact] for fact in ("changed", "accuracy") if fact in found}
     if name != "clean":
         row |= divergence.compare(clean, values)
-        row["kl published"] = divergence.published(clean, values, dimensions * shape["values"])
+        row["kl published"] = divergence.published(clean, values, scale(record))
     return row
+
+
+def dimensions(record: dict) -> int:
+    """Return how many symbols an image has, over all heads."""
+    return record["symbols"]["heads"] * math.prod(record["symbols"]["side"])
+
+
+def scale(record: dict) -> int:
+    """Return what Figure 2 divides a log-likelihood by: number of symbols times number of their values."""
+    return dimensions(record) * record["symbols"]["values"]
 
 
 def pack(values: Tensor) -> str:
