@@ -119,13 +119,14 @@ def over_seeds(records: Sequence[dict], eps: float = 0.1) -> dict[str, list[floa
     They are of the first test images that all of the records scored, since the paper's formula is a sum over images.
     """
     n = shared(records)
+    scale = likelihoods.dimensions(records[0]) * records[0]["symbols"]["values"]
 
     def scored(name: str, measure: Callable[[np.ndarray, np.ndarray], float]) -> list[float]:
         pairs = [[likelihoods.unpack(one["sets"][of])[:n] for of in ("clean", name)] for one in records]
         return [measure(clean, changed) for clean, changed in pairs]
 
     def formula(clean: np.ndarray, changed: np.ndarray) -> float:
-        return divergence.published(clean, changed, likelihoods.scale(records[0]))
+        return divergence.published(clean, changed, scale)
 
     far = f"fgsm {likelihoods.FIGURE_2:g}"
     return {

@@ -193,9 +193,8 @@ def measure(
         _write(unit, record)
         report(row)
     if "samples" not in record:
-        drawn = pixelcnn.sample(
-            model, SAMPLES, tuple(symbols.shape[2:]), torch.Generator().manual_seed(unit.seed)
-        )
+        generator = torch.Generator().manual_seed(unit.seed)
+        drawn = pixelcnn.sample(model, SAMPLES, tuple(symbols.shape[2:]), generator)
         record["samples"] = base64.b64encode(drawn.cpu().numpy().tobytes()).decode()
         _write(unit, record)
     return record
@@ -242,9 +241,7 @@ def missing(unit: Unit) -> str | None:
         and "samples" in read(unit)
     ):
         return None
-    return (
-        f"There are no weights and likelihoods of {unit.name} on {unit.dataset}. Make them with: {unit.how()}"
-    )
+    return f"{unit.name} on {unit.dataset} has no PixelCNN that was scored. Make it with: {unit.how()}"
 
 
 def load(unit: Unit, device: torch.device | str = "cpu") -> tuple[PixelCNN, QNet | None, dict]:
@@ -305,18 +302,14 @@ def describe(record: dict, name: str) -> dict:
     row |= {fact: found[fact] for fact in ("changed", "accuracy") if fact in found}
     if name != "clean":
         row |= divergence.compare(clean, values)
-        row["kl published"] = divergence.published(clean, values, scale(record))
+        scale = dimensions(record) * record["symbols"]["values"]
+        row["kl published"] = divergence.published(clean, values, scale)
     return row
 
 
 def dimensions(record: dict) -> int:
     """Return how many symbols an image has, over all heads."""
     return record["symbols"]["heads"] * math.prod(record["symbols"]["side"])
-
-
-def scale(record: dict) -> int:
-    """Return what Figure 2 divides a log-likelihood by: number of symbols times number of their values."""
-    return dimensions(record) * record["symbols"]["values"]
 
 
 def pack(values: Tensor) -> str:
