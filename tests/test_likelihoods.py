@@ -250,6 +250,11 @@ def test_an_interrupted_unit_goes_on_and_ends_in_the_same_record(networks, place
     assert likelihoods.measure(unit, limit=5) == again  # of more images than asked for, none is dropped
     for field in whole.keys() - {"seconds"}:
         assert again[field] == whole[field], field
+    unit.record.write_text(json.dumps(again | {"environment": {"threads": 64}}))
+    likelihoods.train(unit, limit=40)
+    assert likelihoods.read(unit)["environment"] == {
+        "threads": 64
+    }  # where it was trained, not where it was looked at
 
 
 def test_codes_of_another_network_are_not_mixed_up(networks, places, monkeypatch):

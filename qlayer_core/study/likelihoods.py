@@ -138,8 +138,8 @@ def train(
     if unit.record.exists():
         before = json.loads(unit.record.read_text())
         if before["weights_sha256"] == record["weights_sha256"]:  # what was measured is of these weights
-            record |= {name: before[name] for name in ("sets", "statistics", "samples") if name in before}
-            record["seconds"] = before["seconds"] | record["seconds"]
+            seconds = before["seconds"] | record["seconds"]
+            record = before | {name: record[name] for name in ("history", "finished")} | {"seconds": seconds}
     _write(unit, record)
     return record
 
