@@ -22,15 +22,37 @@ def test_every_cell_of_the_paper_is_measured():
             assert (clipped in measured) == (through_e and cell.attacked_path != "shortcut"), cell
 
 
-@pytest.mark.parametrize("dataset, epsilons", [("mnist", (0.2, 0.3)), ("fashion-mnist", (0.1, 0.2))])
-def test_white_box_attacks_follow_both_paths_of_a_layer_and_none_of_a_plain_network(dataset, epsilons):
-    for name, paths in (("q-large", {"e", "shortcut"}), ("cnn", {None})):
+@pytest.mark.parametrize(
+    "dataset, epsilons, of_a_layer",
+    [("mnist", (0.2, 0.3), {"e", "shortcut"}), ("fashion-mnist", (0.1, 0.2), {"e"})],
+)
+def test_white_box_attacks_follow_the_papers_paths_of_a_layer_and_none_of_a_plain_network(
+    dataset, epsilons, of_a_layer
+):
+    for name, paths in (("q-large", of_a_layer), ("cnn", {None})):
         found = attacks_on(dataset, RUNS[name])
         assert len(set(found)) == len(found)
         white = [attack for attack in found if attack.setting == "white-box"]
         assert {attack.attacked_path for attack in white} == paths
         for kind in ("bim", "cw", "cw-softmax"):
             assert {attack.eps for attack in white if attack.attack == kind} == set(epsilons)
+
+
+def test_a_network_is_attacked_as_the_tables_that_show_it_say():
+    """Seven codebook sizes, each also adversarially trained, are shown under one attack: others would take a day."""
+
+    def kinds(dataset: str, name: str) -> set[tuple[str, str, str | None]]:
+        return {(one.setting, one.attack, one.source) for one in attacks_on(dataset, RUNS[name])}
+
+    blind = {("clean", "none", None), ("black-box", "fgsm", "cnn-a")}
+    assert kinds("mnist", "q-k2-n16") == kinds("mnist", "q-k2-n16-adv") == blind  # Table 8
+    assert kinds("mnist", "cnn-clean-selected") == blind | {("black-box", "bim", "cnn-a")}  # Table 5
+    assert kinds("mnist", "q-base-b") == blind | {("black-box", "bim", "cnn-a"), ("black-box", "cw", "cnn-a")}
+    inner = kinds("mnist", "q-inner")  # Table 3
+    assert ("white-box", "bim-clipped", None) in inner and not any(source == "cnn-b" for *_, source in inner)
+    assert {one.attacked_path for one in attacks_on("mnist", RUNS["q-inner"])} == {None, "e"}
+    unknown = {one.attacked_path for one in attacks_on("fashion-mnist", RUNS["q-inner"])}
+    assert unknown == {None, "e", "shortcut"}, "no table shows it: everything is measured"
 
 
 @pytest.mark.parametrize("name", experiments.QUANTIZED)

@@ -4,6 +4,7 @@ from dataclasses import replace
 
 from qlayer_core import datasets
 from qlayer_core.specs import PRINTED, Attack, LayerSpec, RunSpec
+from qlayer_core.study import paper
 
 SOURCES = {"cnn-a": "source-a", "cnn-b": "source-b"}  # the attackers' models, by their name in the tables
 VALIDATION_SOURCE = "validation-a"
@@ -85,10 +86,12 @@ def spec(name: str) -> RunSpec:
 
 
 def attacks_on(dataset: str, spec: RunSpec) -> list[Attack]:
-    """Return every attack of the paper on this model, cheap ones first, and FGSM for a curve over epsilon.
+    """Return the attacks that are measured on this model, cheap ones first, and FGSM for a curve over epsilon.
 
-    White box, FGSM and BIM come twice: with the exact gradient, and with that of clipped probabilities, by which the
-    paper's numbers came about.
+    Of a model in a table of the paper they are those that its tables show, and images made on source A by FGSM and,
+    where the paper has C&W in a white box, by C&W; of a model on CNN B, all images made on source A; of any other
+    model, everything. White box, FGSM and BIM come twice: with the exact gradient, and with that of clipped
+    probabilities, by which the paper's numbers came about.
     """
     epsilons = datasets.find(dataset).epsilons
     if spec.quantizer:
@@ -104,7 +107,24 @@ def attacks_on(dataset: str, spec: RunSpec) -> list[Attack]:
     for name in ("cw", "cw-softmax", "bim"):
         found += [Attack("white-box", name, eps, None, path) for path in paths for eps in epsilons]
     found += [Attack("white-box", "bim-clipped", eps, None, own) for eps in epsilons]
-    return found
+    kinds = {
+        (cell.setting, cell.attack, cell.source, cell.attacked_path)
+        for table in paper.TABLES.values()
+        for cell in table.cells
+        if (cell.dataset, cell.model) == (dataset, spec.name)
+    }
+    if spec.name in ON_CNN_B:
+        kinds = {("black-box", name, "cnn-a", None) for name in ("fgsm", "bim", "cw")}
+    if not kinds:
+        return found
+    kinds |= {("clean", "none", None, None), ("black-box", "fgsm", "cnn-a", None)}
+    if ("white-box", "cw", None, own) in kinds:
+        kinds.add(("black-box", "cw", "cnn-a", None))
+    return [
+        one
+        for one in found
+        if (one.setting, one.attack.split("-")[0], one.source, one.attacked_path) in kinds
+    ]
 
 
 def _on_a_quantizer(epsilons: tuple[float, ...]) -> list[Attack]:
