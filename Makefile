@@ -3,6 +3,8 @@
 PYTHON ?= python3
 BIN := .venv/bin
 WEB := book/_web
+# Byte code is made of what is imported, when it is: making all of it takes a minute.
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile
 
 # Chapters are committed with execution counts, and with outputs only where a cell is tagged keep_output.
 NBSTRIPOUT := $(BIN)/nbstripout --keep-count --extra-keys "cell.metadata.execution metadata.language_info.version"
@@ -22,12 +24,12 @@ help:  ## this list
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 	{ echo 'Python 3.11 or newer is needed: make PYTHON=python3.12 ...'; exit 1; }
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.txt
+	$(PIP) -r requirements.txt
 	touch $@
 
 # What the benchmarks compare with.
 .venv/.benchmarks: .venv/.installed benchmarks/requirements.txt
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r benchmarks/requirements.txt
+	$(PIP) -r benchmarks/requirements.txt
 	touch $@
 
 # The page's JavaScript, by the lock file, with the node that requirements.txt brings.

@@ -27,8 +27,8 @@ def left(model: torch.nn.Module, adversarial: torch.Tensor, labels: torch.Tensor
 ATTACKS = {
     "fgsm 0.2": partial(attacks.fgsm, eps=0.2),
     "fgsm 0.3": partial(attacks.fgsm, eps=0.3),
-    "bim 0.2": partial(attacks.bim, eps=0.2, step=0.04, iterations=10),
-    "cw 0.2": partial(attacks.cw_linf, eps=0.2, iterations=3),
+    "bim 0.2": partial(attacks.bim, eps=0.2, step=0.07, iterations=5),
+    "cw 0.2": partial(attacks.cw_linf, eps=0.2, iterations=2),
 }
 
 
