@@ -176,7 +176,8 @@ async ([entry, path, images, attack, epsilons, steps, module]) => {
 
 @pytest.mark.parametrize(
     "name, attack",
-    [(name, "fgsm") for name in ATTACKED] + [("cnn", "bim"), ("q-base", "bim"), ("q-large", "bim-paper")],
+    [(name, "fgsm") for name in (*ATTACKED, "q-inner")]
+    + [("cnn", "bim"), ("q-base", "bim"), ("q-large", "bim-paper")],
 )
 def test_page_and_python_agree(page, exported, address, name, attack):
     """The tray's test images, attacked in the page and in Python."""
