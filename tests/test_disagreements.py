@@ -71,6 +71,30 @@ def test_attacks_of_the_paper_that_had_failed_are_found_by_its_own_cells(write):
     assert "without sight" in why and "Table 1a, cnn-adv, fgsm 0.3: 80.57 %" in support
 
 
+def test_a_gradient_of_the_paper_that_failed_once_counts_for_little_elsewhere(write):
+    inner, large, adv = (
+        paper.TABLES[table].cell(name, column)
+        for table, name, column in (
+            ("3b", "q-inner", "fgsm 0.2"),
+            ("3b", "q-large", "fgsm 0.2"),
+            ("2a", "cnn-adv", "bim 0.2"),
+        )
+    )
+    for cell in (inner, large, adv):
+        write(cell.model, (cell, cell.accuracy - 20, {}))
+    found = reasons("3b", "2a")
+    why, support = found["q-inner", "fgsm 0.2"]
+    assert "had failed" in why
+    assert support == "the paper's Table 3b, q-inner, bim 0.3: 81.96 %; Table 3a: 63.49 %"
+    assert (
+        found["cnn-adv", "bim 0.2"][1]
+        == "the paper's Table 2a, cnn-adv, fgsm 0.3: 90.23 %; Table 1a: 80.57 %"
+    )
+    assert found["q-large", "fgsm 0.2"] == ("not explained", "")  # the paper's own never kept more in sight
+    write("cnn-adv", (adv, adv.accuracy + 20, {}))  # a failed attack leaves too many right, never too few
+    assert reasons("2a")["cnn-adv", "bim 0.2"] == ("not explained", "")
+
+
 def test_a_number_that_crosses_the_papers_in_training_says_so(write):
     cell = paper.TABLES["1a"].cell("q-base", "fgsm 0.3")  # 52.69
     history = [{"accuracy": {"q": {"fgsm 0.3": value}}} for value in (30.0, 55.0, 40.0)]

@@ -93,6 +93,14 @@ def _explanations(cell: paper.Cell, accuracy: float, ours: pd.DataFrame) -> Iter
                     "the paper's attack had failed: a smaller budget fooled as many images",
                     f"the paper's Table {smaller.table}, {smaller.row}, {smaller.column}: {smaller.accuracy:.2f} %",
                 )
+    if cell.setting == "white-box" and cell.attack != "cw" and accuracy < cell.accuracy:
+        for seen, blind in _failed(cell):
+            yield (
+                "the paper's gradient of this network had failed: with another budget or attack, images made without"
+                " sight of it fooled more",
+                f"the paper's Table {seen.table}, {seen.row}, {seen.column}: {seen.accuracy:.2f} %;"
+                f" Table {blind.table}: {blind.accuracy:.2f} %",
+            )
     low, high, epochs = _while_training(cell)
     if low <= cell.accuracy <= high:
         yield (
@@ -148,6 +156,26 @@ def _blind(cell: paper.Cell) -> Iterator[paper.Cell]:
                 what = (other.dataset, other.model, other.attack, other.eps, other.path)
                 if what == (cell.dataset, cell.model, cell.attack, cell.eps, cell.path):
                     yield other
+
+
+def _failed(cell: paper.Cell) -> Iterator[tuple[paper.Cell, paper.Cell]]:
+    """Yield the paper's cells made with the same gradient that a blind attack undercuts, each with that attack's.
+
+    The same path's answer first, and what is undercut most.
+    """
+    pairs = [
+        (other, blind)
+        for table in paper.TABLES.values()
+        for other in table.cells
+        if (other.dataset, other.model, other.setting) == (cell.dataset, cell.model, "white-box")
+        and other.attacked_path == cell.attacked_path
+        and other.attack != "cw"
+        for blind in _blind(other)
+        if blind.accuracy < other.accuracy
+    ]
+    yield from sorted(
+        pairs, key=lambda pair: (pair[0].path != cell.path, pair[1].accuracy - pair[0].accuracy)
+    )
 
 
 def _stuck(cell: paper.Cell) -> Iterator[tuple[paper.Cell, paper.Cell]]:
