@@ -21,9 +21,10 @@ EVALUATED = {(cell.dataset, cell.model) for table in paper.TABLES.values() for c
 }
 ADAPTIVE = "adaptive"
 ADAPTED = {
-    (dataset, name)
-    for dataset, name in EVALUATED
-    if name.removesuffix("-adv") in (*experiments.TARGETS, "q-inner", *experiments.QUANTIZED)
+    (dataset, f"{name}{how}")
+    for dataset in datasets.DATASETS
+    for name in (*experiments.TARGETS, "q-inner", *experiments.QUANTIZED)
+    for how in ("", "-adv")
 }
 
 
