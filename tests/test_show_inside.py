@@ -37,7 +37,7 @@ def measured(tmp_path, monkeypatch):
                     "n": 10_000,
                     "correct": int(right.sum()),
                     "accuracy": accuracy,
-                    "unmoved": 0,
+                    "unmoved": 2_500 if "clipped" in attack else 0,
                     "environment": 0,
                     "right": records.pack(right),
                 }
@@ -158,4 +158,4 @@ def test_a_network_with_its_layer_between_has_one_stage_in_front_of_it():
 def test_exact_and_clipped_gradients_are_read_side_by_side(measured):
     assert inside.clipped("q-inner", "bim 0.3") is None
     measured("q-inner", white_bim_03=20.0, **{"white_bim-clipped_03": 80.0})
-    assert inside.clipped("q-inner", "bim 0.3") == {"exact": 20.0, "clipped": 80.0}
+    assert inside.clipped("q-inner", "bim 0.3") == {"exact": 20.0, "clipped": 80.0, "unmoved": 25.0}

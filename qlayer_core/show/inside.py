@@ -179,7 +179,8 @@ def clipped(model: str, attack: str, seed: int = 0) -> dict[str, float] | None:
         seed: of the network.
 
     Returns:
-        ``"exact"`` and ``"clipped"``, the gradient of probabilities that were rounded; None where one is missing.
+        ``"exact"`` and ``"clipped"``, the gradient of probabilities that were rounded, and ``"unmoved"``: how many
+        images have no such gradient and stay as they are. None where one is missing.
     """
     name, eps = attack.split()
     fields = {"setting": "white-box", "eps": float(eps), "attacked_path": "e", "path": "q"}
@@ -189,7 +190,8 @@ def clipped(model: str, attack: str, seed: int = 0) -> dict[str, float] | None:
     }
     if None in found.values():
         return None
-    return {how: cell["accuracy"] for how, cell in found.items()}
+    stay = found["clipped"]["unmoved"] / found["clipped"]["n"]
+    return {how: cell["accuracy"] for how, cell in found.items()} | {"unmoved": 100 * stay}
 
 
 def trained(*models_: str, dataset: str = "mnist") -> list[str]:
