@@ -75,7 +75,16 @@ def test_figures_and_explorers_work_with_the_oldest_packages_allowed(tmp_path):
     python = tmp_path / "bin" / "python"
     (own,) = tmp_path.glob("lib/python*/site-packages")
     (own / "rest.pth").write_text(sysconfig.get_path("purelib"))  # what is not among them comes from here
-    install = [python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", *bounds]
+    install = [
+        python,
+        "-m",
+        "pip",
+        "install",
+        "--quiet",
+        "--disable-pip-version-check",
+        "--no-compile",
+        *bounds,
+    ]
     done = subprocess.run(install, capture_output=True, text=True)
     if done.returncode:
         web.missing(f"{bounds} could not be fetched: {done.stderr[-300:]}")
