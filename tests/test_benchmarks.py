@@ -112,8 +112,9 @@ def test_agreement_of_number_formats_is_recorded():
     if not file.exists():
         pytest.skip("not recorded yet: run benchmarks/agreement.py on a machine with fast bfloat16")
     found = json.loads(file.read_text())
-    assert found["images"] == 1000 and found["number_format"] == "bfloat16"
+    assert found["number_format"] == "bfloat16"
     for row in found["attacks"]:
+        assert row["images"] >= 1000
         for path, accuracy in row["auto"].items():
             assert accuracy == pytest.approx(row["float32"][path], abs=0.5), row
     for row in found["training"]:

@@ -6,6 +6,7 @@ import ipywidgets as w
 import pytest
 
 from qlayer_core.show import speed
+from qlayer_core.study import records
 
 
 def run(number_format: str, ratio: float) -> dict:
@@ -103,18 +104,30 @@ def test_memory_is_compared_where_both_were_measured():
 
 
 def test_number_formats_are_compared_path_by_path(tmp_path):
-    found = {"number_format": "bfloat16", "images": 1000}
+    today = records.read_unit(records.unit("mnist", "cnn"))["weights_sha256"]
+    found = {"number_format": "bfloat16", "weights": {"cnn": today}}
     found["attacks"] = [
-        {"model": "cnn", "attack": "none", "eps": 0.0, "auto": {"e": 97.0}, "float32": {"e": 97.1}},
+        {
+            "model": "cnn",
+            "attack": "none",
+            "eps": 0.0,
+            "images": 10_000,
+            "auto": {"": 97.0},
+            "float32": {"": 97.1},
+        },
         {
             "model": "q-base",
             "attack": "cw",
             "eps": 0.2,
+            "images": 1000,
             "auto": {"q": 80, "e": 40},
             "float32": {"q": 79.6, "e": 40},
         },
     ]
     (tmp_path / "agreement.json").write_text(json.dumps(found))
-    images, differences = speed.agreement(tmp_path)
-    assert images == 1000 and differences == pytest.approx([-0.1, 0.4, 0])
-    assert speed.of_other_weights(98.3, tmp_path) and not speed.of_other_weights(97.1, tmp_path)
+    counts, differences = zip(*speed.agreement(tmp_path), strict=True)
+    assert counts == (10_000, 1000, 1000) and differences == pytest.approx([-0.1, 0.4, 0])
+    assert not speed.of_other_weights(tmp_path)
+    found["weights"]["q-base"] = today  # of another network
+    (tmp_path / "agreement.json").write_text(json.dumps(found))
+    assert speed.of_other_weights(tmp_path)

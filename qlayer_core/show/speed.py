@@ -17,6 +17,7 @@ from qlayer_core.show import names, slides
 from qlayer_core.show.controls import choice, explorer, slider
 from qlayer_core.show.page import DASH, Markup, table
 from qlayer_core.show.plot import SERIES
+from qlayer_core.study import records
 
 NETWORKS = ("cnn", "q-base", "q-large", "q-inner")  # whose training steps are shown
 KINDS = {
@@ -233,8 +234,8 @@ def memory(run: Mapping) -> list[float]:
     ]
 
 
-def agreement(folder: Path = BENCHMARKS) -> tuple[int, list[float]]:
-    """Return on how many images the fast number format was compared with float32, and the differences in points.
+def agreement(folder: Path = BENCHMARKS) -> list[tuple[int, float]]:
+    """Return of each comparison of the fast number format with float32 its images, and the difference in points.
 
     They are white-box accuracies of each path that answers, attacked in either format and scored in float32.
 
@@ -242,13 +243,17 @@ def agreement(folder: Path = BENCHMARKS) -> tuple[int, list[float]]:
         FileNotFoundError: nothing is recorded, with the command that measures it.
     """
     found = _read(folder / "agreement.json", "python benchmarks/agreement.py")
-    return found["images"], [
-        row["auto"][path] - full for row in found["attacks"] for path, full in row["float32"].items()
+    return [
+        (row["images"], row["auto"][path] - full)
+        for row in found["attacks"]
+        for path, full in row["float32"].items()
     ]
 
 
-def of_other_weights(accuracy: float, folder: Path = BENCHMARKS) -> bool:
-    """Return whether the plain CNN that `agreement` is about is not the one with this clean accuracy."""
+def of_other_weights(folder: Path = BENCHMARKS) -> bool:
+    """Return whether a network that `agreement` is about has been trained again since."""
     found = _read(folder / "agreement.json", "python benchmarks/agreement.py")
-    (then,) = (row["float32"] for row in found["attacks"] if (row["model"], row["attack"]) == ("cnn", "none"))
-    return any(abs(one - accuracy) > 0.05 for one in then.values())
+    units = {name: records.unit("mnist", name) for name in found["weights"]}
+    return any(
+        records.read_unit(units[name])["weights_sha256"] != then for name, then in found["weights"].items()
+    )
