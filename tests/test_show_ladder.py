@@ -92,6 +92,12 @@ def test_the_reading_names_the_strongest_single_attack(found):
         "APGD on soft codes alone, the strongest single attack, 20.0 %; all together 20.0 % (13.3 to 28.9)"
         in text
     )
+    assert text.endswith("Q-base is more robust than the CNN; judged by all attacks, it is less robust.")
+    large = made_up("q-large", {"bim on the e-path": 75, "apgd on soft codes": 30, "noise": 97})
+    both = ladder.reading(found | {"q-large": large}, 0.1).text
+    assert both.endswith(
+        "Q-base and Q-large are more robust than the CNN; judged by all attacks, they are less robust."
+    )
 
 
 def test_networks_are_compared_in_pairs_of_images(found):

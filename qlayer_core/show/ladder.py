@@ -212,7 +212,8 @@ def reading(found: Mapping[str, dict], eps: float, beside: str = "cnn") -> Marku
     says = f"At epsilon {eps:g}, " + ". ".join(parts) + "."
     if turned := [name for name in shares if _turns(found, shares, name, beside, eps)]:
         who, than = listed([names.label(name) for name in turned]), _the(beside)
-        says += f" Judged by BIM alone, {who} is more robust than {than}; judged by all attacks, it is less robust."
+        one, it = ("is", "it is") if len(turned) == 1 else ("are", "they are")
+        says += f" Judged by BIM alone, {who} {one} more robust than {than}; judged by all attacks, {it} less robust."
     return paragraph(says)
 
 
