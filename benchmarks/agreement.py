@@ -34,10 +34,8 @@ def white_box(name: str, attack: str, eps: float, count: int) -> dict:
     """Return the accuracy of each path under a white-box attack, by number format."""
     model, _ = records.load("mnist", name)
     images, labels = data.load("mnist", "test", limit=count)
-    made, row = (
-        Attack("white-box", attack, eps),
-        {"model": name, "attack": attack, "eps": eps, "images": count},
-    )
+    made = Attack("white-box", attack, eps)
+    row = {"model": name, "attack": attack, "eps": eps, "images": count}
     for number_format in FORMATS:
         os.environ["QLAYER_PRECISION"] = number_format
         cells = evaluation.cells(model, evaluation.adversarial(model, images, made), labels, made)

@@ -389,8 +389,8 @@ def test_nothing_heavy_is_loaded_before_the_reader_asks(page):
 
 
 @pytest.mark.parametrize("dataset", ["mnist", "fashion-mnist"])
-def test_one_click_loads_less_than_20_megabytes_and_all_of_them_less_than_60(dataset):
-    """The lab's start, or any one network; seven of them are 55 MB, of which the two Q-large are 33."""
+def test_one_click_loads_less_than_20_megabytes_and_all_of_them_less_than_55(dataset):
+    """The lab's start, or any one network; seven of them are 51 MB, of which each Q-large is a third."""
     runtime = sum(file.stat().st_size for file in (SITE / "_static" / "onnxruntime").iterdir())
     page = sum(file.stat().st_size for file in LAB.glob("*.*"))
     networks = {file.stem.rpartition("-")[0]: file.stat().st_size for file in LAB.glob(f"{dataset}/*")}
@@ -400,7 +400,7 @@ def test_one_click_loads_less_than_20_megabytes_and_all_of_them_less_than_60(dat
         f"start {start / 1e6:.1f}, largest {max(networks.values()) / 1e6:.1f}, all {everything / 1e6:.1f} MB"
     )
     assert max(start, *networks.values()) < 20e6
-    assert everything < 60e6
+    assert everything < 55e6
 
 
 def test_start_says_how_much_it_loads(page, exported):

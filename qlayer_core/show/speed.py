@@ -253,7 +253,7 @@ def agreement(folder: Path = BENCHMARKS) -> list[tuple[int, float]]:
 def of_other_weights(folder: Path = BENCHMARKS) -> bool:
     """Return whether a network that `agreement` is about has been trained again since."""
     found = _read(folder / "agreement.json", "python benchmarks/agreement.py")
-    units = {name: records.unit("mnist", name) for name in found["weights"]}
     return any(
-        records.read_unit(units[name])["weights_sha256"] != then for name, then in found["weights"].items()
+        records.read_unit(records.unit("mnist", name))["weights_sha256"] != then
+        for name, then in found["weights"].items()
     )
