@@ -8,7 +8,7 @@ import pytest
 import torch
 from conftest import small_q_net
 
-from qlayer_core import attacks, baselines, codes
+from qlayer_core import attacks, baselines, codes, datasets
 from qlayer_core.quantizers import BitDepth, Encoding
 from qlayer_core.show import coarse, others, stairs
 from qlayer_core.study import experiments, ladder, records
@@ -142,12 +142,14 @@ def write(tmp_path, monkeypatch):
     """An empty folder of records; returns a function that writes one with what each attack leaves."""
     monkeypatch.setattr(records, "RESULTS", tmp_path)
 
-    def written(name: str, blind: int, plain: int, adaptive: int | None = None, n: int = N) -> None:
-        unit = records.unit("mnist", name)
+    def written(
+        name: str, blind: int, plain: int, adaptive: int | None = None, n: int = N, dataset: str = "mnist"
+    ) -> None:
+        unit = records.unit(dataset, name)
         path, along = ("q", "e") if unit.spec.layer else (None, None)
         cells = [cell("clean", "none", 0.0, 98, path=path)]
         for attack in ("fgsm", "bim"):
-            for eps in (0.2, 0.3):
+            for eps in datasets.find(dataset).epsilons:
                 cells += [
                     cell("black-box", attack, eps, blind, source="cnn-a", path=path, n=n),
                     cell("white-box", attack, eps, plain, along=along, path=path, n=n),
@@ -267,6 +269,21 @@ def test_the_seeing_attack_is_told_by_what_suits_each_network(write):
     write("one-hot", 50, 90)  # its adaptive attack is still missing: as it is says nothing
     text = others.order(seeing=True).text
     assert "leaves of the first 100 digits: Q-base 40.0 %, thermometer encoding 10.0 % and CNN 4.0 %." in text
+
+
+def test_garments_are_told_apart_from_digits(write):
+    for name, blind, adaptive in (("cnn", 50, None), ("squeezing", 60, 10)):
+        write(name, blind, 90, adaptive, dataset="fashion-mnist")
+    assert "of the first 100 garments: feature squeezing 60.0 %" in others.order("fashion-mnist").text
+    assert "FGSM 0.1" in others.results_table("fashion-mnist").html
+    assert "not recorded" not in others.order("fashion-mnist", seeing=True).text
+    assert others.order().text.endswith("recorded yet.")
+    for name, left in (("cnn", 40), ("squeezing", 90)):
+        climb(name, left)
+    found = others.ladders()
+    assert "of the first 100 garments: feature squeezing" in (
+        others.place_of_the_layer(found, 0.1, "fashion-mnist").text
+    )
 
 
 def test_the_layer_has_a_place_among_the_ladders(write):

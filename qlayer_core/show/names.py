@@ -32,6 +32,7 @@ MODELS = {
     "randomised": "randomised discretisation",
 }
 DATASETS = {"mnist": "MNIST", "fashion-mnist": "Fashion-MNIST"}
+PICTURES = {"mnist": "digits", "fashion-mnist": "garments"}  # what their images are
 PATHS = {"q": "Q-path", "e": "E-path", "shortcut": "shortcut", "straight-through": "straight through"}
 SETTINGS = {"black-box": "black box", "white-box": "white box"}
 COMMITMENTS = {"squared": "as printed (squared)", "linear": "linear", "none": "none"}

@@ -206,7 +206,7 @@ def standing(found: Mapping[str, dict], eps: float) -> list[tuple[str, np.ndarra
     return sorted(((name, one[:n]) for name, one in left.items()), key=lambda one: -one[1].sum())
 
 
-def place_of_the_layer(found: Mapping[str, dict], eps: float) -> Markup:
+def place_of_the_layer(found: Mapping[str, dict], eps: float, dataset: str = "mnist") -> Markup:
     """Return in words who stands where under all attacks together, and how Q-base does beside each of the others."""
     if not set(found) & set(experiments.QUANTIZED):
         return paragraph("No ladder of a network behind a quantizer of its input is recorded yet.")
@@ -214,7 +214,8 @@ def place_of_the_layer(found: Mapping[str, dict], eps: float) -> Markup:
     n = len(order[0][1])
     parts = [f"{names.label(name)} {100 * left.mean():.1f} %" for name, left in order]
     says = [
-        f"What all attacks together leave at epsilon {eps:g}, of the first {n:,} digits: {listed(parts)}."
+        f"What all attacks together leave at epsilon {eps:g}, of the first {n:,} {names.PICTURES[dataset]}:"
+        f" {listed(parts)}."
     ]
     for own in ("q-base", "q-large"):
         if own not in found:
@@ -288,4 +289,6 @@ def order(dataset: str = "mnist", attack: str = "bim", eps: float = 0.2, *, seei
     fewer = ""
     if any(one["n"] > n for one in cells.values()):
         fewer = " (fewer images than in the table, so the shares differ)"
-    return paragraph(f"The {who} attacker ({how}) leaves of the first {n:,} digits{fewer}: {listed(parts)}.")
+    return paragraph(
+        f"The {who} attacker ({how}) leaves of the first {n:,} {names.PICTURES[dataset]}{fewer}: {listed(parts)}."
+    )
