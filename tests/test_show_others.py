@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import re
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ from conftest import small_q_net
 from qlayer_core import attacks, baselines, codes, datasets
 from qlayer_core.quantizers import BitDepth, Encoding
 from qlayer_core.show import coarse, others, stairs
+from qlayer_core.show.page import DASH
 from qlayer_core.study import experiments, ladder, records
 
 N = 100
@@ -326,6 +328,26 @@ def test_gains_are_told_as_kept_and_at_equal_clean_accuracy():
     assert "feature squeezing is first and one-hot encoding last of these." in others.equal_words(both).text
     behind = others.equal_words({"cnn": history((98, 50)), "one-hot": history((97, 70))}).text
     assert "no epoch of it is as accurate" in behind
+
+
+def test_gains_of_both_data_sets_and_trainings_stand_side_by_side(write):
+    def learn(name, dataset, *points):
+        unit = records.unit(dataset, name)
+        history = [
+            {"epoch": i + 1, "score": left, "accuracy": {None: {"clean": clean, "fgsm 0.2": left}}}
+            for i, (clean, left) in enumerate(points)
+        ]
+        records.write(records.new_record(unit) | {"history": history, "weights_sha256": name})
+
+    learn("cnn", "mnist", (98, 50))
+    learn("squeezing", "mnist", (97, 70), (98, 60))
+    learn("cnn-adv", "fashion-mnist", (90, 40))
+    learn("squeezing-adv", "fashion-mnist", (80, 45))
+    learn("one-hot-adv", "mnist", (99, 99))  # without a plain network beside it
+    html = others.equal_gains().html
+    assert html.count("<tr>") == 2  # the head, and squeezing
+    seen = [re.sub(r"<span.*?</span>|<[^>]+>", " ", cell).split() for cell in html.split("<td>")[1:]]
+    assert seen == [["+10.0", "+20.0"], [DASH, DASH], [DASH, DASH], [DASH, "+5.0"]]
 
 
 def test_standing_is_counted_on_the_images_that_all_ladders_share(write):
