@@ -273,6 +273,21 @@ def test_the_seeing_attack_is_told_by_what_suits_each_network(write):
     assert "leaves of the first 100 digits: Q-base 40.0 %, thermometer encoding 10.0 % and CNN 4.0 %." in text
 
 
+def test_adversarially_trained_networks_are_told_beside_their_plain_one(write):
+    write("thermometer", 50, 90, 10)
+    for text in (others.masked(adversarial=True).text, others.order(seeing=True, adversarial=True).text):
+        assert "adversarially trained network behind a quantizer" in text  # none is recorded yet
+    write("cnn-adv", 80, 70)
+    write("thermometer-adv", 60, 99, 75)
+    text = others.masked(adversarial=True).text
+    assert "adversarially trained, on the same images: thermometer encoding keeps 99.0 % as it is" in text
+    assert "50.0 %" not in text  # of the raw one
+    text = others.order(seeing=True, adversarial=True).text
+    assert text.endswith(
+        "first 100 digits, adversarially trained: thermometer encoding 75.0 % and CNN 70.0 %."
+    )
+
+
 def test_garments_are_told_apart_from_digits(write):
     for name, blind, adaptive in (("cnn", 50, None), ("squeezing", 60, 10)):
         write(name, blind, 90, adaptive, dataset="fashion-mnist")

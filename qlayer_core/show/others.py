@@ -133,21 +133,26 @@ def shares(record: dict, attack: str, eps: float) -> dict[str, float] | None:
     return {how: 100 * float(records.unpack(one)[:n].mean()) for how, one in cells.items()}
 
 
-def masked(dataset: str = "mnist", attack: str = "bim", eps: float = 0.2) -> Markup:
-    """Return in words, of the networks behind a quantizer, what the attack that suits it finds beyond the others."""
-    every = recorded(dataset, [f"{name}{how}" for how in ("", "-adv") for name in experiments.QUANTIZED])
-    found = {name: left for name, record in every.items() if (left := shares(record, attack, eps))}
+def masked(dataset: str = "mnist", eps: float = 0.2, *, adversarial: bool = False) -> Markup:
+    """Return in words, of the networks behind a quantizer, what the BIM that suits it finds beyond the others.
+
+    Of the adversarially trained networks, or else of the raw ones.
+    """
+    every = recorded(dataset, _trained(experiments.QUANTIZED, adversarial))
+    found = {name: left for name, record in every.items() if (left := shares(record, "bim", eps))}
     if not found:
-        return paragraph("Of no network behind a quantizer of its input are all three attacks recorded yet.")
+        kind = "adversarially trained network" if adversarial else "network"
+        return paragraph(f"Of no {kind} behind a quantizer of its input are all three attacks recorded yet.")
     parts = [
-        f"{names.label(name)} keeps {left[PLAIN]:.1f} % as it is, {left[BLIND]:.1f} % under the blind attack and"
+        f"{_model(name)} keeps {left[PLAIN]:.1f} % as it is, {left[BLIND]:.1f} % under the blind attack and"
         f" {left[ADAPTIVE]:.1f} % under the adaptive one"
         for name, left in found.items()
     ]
-    worse = [names.label(name) for name, left in found.items() if left[PLAIN] > left[BLIND] + 1]
-    lower = [names.label(name) for name, left in found.items() if left[ADAPTIVE] < left[PLAIN] - 1]
-    blinder = [names.label(name) for name, left in found.items() if left[ADAPTIVE] > left[BLIND] + 1]
-    says = [f"{names.attack(attack)} with epsilon {eps:g}, on the same images: {'; '.join(parts)}."]
+    worse = [_model(name) for name, left in found.items() if left[PLAIN] > left[BLIND] + 1]
+    lower = [_model(name) for name, left in found.items() if left[ADAPTIVE] < left[PLAIN] - 1]
+    blinder = [_model(name) for name, left in found.items() if left[ADAPTIVE] > left[BLIND] + 1]
+    who = "adversarially trained, on" if adversarial else "on"
+    says = [f"BIM with epsilon {eps:g}, {who} the same images: {'; '.join(parts)}."]
     if worse:
         says.append(
             f"Whoever sees the network and follows its gradient as it is does worse than the blind attacker on"
@@ -158,6 +163,16 @@ def masked(dataset: str = "mnist", attack: str = "bim", eps: float = 0.2) -> Mar
     if blinder:
         says.append(f"It still fools fewer than the blind attack on {_whom(blinder, found)}: look further.")
     return paragraph(" ".join(says))
+
+
+def _trained(models: Sequence[str], adversarial: bool) -> list[str]:
+    """Return the names of the adversarially trained networks of these models, or of the raw ones."""
+    return [f"{name}-adv" if adversarial else name for name in models]
+
+
+def _model(name: str) -> str:
+    """Return how the text calls a network where its training has been named before."""
+    return names.label(name.removesuffix("-adv"))
 
 
 def _whom(some: Sequence[str], found: Mapping[str, object]) -> str:
@@ -292,34 +307,39 @@ def flags(found: Mapping[str, dict]) -> Markup:
     return Markup(shown.html + more.html, f"{shown.text} {more.text}")
 
 
-def order(dataset: str = "mnist", attack: str = "bim", eps: float = 0.2, *, seeing: bool = False) -> Markup:
-    """Return in words what an attack leaves of each network, on the first images that all share; best first.
+def order(
+    dataset: str = "mnist", eps: float = 0.2, *, seeing: bool = False, adversarial: bool = False
+) -> Markup:
+    """Return in words what BIM leaves of each network, on the first images that all share; best first.
 
     Args:
         dataset: of the records.
-        attack: ``"fgsm"`` or ``"bim"``.
         eps: its budget.
         seeing: the attacker sees the network and follows what suits its quantizer of the input, the E-path with the
             layer, or the plain gradient; else they are blind.
+        adversarial: of the adversarially trained networks, in place of the raw ones.
     """
+    quantized = _trained(experiments.QUANTIZED, adversarial)
     ways = (ADAPTIVE, PLAIN) if seeing else (BLIND,)
     cells = {}
-    for name, record in recorded(dataset).items():
-        found = [one for how in ways if (one := cell(record, attack, eps, how))]
-        if found and (not seeing or name not in experiments.QUANTIZED or len(found) == len(ways)):
+    for name, record in recorded(dataset, _trained(NETWORKS, adversarial)).items():
+        found = [one for how in ways if (one := cell(record, "bim", eps, how))]
+        if found and (not seeing or name not in quantized or len(found) == len(ways)):
             cells[name] = found[0]
-    who = "seeing" if seeing else "blind"
-    if not set(cells) & set(experiments.QUANTIZED):
-        return paragraph(f"No {who} attack on a network behind a quantizer of its input is recorded yet.")
+    who, whom = "seeing" if seeing else "blind", ", adversarially trained" if adversarial else ""
+    if not set(cells) & set(quantized):
+        kind = "an adversarially trained network" if adversarial else "a network"
+        return paragraph(f"No {who} attack on {kind} behind a quantizer of its input is recorded yet.")
     n = min(one["n"] for one in cells.values())
     left = {name: 100 * records.unpack(one)[:n].mean() for name, one in cells.items()}
-    parts = [f"{names.label(name)} {left[name]:.1f} %" for name in sorted(left, key=left.get, reverse=True)]
-    how = f"{names.attack(attack)}, epsilon {eps:g}"
+    parts = [f"{_model(name)} {left[name]:.1f} %" for name in sorted(left, key=left.get, reverse=True)]
+    how = f"BIM, epsilon {eps:g}"
     if seeing:
         how += "; adaptive on the quantizers of the input, not on the layer, where it follows the E-path"
     fewer = ""
     if any(one["n"] > n for one in cells.values()):
         fewer = " (fewer images than in the table, so the shares differ)"
     return paragraph(
-        f"The {who} attacker ({how}) leaves of the first {n:,} {names.PICTURES[dataset]}{fewer}: {listed(parts)}."
+        f"The {who} attacker ({how}) leaves of the first {n:,} {names.PICTURES[dataset]}{fewer}{whom}:"
+        f" {listed(parts)}."
     )
