@@ -236,6 +236,9 @@ def test_each_cell_has_the_three_attackers_and_marks_fewer_images(write):
     write("thermometer", 50, 90, 10, n=50 * 2)
     html = others.results_table().html
     assert html.count("<tr>") == 4 and "thermometer encoding" in html
+    assert (
+        html.count(">adaptive<") == 1
+    )  # there is nothing to adapt to in the plain network, and in the layer's
     assert "90.0" in html and "10.0" in html and "°" in html
     found = others.recorded()
     assert others.cell(found["q-base"], "bim", 0.2, others.PLAIN)["attacked_path"] == "e"
@@ -362,7 +365,7 @@ def test_gains_of_both_data_sets_and_trainings_stand_side_by_side(write):
     html = others.equal_gains().html
     assert html.count("<tr>") == 2  # the head, and squeezing
     seen = [re.sub(r"<span.*?</span>|<[^>]+>", " ", cell).split() for cell in html.split("<td>")[1:]]
-    assert seen == [["+10.0", "+20.0"], [DASH, DASH], [DASH, DASH], [DASH, "+5.0"]]
+    assert seen == [["+10.0", "+20.0"], ["not", "trained"], ["not", "trained"], [DASH, "+5.0"]]
 
 
 def test_standing_is_counted_on_the_images_that_all_ladders_share(write):

@@ -67,10 +67,11 @@ def results_table(dataset: str = "mnist") -> Markup:
     rows = []
     found = {name: record for name, record in recorded(dataset, models).items() if measured(record)}
     for name, record in found.items():
-        row = [line_names(names.label(name), *HOWS[1:])]
-        row.append(lines(_number(cell(record, "none", 0.0, BLIND)), *["&nbsp;"] * (len(HOWS) - 1)))
+        hows = HOWS if record["spec"].get("quantizer") else HOWS[:2]
+        row = [line_names(names.label(name), *hows[1:])]
+        row.append(lines(_number(cell(record, "none", 0.0, BLIND)), *["&nbsp;"] * (len(hows) - 1)))
         for attack, eps in columns:
-            row.append(lines(*(_number(cell(record, attack, eps, how)) for how in HOWS), says=HOWS))
+            row.append(lines(*(_number(cell(record, attack, eps, how)) for how in hows), says=hows))
         rows.append(row)
     heads = [f"{names.attack(attack)} {eps:g}" for attack, eps in columns]
     return table(
@@ -220,12 +221,12 @@ def equal_gains() -> Markup:
     ways = ("at equal clean accuracy", "as it was kept")
     rows = []
     for name in NETWORKS:
-        gained = [found.get(name, (None, None)) for found in columns.values()]
-        if any(kept is not None for kept, _ in gained):
-            cells = [
-                lines(decimal(equal, 1, sign=True), decimal(kept, 1, sign=True), says=ways)
-                for kept, equal in gained
-            ]
+        if any(name in found for found in columns.values()):
+            cells = ["not trained"] * len(columns)
+            for place, found in enumerate(columns.values()):
+                if name in found:
+                    kept, equal = (decimal(gain, 1, sign=True) for gain in found[name])
+                    cells[place] = lines(equal, kept, says=ways)
             rows.append([line_names(names.label(name), ways[1]), *cells])
     return table(
         rows,
