@@ -321,6 +321,20 @@ def test_the_layer_has_a_place_among_the_ladders(write):
     assert "one-hot encoding" in others.flags(found).html and "Q-base" not in others.flags(found).html
 
 
+def test_ladders_of_the_adversarially_trained_stand_apart(write):
+    for name, left in (("cnn", 10), ("thermometer", 5), ("cnn-adv", 70), ("q-base-adv", 40)):
+        write(name, 50, 90)
+        climb(name, left)
+    found = others.ladders(adversarial=True)
+    assert list(found) == ["cnn-adv", "q-base-adv"]
+    assert others.place_of_the_layer(found, 0.1).text.endswith("recorded yet.")  # but for the raw one's
+    write("thermometer-adv", 50, 90, 60)
+    climb("thermometer-adv", 90)
+    text = others.place_of_the_layer(others.ladders(adversarial=True), 0.1).text
+    assert "digits, adversarially trained: thermometer encoding 90.0 %, CNN 70.0 % and Q-base 40.0 %." in text
+    assert "Q-base is clearly behind thermometer encoding and CNN." in text
+
+
 def test_a_ladder_with_a_rung_missing_is_none(write):
     write("squeezing", 50, 90, 10)
     climb("squeezing", 20)

@@ -240,10 +240,10 @@ def equal_gains() -> Markup:
 # ---- ladders ----
 
 
-def ladders(dataset: str = "mnist", seed: int = 0) -> dict[str, dict]:
+def ladders(dataset: str = "mnist", *, adversarial: bool = False) -> dict[str, dict]:
     """Return the complete ladders of `NETWORKS`, by name: those of the paper's, and those behind a quantizer."""
-    known = ladder.recorded(dataset, seed, quantizers=True)
-    return {name: known[name] for name in NETWORKS if name in known}
+    known = ladder.recorded(dataset, quantizers=True)
+    return {name: known[name] for name in _trained(NETWORKS, adversarial) if name in known}
 
 
 def standing(found: Mapping[str, dict], eps: float) -> list[tuple[str, np.ndarray]]:
@@ -255,16 +255,17 @@ def standing(found: Mapping[str, dict], eps: float) -> list[tuple[str, np.ndarra
 
 def place_of_the_layer(found: Mapping[str, dict], eps: float, dataset: str = "mnist") -> Markup:
     """Return in words who stands where under all attacks together, and how Q-base does beside each of the others."""
-    if not set(found) & set(experiments.QUANTIZED):
+    adversarial = any(name.endswith("-adv") for name in found)
+    if not set(found) & set(_trained(experiments.QUANTIZED, adversarial)):
         return paragraph("No ladder of a network behind a quantizer of its input is recorded yet.")
     order = standing(found, eps)
     n = len(order[0][1])
-    parts = [f"{names.label(name)} {100 * left.mean():.1f} %" for name, left in order]
+    parts = [f"{_model(name)} {100 * left.mean():.1f} %" for name, left in order]
     says = [
-        f"What all attacks together leave at epsilon {eps:g}, of the first {n:,} {names.PICTURES[dataset]}:"
-        f" {listed(parts)}."
+        f"What all attacks together leave at epsilon {eps:g}, of the first {n:,} {names.PICTURES[dataset]}"
+        f"{', adversarially trained' if adversarial else ''}: {listed(parts)}."
     ]
-    for own in ("q-base", "q-large"):
+    for own in _trained(("q-base", "q-large"), adversarial):
         if own not in found:
             continue
         mine = dict(order)[own]
@@ -273,7 +274,7 @@ def place_of_the_layer(found: Mapping[str, dict], eps: float, dataset: str = "mn
             if name == own:
                 continue
             _, low, high = intervals.paired(int((mine & ~left).sum()), int((left & ~mine).sum()), n)
-            (ahead if low > 0 else behind if high < 0 else level).append(names.label(name))
+            (ahead if low > 0 else behind if high < 0 else level).append(_model(name))
         said = [
             f"{how} {listed(some)}"
             for how, some in (
@@ -284,7 +285,7 @@ def place_of_the_layer(found: Mapping[str, dict], eps: float, dataset: str = "mn
             if some
         ]
         *most, last = said
-        says.append(f"{names.label(own)} is {', '.join(most)}{', and ' if most else ''}{last}.")
+        says.append(f"{_model(own)} is {', '.join(most)}{', and ' if most else ''}{last}.")
     return paragraph(" ".join(says))
 
 
