@@ -6,8 +6,9 @@ from collections import Counter
 
 import numpy as np
 import pytest
+import torch
 
-from qlayer_core import files
+from qlayer_core import baselines, datasets, files
 from qlayer_core.show import names
 from qlayer_core.show.results import measured
 from qlayer_core.study import experiments, paper, records, units, variants
@@ -127,16 +128,37 @@ def test_a_cell_that_fails_a_sanity_check_says_so(path):
     assert judged["cells"] == record["cells"]
 
 
-@MEASURED
-def test_a_larger_budget_leaves_fewer_images_right(path):
-    """FGSM's exact gradient made on another network: more of the same change, up to a few images in a thousand."""
-    by_eps = {
+def blind_fgsm(record: dict) -> dict[float, float]:
+    """Percent that the deployed answer gets right of FGSM images made on another network, by epsilon."""
+    return {
         cell["eps"]: cell["accuracy"]
-        for cell in READ[path]["cells"]
+        for cell in record["cells"]
         if (cell["attack"], cell["source"], cell["path"]) in (("fgsm", "cnn-a", "q"), ("fgsm", "cnn-a", None))
     }
-    values = [by_eps[eps] for eps in sorted(by_eps)]
+
+
+@MEASURED
+def test_a_larger_budget_leaves_fewer_images_right(path):
+    """FGSM's exact gradient made on another network: more of the same change, up to a few images in a thousand.
+
+    An adversarially trained encoding knows the one push that it was trained with: it falls beyond that alone.
+    """
+    record = READ[path]
+    by_eps = blind_fgsm(record)
+    encoded = record["model"] in ("one-hot-adv", "thermometer-adv")
+    least = datasets.find(record["dataset"]).adversarial_eps if encoded else 0
+    values = [by_eps[eps] for eps in sorted(by_eps) if eps >= least]
     assert all(later <= earlier + 0.5 for earlier, later in itertools.pairwise(values))
+
+
+def test_one_hot_encoding_trained_with_one_push_is_lost_with_half_of_it():
+    """Half of it lights channels that training never lit; half of that again, none."""
+    quantizer = baselines.build("one-hot").quantizer
+    pushed = quantizer.level(torch.tensor([0.0, 0.05, 0.1, 0.2])).tolist()
+    assert pushed[0] == pushed[1] < pushed[2] < pushed[3]
+    by_eps = blind_fgsm(records.read_unit(records.unit("mnist", "one-hot-adv")))
+    assert datasets.find("mnist").adversarial_eps == 0.2
+    assert by_eps[0.1] < 50 < 90 < min(by_eps[0.05], by_eps[0.2])
 
 
 @pytest.mark.parametrize("path", sorted(files.WEIGHTS.glob("*/*.safetensors")), ids=lambda path: path.stem)
