@@ -152,7 +152,7 @@ def test_a_larger_budget_leaves_fewer_images_right(path):
 
 
 def test_one_hot_encoding_trained_with_one_push_is_lost_with_half_of_it():
-    """Half of it lights channels that training never lit; half of that again, none."""
+    """Half of it moves black pixels to a level between two that the network was trained with; a quarter, to none."""
     quantizer = baselines.build("one-hot").quantizer
     pushed = quantizer.level(torch.tensor([0.0, 0.05, 0.1, 0.2])).tolist()
     assert pushed[0] == pushed[1] < pushed[2] < pushed[3]

@@ -9,7 +9,7 @@ from html import escape
 import numpy as np
 
 from qlayer_core import data, datasets, intervals
-from qlayer_core.show import keeping, ladder, names
+from qlayer_core.show import keeping, ladder, names, training
 from qlayer_core.show.page import Markup, decimal, line_names, lines, listed, note, paragraph, struck, table
 from qlayer_core.show.results import FEW
 from qlayer_core.study import adaptive, experiments, records, sanity
@@ -211,8 +211,7 @@ def equal_gains() -> Markup:
     columns = {}
     for dataset in datasets.DATASETS:
         for trained, how in (("", "raw"), ("-adv", "adv. trained")):
-            every = recorded(dataset, [f"{name}{trained}" for name in NETWORKS])
-            histories = {name: record["history"] for name, record in every.items()}
+            histories = training.recorded([f"{name}{trained}" for name in NETWORKS], dataset)
             plain = f"cnn{trained}"
             found = keeping.gains(histories, plain) if plain in histories else {}
             columns[f"{names.DATASETS[dataset]}, {how}"] = {
