@@ -51,3 +51,8 @@ def test_an_unreliable_number_is_struck_through_and_says_why():
 
 def test_words_are_listed_as_in_a_sentence():
     assert [page.listed(list("abc")[:n]) for n in (1, 2, 3)] == ["a", "a and b", "a, b and c"]
+
+
+def test_joined_pieces_keep_their_order_in_html_and_in_words():
+    both = page.joined(page.paragraph("one"), page.paragraph("two"))
+    assert (both.html, both.text) == ("<p>one</p><p>two</p>", "one two")

@@ -43,6 +43,11 @@ def typeset(text: str) -> str:
     return html.escape(text).replace("&#x27;", "&rsquo;").replace(" %", "&nbsp;%")
 
 
+def joined(*parts: Markup) -> Markup:
+    """Return several pieces as one, one below the other."""
+    return Markup("".join(part.html for part in parts), " ".join(part.text for part in parts))
+
+
 def table(rows: Sequence[Sequence[str]], columns: Sequence[str], caption: str) -> Markup:
     """Return a table whose first column names its rows.
 
