@@ -79,3 +79,16 @@ def test_a_table_has_a_dash_where_no_epoch_reaches_the_accuracy():
     text = keeping.equal_table({"cnn": PLAIN, "q-base": LAYERED}, (97, 98)).html
     assert '<th scope="row">Q-base</th><td>98 %</td><td>-</td>' in text
     assert '<th scope="row">Q-base</th><td>97 %</td><td>2</td><td>97.5</td><td>70.0</td><td>40.0</td>' in text
+
+
+def test_gains_are_told_as_kept_and_at_equal_clean_accuracy():
+    def told(*rows, name="squeezing"):
+        return keeping.equal_words({"cnn": history((98, 50, 50)), name: history(*rows)}).text
+
+    text = told((97, 70, 70), (98, 60, 60))
+    assert "feature squeezing +20.0 as it was kept, +10.0 at equal clean accuracy" in text
+    assert "Equal means at least the 98.0 % of the CNN's kept epoch." in text
+    assert "no epoch of it is as accurate" in told((97, 70, 70), name="one-hot")
+    both = {"one-hot": history((98, 40, 40)), "squeezing": history((98, 60, 60))}
+    text = keeping.equal_words({"cnn": history((98, 50, 50))} | both).text
+    assert "feature squeezing is first and one-hot encoding last of these." in text

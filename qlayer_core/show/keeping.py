@@ -11,7 +11,7 @@ from ipywidgets import VBox
 
 from qlayer_core.show import names
 from qlayer_core.show.controls import explorer, slider
-from qlayer_core.show.page import DASH, Markup, decimal, table
+from qlayer_core.show.page import DASH, Markup, decimal, paragraph, table
 from qlayer_core.show.plot import axes, picture
 from qlayer_core.show.training import History, deployed
 
@@ -164,6 +164,30 @@ def gains(histories: Mapping[str, History], plain: str) -> dict[str, tuple[float
         equal = None if place is None else attacked(mine[place]) - attacked(base)
         found[name] = attacked(mine[kept(history)]) - attacked(base), equal
     return found
+
+
+def equal_words(histories: Mapping[str, History], plain: str = "cnn") -> Markup:
+    """Return in words what each network gains over the plain one under attack, as kept and at its clean accuracy."""
+    parts, found = [], gains(histories, plain)
+    for name, (first, equal) in found.items():
+        later = "no epoch of it is as accurate" if equal is None else f"{equal:+.1f} at equal clean accuracy"
+        if equal is not None and f"{first:.1f}" == f"{equal:.1f}":
+            parts.append(f"{names.label(name)} {first:+.1f} either way")
+        else:
+            parts.append(f"{names.label(name)} {first:+.1f} as it was kept, {later}")
+    says = (
+        f"Points ahead of the {names.label(plain)}, on average over the attacked validation images:"
+        f" {'; '.join(parts)}."
+    )
+    clean = accuracies(histories[plain])[kept(histories[plain])]["clean"]
+    says += f" Equal means at least the {clean:.1f} % of the {names.label(plain)}'s kept epoch."
+    equals = {name: equal for name, (_, equal) in found.items() if equal is not None}
+    if len(equals) > 1:
+        best, worst = max(equals, key=equals.get), min(equals, key=equals.get)
+        says += (
+            f" At equal clean accuracy {names.label(best)} is first and {names.label(worst)} last of these."
+        )
+    return paragraph(says)
 
 
 def stops(history: History) -> dict[str, dict[str, float]]:

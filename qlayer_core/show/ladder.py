@@ -188,7 +188,7 @@ def worst_table(found: Mapping[str, dict]) -> Markup:
     return table(
         rows,
         ["", *(f"epsilon {eps:g}" for eps in budgets)],
-        "Digits (%) that no attack of the ladder fooled (bold), with the 95 % interval; below, what BIM alone and"
+        "Images (%) that no attack of the ladder fooled (bold), with the 95 % interval; below, what BIM alone and"
         f" noise leave. Of the first {counts} test images, seed 0.",
     )
 

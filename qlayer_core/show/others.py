@@ -30,6 +30,11 @@ def measured(record: dict) -> bool:
     return any(cell["setting"] == "white-box" for cell in record["cells"])
 
 
+def budgets(dataset: str) -> list[tuple[str, float]]:
+    """Return the attacks of a data set, each with its budget, in the order of the table."""
+    return [(attack, eps) for attack in ("fgsm", "bim") for eps in datasets.find(dataset).epsilons]
+
+
 def cell(record: dict, attack: str, eps: float, how: str) -> dict | None:
     """Return a recorded cell of a network's deployed answer, or None.
 
@@ -63,17 +68,16 @@ def results_table(dataset: str = "mnist") -> Markup:
     """
     trained = recorded(dataset, [f"{name}-adv" for name in experiments.QUANTIZED])
     models = [f"{name}{how}" for how in ("", "-adv")[: 1 + bool(trained)] for name in NETWORKS]
-    columns = [(attack, eps) for attack in ("fgsm", "bim") for eps in datasets.find(dataset).epsilons]
     rows = []
     found = {name: record for name, record in recorded(dataset, models).items() if measured(record)}
     for name, record in found.items():
         hows = HOWS if record["spec"].get("quantizer") else HOWS[:2]
         row = [line_names(names.label(name), *hows[1:])]
         row.append(lines(_number(cell(record, "none", 0.0, BLIND)), *["&nbsp;"] * (len(hows) - 1)))
-        for attack, eps in columns:
+        for attack, eps in budgets(dataset):
             row.append(lines(*(_number(cell(record, attack, eps, how)) for how in hows), says=hows))
         rows.append(row)
-    heads = [f"{names.attack(attack)} {eps:g}" for attack, eps in columns]
+    heads = [f"{names.attack(attack)} {eps:g}" for attack, eps in budgets(dataset)]
     return table(
         rows,
         ["", "clean", *heads],
@@ -102,18 +106,22 @@ def missing(dataset: str = "mnist") -> Markup:
             commands.setdefault("Not trained", []).append(name)
         elif not measured(found[name]):
             commands.setdefault("Trained, but not attacked", []).append(name)
+        elif any(cell(found[name], *one, how) is None for one in budgets(dataset) for how in HOWS):
+            commands.setdefault("Attacked in part", []).append(name)
         elif name not in climbed and not name.endswith("-adv"):
             commands.setdefault("Without a ladder of attacks", []).append(name)
     if not commands:
         return Markup("", "")
-    how = {
-        "Not trained": lambda name: records.unit(dataset, name).how(),
-        "Trained, but not attacked": lambda name: f"python -m qlayer_core evaluate {dataset} {name}",
-        "Without a ladder of attacks": lambda name: f"python -m qlayer_core adapt {dataset} {name}",
-    }
+
+    def call(what: str, name: str) -> str:
+        if what == "Not trained":
+            return escape(records.unit(dataset, name).how())
+        stage = "adapt" if what == "Without a ladder of attacks" else "evaluate"
+        return f"python -m qlayer_core {stage} {dataset} {name}"
+
     text = "".join(
         f"<p>{what}: {'; '.join(map(names.label, some))}. To make the first of them: "
-        f"<code>{escape(how[what](some[0]))}</code></p>"
+        f"<code>{call(what, some[0])}</code></p>"
         for what, some in commands.items()
     )
     return note(f"What is still to be measured on {names.DATASETS[dataset]}", text, "note dropdown")
@@ -180,30 +188,6 @@ def _whom(some: Sequence[str], found: Mapping[str, object]) -> str:
     if len(some) == len(found) > 1:
         return "both" if len(found) == 2 else f"all {len(found)}"
     return listed(some)
-
-
-def equal_words(histories: Mapping[str, keeping.History], plain: str = "cnn") -> Markup:
-    """Return in words what each network gains over the plain one under attack, as kept and at its clean accuracy."""
-    parts, found = [], keeping.gains(histories, plain)
-    for name, (kept, equal) in found.items():
-        later = "no epoch of it is as accurate" if equal is None else f"{equal:+.1f} at equal clean accuracy"
-        if equal is not None and f"{kept:.1f}" == f"{equal:.1f}":
-            parts.append(f"{names.label(name)} {kept:+.1f} either way")
-        else:
-            parts.append(f"{names.label(name)} {kept:+.1f} as it was kept, {later}")
-    says = (
-        f"Points ahead of the {names.label(plain)}, on average over the attacked validation images:"
-        f" {'; '.join(parts)}."
-    )
-    clean = keeping.accuracies(histories[plain])[keeping.kept(histories[plain])]["clean"]
-    says += f" Equal means at least the {clean:.1f} % of the {names.label(plain)}'s kept epoch."
-    equals = {name: equal for name, (_, equal) in found.items() if equal is not None}
-    if len(equals) > 1:
-        best, worst = max(equals, key=equals.get), min(equals, key=equals.get)
-        says += (
-            f" At equal clean accuracy {names.label(best)} is first and {names.label(worst)} last of these."
-        )
-    return paragraph(says)
 
 
 def equal_gains() -> Markup:
