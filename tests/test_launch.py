@@ -10,6 +10,7 @@ import sys
 import sysconfig
 import tomllib
 import venv
+from collections.abc import Collection, Iterable, Iterator
 
 import nbformat
 import pytest
@@ -32,29 +33,44 @@ def test_binder_takes_a_python_that_the_book_runs_on():
     assert Version(version) in SpecifierSet(PROJECT["requires-python"])
 
 
-def imported():
-    """Names of the modules that the chapters import, as far as they are neither Python's nor the book's."""
+def imported(code: str) -> set[str]:
+    """Names of the modules that some code imports, as far as they are neither Python's nor the book's."""
     found = set()
-    for path in (website.ROOT / "book").glob("*.ipynb"):
-        for cell in nbformat.read(path, as_version=4).cells:
-            if cell.cell_type != "code" or cell.source == website.launch_cell():
-                continue
-            code = "\n".join(
-                line for line in cell.source.splitlines() if not line.lstrip().startswith(("!", "%"))
-            )
-            for node in ast.walk(ast.parse(code)):
-                if isinstance(node, ast.Import):
-                    found |= {name.name.partition(".")[0] for name in node.names}
-                elif isinstance(node, ast.ImportFrom):
-                    found.add(node.module.partition(".")[0])
+    for node in ast.walk(ast.parse(code)):
+        if isinstance(node, ast.Import):
+            found |= {name.name.partition(".")[0] for name in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            found.add(node.module.partition(".")[0])
     return found - set(sys.stdlib_module_names) - {"qlayer_core"}
 
 
-def test_launch_cell_installs_what_the_chapters_import():
+def cells() -> Iterator[str]:
+    """The chapters' code, but for the launch cell and what goes to the shell."""
+    for path in (website.ROOT / "book").glob("*.ipynb"):
+        for cell in nbformat.read(path, as_version=4).cells:
+            if cell.cell_type == "code" and cell.source != website.launch_cell():
+                yield "\n".join(
+                    line for line in cell.source.splitlines() if not line.lstrip().startswith(("!", "%"))
+                )
+
+
+def lacking(code: Iterable[str], named: Collection[str]) -> set[str]:
+    """Modules that some code imports and that none of the packages ``named`` brings."""
     providers = importlib.metadata.packages_distributions()
-    lacking = {name for name in imported() if not set(providers.get(name, [])) & set(REQUIRED)}
-    assert not lacking, f"name what brings {lacking} in pyproject.toml: dependencies, or book"
+    return {name for name in imported("\n".join(code)) if not set(providers.get(name, [])) & set(named)}
+
+
+def test_launch_cell_installs_what_the_chapters_import():
+    found = lacking(cells(), REQUIRED)
+    assert not found, f"name what brings {found} in pyproject.toml: dependencies, or book"
     assert '-e "./the-book[book]"' in website.launch_cell()
+
+
+def test_the_package_installs_what_it_imports():
+    modules = (path.read_text() for path in (website.ROOT / "qlayer_core").rglob("*.py"))
+    found = lacking(modules, [Requirement(one).name for one in PROJECT["dependencies"]])
+    found -= {"sklearn"}  # one data set needs it, and it comes with what the chapters import
+    assert not found, f"name what brings {found} in pyproject.toml: dependencies"
 
 
 def test_widgets_of_colab_are_too_old_and_replaced():

@@ -4,7 +4,6 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
-import seaborn as sns
 
 from qlayer_core.show.page import Markup, decimal, listed, table, wrapped
 from qlayer_core.show.pixels import LOOKS, label
@@ -25,6 +24,8 @@ def histograms(panels: Sequence[tuple[str, dict, Sequence[str]]], columns: int =
         panels: title, record, and names of its sets.
         columns: panels in a row.
     """
+    import seaborn as sns  # here, since all of SciPy's statistics come with it: a quarter of a chapter's start
+
     rows = -(-len(panels) // columns)
     figure, grid = axes(3.1 * columns, 2.5 * rows + 0.3, rows, columns)
     figure.get_layout_engine().set(h_pad=0.1, w_pad=0.08)
