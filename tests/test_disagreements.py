@@ -14,8 +14,8 @@ def write(tmp_path, monkeypatch):
     """A function that records cells of a network: (paper's cell, accuracy, changed fields), and its history."""
     monkeypatch.setattr(records, "RESULTS", tmp_path)
 
-    def record(name: str, *cells: tuple, history: list = (), chosen: float = 0.0) -> None:
-        one = records.unit("mnist", name)
+    def record(name: str, *cells: tuple, history: list = (), chosen: float = 0.0, seed: int = 0) -> None:
+        one = records.unit("mnist", name, seed)
         found = [
             {field: getattr(cell, field) for field in Attack.__dataclass_fields__}
             | {
@@ -103,6 +103,16 @@ def test_a_number_that_crosses_the_papers_in_training_says_so(write):
     assert "which epoch" in why and support == "from 30.0 to 55.0 % on validation images over 3 epochs"
     write("q-base", (cell, 40.0, {}), history=history[:1])
     assert reasons("1a")["q-base", "fgsm 0.3"] == ("not explained", "")
+
+
+def test_seeds_on_both_sides_of_the_papers_number_are_chance(write):
+    cell = paper.TABLES["1a"].cell("q-base", "bim 0.3")  # 38.22
+    write("q-base", (cell, 70.0, {}))
+    write("q-base", (cell, 60.0, {}), seed=1)
+    assert reasons("1a")["q-base", "bim 0.3"] == ("not explained", "")
+    write("q-base", (cell, 35.0, {}), seed=1)
+    why, support = reasons("1a")["q-base", "bim 0.3"]  # 52.5 on average
+    assert "both sides" in why and support == "from 35.00 to 70.00 % with 2 seeds"
 
 
 def test_bim_is_judged_by_fgsm_of_the_same_budget_while_a_network_is_trained(write):
