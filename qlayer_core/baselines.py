@@ -3,7 +3,7 @@
 A `Defended` network is a quantizer of images in front of a plain network, and is used wherever a plain one is. A
 quantizer has no useful gradient, which is not robustness: each comes with the adaptive attack that Athalye et al.
 (2018) ask for, as a surrogate for any attack: `straight_through`, `soft` levels for encodings, `expectation` over
-draws for random ones; `ls_pga` is the attack made for encodings by their own authors.
+draws for random ones; `ls_pga`, made for encodings by their own authors, chooses among the levels themselves.
 """
 
 from collections.abc import Callable
@@ -89,7 +89,7 @@ def soft(net: Defended, temperature: float = 0.01) -> attacks.Model:
         net: with an `Encoding`.
         temperature: in squared pixel values; towards 0 the levels become hard, and their gradient vanishes.
     """
-    encoding = _encoding(net)
+    encoding = _quantizer(net, "soft")
     if not temperature > 0:
         raise ValueError(f"temperature is {temperature}; it must be greater than 0")
     return lambda images: net.network(encoding.soft(images, temperature))
@@ -124,11 +124,12 @@ def ls_pga(
     cooling: float = 1.2,
     loss: str | attacks.losses.Loss = "ce",
 ) -> Tensor:
-    """Logit-space projected gradient ascent (Buckman et al., 2018), on a `Defended` network with an `Encoding`.
+    """Logit-space projected gradient ascent (Buckman et al., 2018), on a `Defended` network with levels.
 
-    Each pixel holds a softmax over the levels that lie within ``eps`` of it. Steps along the sign of the loss's
-    gradient move its logits, while a falling temperature makes it choose; at the end it takes the value
-    nearest to the clean one in the level that it holds most of.
+    Its authors made it for encodings; rounded values are levels as well. Each pixel holds a softmax over the levels
+    that lie within ``eps`` of it. Steps along the sign of the loss's gradient move its logits, while a falling
+    temperature makes it choose; at the end it takes the value nearest to the clean one in the level that it holds
+    most of.
 
     Args: those of `attacks.contract`, where the model is the network itself, and
 
@@ -138,11 +139,11 @@ def ls_pga(
         loss: as for `attacks.fgsm`.
     """
     net, x = problem.model, problem.x
-    encoding = _encoding(net)
+    quantizer = _quantizer(net, "encode")
     if problem.labels is None:
         problem.logits(x)
-    low, high = encoding.level(problem.low), encoding.level(problem.high)
-    level = torch.arange(encoding.levels, device=x.device)
+    low, high = quantizer.level(problem.low), quantizer.level(problem.high)
+    level = torch.arange(quantizer.levels, device=x.device)
     allowed = (level >= low.unsqueeze(-1)) & (level <= high.unsqueeze(-1))
     logits = torch.zeros(allowed.shape, dtype=x.dtype, device=x.device)
 
@@ -150,7 +151,7 @@ def ls_pga(
         return (at / temperature).masked_fill(~allowed, -torch.inf).softmax(-1)
 
     relaxed = Problem(
-        lambda at: net.network(encoding.encode(at)), logits, problem.labels, 0.0, problem.targeted
+        lambda at: net.network(quantizer.encode(at)), logits, problem.labels, 0.0, problem.targeted
     )
     temperature = 1.0
     for _ in range(iterations):
@@ -161,17 +162,17 @@ def ls_pga(
         logits += step * gradient.sign()
         temperature /= cooling
     chosen = shares(logits, temperature).argmax(-1)
-    # The nearest value of the chosen level; a level holds its lower end, and not its upper one.
-    bottom, top = chosen / encoding.levels, (chosen + 1) / encoding.levels - 1e-6
-    found = torch.minimum(torch.maximum(x, bottom.to(x)), top.to(x))
-    return torch.where(chosen == encoding.level(x), x, found)
+    low, high = quantizer.bounds(chosen)
+    found = torch.minimum(torch.maximum(x, low.to(x)), high.to(x))
+    return torch.where(chosen == quantizer.level(x), x, found)
 
 
-def _encoding(net: nn.Module) -> Encoding:
+def _quantizer(net: nn.Module, able: str) -> nn.Module:
+    """Return the quantizer of ``net`` if it has a method of that name."""
     quantizer = getattr(net, "quantizer", None)
-    if not isinstance(quantizer, Encoding):
+    if not hasattr(quantizer, able):
+        what = "a one-hot or thermometer encoding" if able == "soft" else "a quantizer that has levels"
         raise TypeError(
-            f"the model is a {type(net).__name__} without a one-hot or thermometer encoding, so it has no levels to"
-            " soften: use straight_through or expectation"
+            f"the model is a {type(net).__name__} without {what}: use straight_through or expectation"
         )
     return quantizer

@@ -1,6 +1,8 @@
 """Quantizers of the input: images ``(N, C, H, W)`` in [0, 1] to what a network behind them sees.
 
 Each has a ``forward``, whose gradient is zero or not there, and ``relaxed``: the same values with a gradient of use.
+Those that cut each value to one of ``levels`` say which with ``level``, what it holds with ``bounds``, and with
+``encode`` what the network sees of shares of each.
 """
 
 import torch
@@ -22,10 +24,23 @@ class BitDepth(nn.Module):
         if not 1 <= bits <= 8:
             raise ValueError(f"bits is {bits}; give 1 to 8")
         self.steps = 2**bits - 1
+        self.levels = self.steps + 1
 
     def forward(self, images: Tensor) -> Tensor:
         """Return images of the same shape; halves are rounded to the even step."""
         return (images * self.steps).round() / self.steps
+
+    def level(self, images: Tensor) -> Tensor:
+        """Return the step of each value, int64, in the shape of ``images``."""
+        return (images * self.steps).round().long()
+
+    def bounds(self, level: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the lowest and the highest value that each level holds for certain."""
+        return (level - 0.5) / self.steps + 1e-6, (level + 0.5) / self.steps - 1e-6
+
+    def encode(self, shares: Tensor) -> Tensor:
+        """Return what the network sees of ``(N, C, H, W, levels)`` shares of each level: the mean value."""
+        return shares @ (torch.arange(self.levels, dtype=shares.dtype, device=shares.device) / self.steps)
 
     def relaxed(self, images: Tensor) -> Tensor:
         """Return the same with the gradient of the identity."""
@@ -71,6 +86,7 @@ class Squeezing(nn.Module):
     def __init__(self, bits: int = 1, size: int = 2):
         super().__init__()
         self.depth, self.median = BitDepth(bits), MedianFilter(size)
+        self.levels, self.level, self.bounds = self.depth.levels, self.depth.level, self.depth.bounds
 
     def forward(self, images: Tensor) -> Tensor:
         """Return images of the same shape."""
@@ -79,6 +95,10 @@ class Squeezing(nn.Module):
     def relaxed(self, images: Tensor) -> Tensor:
         """Return the same with the gradient of the median alone."""
         return self.median(self.depth.relaxed(images))
+
+    def encode(self, shares: Tensor) -> Tensor:
+        """Return what the network sees of shares of each level, see `BitDepth.encode`."""
+        return self.median(self.depth.encode(shares))
 
 
 class Encoding(nn.Module):
@@ -101,6 +121,10 @@ class Encoding(nn.Module):
     def level(self, images: Tensor) -> Tensor:
         """Return the level of each value, int64, in the shape of ``images``."""
         return (images * self.levels).long().clamp_(0, self.levels - 1)
+
+    def bounds(self, level: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the lowest and the highest value that each level holds for certain; its upper end is the next's."""
+        return level / self.levels, (level + 1) / self.levels - 1e-6
 
     def forward(self, images: Tensor) -> Tensor:
         """Return ``(N, C * levels, H, W)``, without a gradient."""

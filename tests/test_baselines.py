@@ -212,10 +212,10 @@ def test_the_expectation_is_the_mean_over_draws():
     assert torch.allclose(many, net.network(shares), atol=0.05)
 
 
-@pytest.mark.parametrize("thermometer", [False, True])
-def test_ls_pga_finds_the_best_levels_of_a_linear_network(thermometer):
-    encoding = Encoding(5, thermometer=thermometer)
-    net = Defended(encoding, linear(5)).eval()
+@pytest.mark.parametrize("quantizer", [Encoding(5, thermometer=False), Encoding(5), BitDepth(2)], ids=repr)
+def test_ls_pga_finds_the_best_levels_of_a_linear_network(quantizer):
+    channels = quantizer.levels if isinstance(quantizer, Encoding) else 1
+    net = Defended(quantizer, linear(channels)).eval()
     images, labels, eps = (
         torch.rand(6, 1, 2, 2, generator=torch.Generator().manual_seed(1)),
         torch.arange(6) % 2,
@@ -224,19 +224,48 @@ def test_ls_pga_finds_the_best_levels_of_a_linear_network(thermometer):
     found = baselines.ls_pga(net, images, labels, eps=eps, loss="margin")
     assert (found - images).abs().max() <= eps + 1e-6
     # Pixels count one by one: of each, all values within eps on a fine grid, the highest margin.
-    weight = net.network[1].weight.detach().view(2, 5, 2, 2)
+    weight = net.network[1].weight.detach().view(2, channels, 2, 2)
     for n, row, column in itertools.product(range(6), range(2), range(2)):
         towards = (weight[1] - weight[0])[:, row, column] * (1 if labels[n] == 0 else -1)
         low, high = ((images[n, 0, row, column] + side * eps).clamp(0, 1) for side in (-1, 1))
         values = torch.linspace(float(low), float(high), 400).view(-1, 1, 1, 1)
-        gains = encoding(values).flatten(1) @ towards
-        gain = encoding(found[n : n + 1, :, row : row + 1, column : column + 1]).flatten() @ towards
+        gains = quantizer(values).flatten(1) @ towards
+        gain = quantizer(found[n : n + 1, :, row : row + 1, column : column + 1]).flatten() @ towards
         assert gain == pytest.approx(gains.max().item(), abs=1e-5)
 
 
+@pytest.mark.parametrize(
+    "quantizer", [BitDepth(1), BitDepth(3), Squeezing(2), Encoding(16), Encoding(5)], ids=repr
+)
+def test_a_level_holds_what_lies_within_its_bounds_and_is_encoded_as_its_values_are(quantizer):
+    level = torch.arange(quantizer.levels).view(-1, 1, 1, 1).expand(-1, 1, 3, 3)
+    for values in quantizer.bounds(level):
+        inside = values.clamp(0, 1)
+        assert torch.equal(quantizer.level(inside), level)
+        shares = F.one_hot(level, quantizer.levels).float()
+        assert torch.allclose(quantizer.encode(shares), quantizer(inside))
+
+
+class Together(nn.Module):
+    """Class 1 if both of two pixels are white; from black, each alone leads away from it."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        first, second = images.flatten(1).T
+        return torch.stack([torch.full_like(first, 0.5), 3 * first * second - first - second], 1)
+
+
+def test_ls_pga_finds_levels_to_which_no_slope_leads():
+    net = Defended(BitDepth(1), Together()).eval()
+    images, label = torch.full((1, 1, 1, 2), 0.45), torch.tensor([0])
+    along = attacks.bim(baselines.straight_through(net), images, label, eps=0.1)
+    assert net(images).argmax(1) == net(along).argmax(1) == label
+    assert net(baselines.ls_pga(net, images, label, eps=0.1)).argmax(1) != label
+
+
 def test_ls_pga_wants_a_network_with_levels(images):
-    with pytest.raises(TypeError, match="no levels to soften"):
-        baselines.ls_pga(baselines.build("bit-depth").eval(), images, eps=0.1)
+    for net in (baselines.build("randomised"), baselines.build("median")):
+        with pytest.raises(TypeError, match="without a quantizer that has levels: use straight_through"):
+            baselines.ls_pga(net.eval(), images, eps=0.1)
 
 
 def test_a_cell_of_the_white_box_is_of_the_network_as_it_is_or_of_the_attack_that_fits(images):

@@ -112,6 +112,15 @@ def test_networks_are_compared_in_pairs_of_images(found):
     )
 
 
+def test_adversarially_trained_networks_stand_beside_the_cnn_of_their_training(found):
+    trained = {f"{name}-adv": {**record, "model": f"{name}-adv"} for name, record in found.items()}
+    shown = pages(ladder.ladders(found | trained))
+    assert len(shown) == 4
+    assert all(("<b>CNN</b>" in page) != ("<b>CNN, adv. trained</b>" in page) for page in shown)
+    assert "than the CNN, adv. trained" in ladder.verdict(found | trained, "q-base-adv").text
+    assert "more robust than the CNN, adv. trained; judged" in ladder.reading(trained, 0.1).text
+
+
 def test_flags_are_told_with_their_reasons(found):
     for record in found.values():
         assert (

@@ -322,6 +322,23 @@ def test_the_layer_has_a_place_among_the_ladders(write):
     assert "one-hot encoding" in others.flags(found).html and "Q-base" not in others.flags(found).html
 
 
+def test_choosing_among_levels_is_told_beside_the_best_slope(write):
+    for name, left in (("cnn", 10), ("squeezing", 40), ("one-hot", 20)):
+        write(name, 50, 90, None if name == "cnn" else 10)
+        climb(name, left)
+    found = others.ladders()
+    text = others.levels_beside_slopes(found, 0.1).text
+    assert text.endswith(
+        "straight through): feature squeezing 40.0 % (40.0 %) and one-hot encoding 20.0 % (20.0 %)."
+    )
+    for one in found["squeezing"]["cells"]:
+        if one["rung"] == "ls-pga":
+            one["correct"] = 30
+    text = others.levels_beside_slopes(found, 0.1).text
+    assert "feature squeezing 30.0 % (40.0 %)" in text and text.endswith("finds more on feature squeezing.")
+    assert others.levels_beside_slopes({"cnn": found["cnn"]}, 0.1).html == ""
+
+
 def test_ladders_of_the_adversarially_trained_stand_apart(write):
     for name, left in (("cnn", 10), ("thermometer", 5), ("cnn-adv", 70), ("q-base-adv", 40)):
         write(name, 50, 90)

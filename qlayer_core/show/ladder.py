@@ -26,6 +26,7 @@ SPELLED = {
     "square": "Square",
     "ce": "cross-entropy",
     "dlr": "DLR",
+    "ls-pga": "LS-PGA",
     "eps": "epsilon",
 }
 CHECKS = {  # of `study.sanity`: when each raises its flag
@@ -101,18 +102,19 @@ def epsilons(found: Mapping[str, dict]) -> list[float]:
     return sorted(set.intersection(*each))
 
 
-def ladders(found: Mapping[str, dict], beside: str = "cnn") -> w.VBox:
-    """Return a list of networks and a slider over epsilon: a network's ladder above that of the one ``beside``.
+def plain(name: str) -> str:
+    """Return the plain network of the same training, to compare a network with."""
+    return "cnn-adv" if name.endswith("-adv") else "cnn"
 
-    Args:
-        found: records by model name, as `recorded` gives them.
-        beside: the network to compare with; shown where it is among them.
-    """
+
+def ladders(found: Mapping[str, dict]) -> w.VBox:
+    """Return a list of networks and a slider over epsilon: a network's ladder above that of its `plain` one."""
     budgets = epsilons(found)
-    chosen = [name for name in found if name != beside] or list(found)
+    chosen = [name for name in found if name != plain(name)] or list(found)
 
     def page(which: int, step: int) -> str:
-        shown = [chosen[which], *([beside] if beside in found and chosen[which] != beside else [])]
+        one, beside = chosen[which], plain(chosen[which])
+        shown = [one, *([beside] if beside in found and beside != one else [])]
         legend = (
             "<p>Filled: images, in %, that this attack and all before it left right. Outline: right under this"
             " attack alone.</p>"
@@ -193,9 +195,9 @@ def worst_table(found: Mapping[str, dict]) -> Markup:
     )
 
 
-def reading(found: Mapping[str, dict], eps: float, beside: str = "cnn") -> Markup:
-    """Return what the ladders say at one epsilon, network by network, as a paragraph."""
-    parts, shares = [], {}
+def reading(found: Mapping[str, dict], eps: float) -> Markup:
+    """Return what the ladders of networks of one training say at one epsilon, one by one, as a paragraph."""
+    parts, shares, beside = [], {}, plain(next(iter(found)))
     for name, record in found.items():
         n, left = record["n"], int(adaptive.worst(record, eps).sum())
         own = own_attack(record, eps)["correct"]
@@ -210,20 +212,19 @@ def reading(found: Mapping[str, dict], eps: float, beside: str = "cnn") -> Marku
             says += f"; {rung_name(best['name'])} alone, the strongest single attack, {100 * best['alone'] / n:.1f} %"
         parts.append(f"{says}; all together {100 * left / n:.1f} % ({low:.1f} to {high:.1f})")
     says = f"At epsilon {eps:g}, " + ". ".join(parts) + "."
-    if turned := [name for name in shares if _turns(found, shares, name, beside, eps)]:
+    if turned := [name for name in shares if _turns(found, shares, name, eps)]:
         who, than = listed([names.label(name) for name in turned]), _the(beside)
         one, it = ("is", "it is") if len(turned) == 1 else ("are", "they are")
         says += f" Judged by BIM alone, {who} {one} more robust than {than}; judged by all attacks, {it} less robust."
     return paragraph(says)
 
 
-def _turns(
-    found: Mapping[str, dict], shares: Mapping[str, float], name: str, beside: str, eps: float
-) -> bool:
-    """Return whether ``name`` is ahead of ``beside`` under BIM, and clearly behind it under all attacks together."""
+def _turns(found: Mapping[str, dict], shares: Mapping[str, float], name: str, eps: float) -> bool:
+    """Return whether a network is ahead of its `plain` one under BIM, and clearly behind it under all attacks."""
+    beside = plain(name)
     if name == beside or beside not in shares or shares[name] <= shares[beside]:
         return False
-    return next(row["high"] < 0 for row in compared(found, name, beside) if row["eps"] == eps)
+    return next(row["high"] < 0 for row in compared(found, name) if row["eps"] == eps)
 
 
 def _the(name: str) -> str:
@@ -231,14 +232,15 @@ def _the(name: str) -> str:
     return f"the {names.label(name)}" if name.startswith("cnn") else names.label(name)
 
 
-def compared(found: Mapping[str, dict], name: str, other: str = "cnn") -> list[dict]:
-    """Return by how many points more of ``name`` than of ``other`` is left under all attacks, by epsilon.
+def compared(found: Mapping[str, dict], name: str) -> list[dict]:
+    """Return by how many points more of ``name`` than of its `plain` network is left under all attacks, by epsilon.
 
     The first test images that both are of are compared in pairs: eps, gap, low, high (95 %) and n.
     """
     rows = []
-    for eps in epsilons({key: found[key] for key in (name, other)}):
-        one, two = (adaptive.worst(found[key], eps) for key in (name, other))
+    both = {key: found[key] for key in (name, plain(name))}
+    for eps in epsilons(both):
+        one, two = (adaptive.worst(record, eps) for record in both.values())
         n = min(len(one), len(two))
         one, two = one[:n], two[:n]
         gap, low, high = intervals.paired(int((one & ~two).sum()), int((two & ~one).sum()), n)
@@ -246,9 +248,9 @@ def compared(found: Mapping[str, dict], name: str, other: str = "cnn") -> list[d
     return rows
 
 
-def verdict(found: Mapping[str, dict], name: str, other: str = "cnn") -> Markup:
-    """Return whether ``name`` resists all attacks together better than ``other``, as a paragraph."""
-    rows = compared(found, name, other)
+def verdict(found: Mapping[str, dict], name: str) -> Markup:
+    """Return whether ``name`` resists all attacks together better than its `plain` network, as a paragraph."""
+    rows = compared(found, name)
     more = [row for row in rows if row["low"] > 0]
     less = [row for row in rows if row["high"] < 0]
 
@@ -256,7 +258,7 @@ def verdict(found: Mapping[str, dict], name: str, other: str = "cnn") -> Markup:
         gaps = "{eps:g} ({gap:+.1f} points, {low:+.1f} to {high:+.1f})"
         return listed([gaps.format(**row) for row in some])
 
-    who, than = names.label(name), _the(other)
+    who, than = names.label(name), _the(plain(name))
     says = [
         f"Under all attacks together {who} keeps clearly more images right than {than} at epsilon {at(more)}."
         if more

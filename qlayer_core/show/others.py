@@ -272,6 +272,26 @@ def place_of_the_layer(found: Mapping[str, dict], eps: float, dataset: str = "mn
     return paragraph(" ".join(says))
 
 
+def levels_beside_slopes(found: Mapping[str, dict], eps: float, dataset: str = "mnist") -> Markup:
+    """Return in words what choosing among levels leaves of each network, and the best of the slopes through them."""
+    parts, sharper = [], []
+    for name, record in found.items():
+        alone = {row["name"]: 100 * (row["alone"] or 0) / row["n"] for row in ladder.climbed(record, eps)}
+        if "ls-pga" not in alone:
+            continue
+        slopes = min(left for rung, left in alone.items() if "straight through" in rung)
+        parts.append(f"{_model(name)} {alone['ls-pga']:.1f} % ({slopes:.1f} %)")
+        if alone["ls-pga"] < slopes - 1:
+            sharper.append(_model(name))
+    if not parts:
+        return Markup("", "")
+    more = f" So a sharper guide finds more on {listed(sharper)}." if sharper else ""
+    return paragraph(
+        f"Choosing among levels leaves, alone, at epsilon {eps:g}, of the {names.PICTURES[dataset]} of the table (and"
+        f" the best attack straight through): {listed(parts)}.{more}"
+    )
+
+
 def flags(found: Mapping[str, dict]) -> Markup:
     """Return `ladder.flags_table` of the networks behind a quantizer, and what it says of them; empty if none."""
     some = {name: record for name, record in found.items() if name in experiments.QUANTIZED}

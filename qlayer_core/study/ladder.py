@@ -123,7 +123,7 @@ def ladder(spec: RunSpec, dataset: str = "mnist") -> tuple[Rung, ...]:
     """Return all rungs for the network of a run, sanity checks last."""
     rungs = PLAIN if spec.layer is None else LAYER
     if spec.quantizer:  # the attack in the space of levels needs some
-        levels = spec.quantizer in ("one-hot", "thermometer")
+        levels = spec.quantizer != "randomised"
         rungs = tuple(rung for rung in QUANTIZED if levels or rung is not _LEVELS)
     return (*rungs, *sanity_rungs(spec, datasets.find(dataset).epsilons[0]))
 
