@@ -13,7 +13,7 @@ NBSTRIPOUT := $(BIN)/nbstripout --keep-count --extra-keys "cell.metadata.executi
 LONGEST := tests/test_site.py tests/test_web_engines.py
 SITE_TESTS := $(LONGEST) $(filter-out $(LONGEST),$(sort $(wildcard tests/test_lab*.py tests/test_web*.py)))
 
-.PHONY: help book units test live reproduce bench format timings clean
+.PHONY: help book units notebooks site test live reproduce bench format timings clean
 .DEFAULT_GOAL := help
 
 help:  ## this list
@@ -60,10 +60,16 @@ book: vendor/.installed vendor/lab/manifest.json vendor/start/start.json _build/
 	$(BIN)/jupyter-book build . -W --keep-going
 	$(BIN)/python $(WEB)/website.py check
 
-# What needs no site.
+# What needs no site. The book is waited for, so it goes first.
 units: vendor/.installed .venv/.benchmarks
-	$(BIN)/python -m pytest -q -n 2 tests $(addprefix --ignore ,$(SITE_TESTS))
-	$(BIN)/python -m pytest -q -n 2 --dist loadscope --nbval-lax --nbval-current-env book
+	nice -n 5 $(BIN)/python -m pytest -q -n 2 tests $(addprefix --ignore ,$(SITE_TESTS))
+
+# Takes what the browsers leave of the processor: they often wait.
+notebooks: .venv/.installed
+	nice -n 19 $(BIN)/python -m pytest -q -n 2 --dist loadscope --nbval-lax --nbval-current-env book
+
+site:
+	$(BIN)/python -m pytest -q -n 2 --dist loadfile --no-loadscope-reorder -m "not alone" $(SITE_TESTS)
 
 # The book's build runs one chapter after another: the tests that need no site go on beside it.
 test: vendor/.installed .venv/.benchmarks  ## lint, unit tests, every notebook, the book, and the built site in a real browser
@@ -71,7 +77,7 @@ test: vendor/.installed .venv/.benchmarks  ## lint, unit tests, every notebook, 
 	$(BIN)/ruff format --check .
 	$(NBSTRIPOUT) --verify book/*.ipynb || { echo 'A chapter is not normalised: run make format.'; exit 1; }
 	OMP_NUM_THREADS=1 $(MAKE) -j 2 units book
-	$(BIN)/python -m pytest -q -n 2 --dist loadfile --no-loadscope-reorder -m "not alone" $(SITE_TESTS)
+	OMP_NUM_THREADS=1 $(MAKE) -j 2 notebooks site
 	$(BIN)/python -m pytest -q -m alone $(SITE_TESTS)
 
 live: .venv/.installed  ## JupyterLab on the chapters
