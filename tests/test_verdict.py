@@ -28,10 +28,10 @@ def published() -> dict[Value, float]:
     return {evidence.recorded(cell): cell.accuracy for t in paper.TABLES.values() for cell in t.cells}
 
 
-def worst(layer: tuple[float, float], plain: tuple[float, float]) -> dict[Value, float]:
+def worst(layer: tuple[float, float], plain: tuple[float, float], training: str = "") -> dict[Value, float]:
     """What all attacks leave at 0.1 and 0.2."""
     return {
-        worst_case("mnist", model, eps): percent
+        worst_case("mnist", f"{model}{training}", eps): percent
         for model, both in (("q-base", layer), ("cnn", plain))
         for eps, percent in zip((0.1, 0.2), both, strict=True)
     }
@@ -44,8 +44,8 @@ NOTHING = frame_of({})
 
 
 def test_without_records_the_sentences_say_that_nothing_is_measured():
-    for sentence in (found.blind(NOTHING), found.seeing(NOTHING), found.own_attack(NOTHING)):
-        assert sentence.endswith("has not been measured yet.")
+    for say in (found.blind, found.seeing, found.trained, found.own_attack):
+        assert say(NOTHING).endswith("has not been measured yet.")
     assert "settles 0 of its 29 claims so far: none" in found.balance(NOTHING)
 
 
@@ -78,14 +78,29 @@ def test_the_second_turns_with_the_worst_cases_and_their_intervals(layer, plain,
     assert sentence.endswith(tuple(f"; at 0.2 {words}." for words in larger))
 
 
-def test_the_third_says_by_how_much_the_papers_attack_falls_short():
+@pytest.mark.parametrize(
+    ("layer", "plain", "says"),
+    [
+        ((95, 80), (90, 60), "it helps:"),
+        ((90, 41), (94, 72), "it does not help, and even harms:"),
+        ((95, 70), (94, 72), "it makes no measurable difference:"),
+        ((70, 80), (90, 60), "it helps in one case and harms in the other:"),
+    ],
+)
+def test_the_third_is_about_both_trained_on_attacks(layer, plain, says):
+    raw = worst((50, 50), (50, 50))
+    sentence = found.trained(frame_of(raw | worst(layer, plain, "-adv")))
+    assert sentence.startswith(f"Where both networks are trained on attacked digits, {says} of 100 digits")
+
+
+def test_the_fourth_says_by_how_much_the_papers_attack_falls_short():
     frame = frame_of(worst((20, 2), (40, 2)) | {E_PATH: 24.0})
     assert "it leaves 24 of 100 digits right, where all attacks together leave 2." in found.own_attack(frame)
     alike = frame_of(worst((20, 23), (40, 2)) | {E_PATH: 24.0})
     assert "is about as strong as all together" in found.own_attack(alike)
 
 
-def test_the_fourth_counts_pairs_of_the_papers_own_cells():
+def test_the_fifth_counts_pairs_of_the_papers_own_cells():
     pairs = [pair for one in paper.INCONSISTENCIES if one.kind == "order" for pair in one.pairs]
     assert all(seeing.accuracy > blind.accuracy for blind, seeing in pairs)
     assert f"In {len(pairs)} places" in found.symptom()
@@ -102,9 +117,9 @@ def test_the_last_counts_verdicts():
     assert sentence.endswith("claims were put to the strongest attack, and none holds in full.")
 
 
-def test_the_start_page_has_five_of_them_and_links_to_what_is_behind():
+def test_the_start_page_has_six_of_them_and_links_to_what_is_behind():
     html = found.start_page(NOTHING)
-    assert html.count("<li>") == 5 == len(found.five(NOTHING))
+    assert html.count("<li>") == 6 == len(found.six(NOTHING))
     assert 'href="13-adaptive-attacks.html"' in html and 'href="16-verdict.html"' in html
     assert len(found.headline(NOTHING)) == 3 and all(
         s in found.lead(NOTHING).text for s in found.headline(NOTHING)

@@ -37,23 +37,52 @@ def blind(frame: pd.DataFrame) -> str:
 
 def seeing(frame: pd.DataFrame) -> str:
     """Return what the layer does against the strongest attack by someone who sees all of the network."""
-    found = _outcomes(
-        [Comparison(worst_case("mnist", LAYER, eps), worst_case("mnist", PLAIN, eps)) for eps in SMALL], frame
-    )
-    if not (known := _measured(found)):
+    if not (known := _against_all(frame)):
         return "Whether it helps against an attacker who knows it has not been measured yet."
-    better, worse = any(one.low > 0 for one in known), any(one.high < 0 for one in known)
     says = {
-        (True, False): "It helps against an attacker who knows it, too"
+        "helps": "It helps against an attacker who knows it, too"
         + ("" if _together(known) == "holds" else ", in part"),
-        (False, True): "It does not help against an attacker who knows it, and even harms",
-        (False, False): "It makes no measurable difference against an attacker who knows it",
-        (True, True): "It helps in one case and harms in the other against an attacker who knows it",
-    }[better, worse]
+        "harms": "It does not help against an attacker who knows it, and even harms",
+        "neither": "It makes no measurable difference against an attacker who knows it",
+        "both": "It helps in one case and harms in the other against an attacker who knows it",
+    }[_direction(known)]
+    return f"{says}: {_left(known)}."
+
+
+def trained(frame: pd.DataFrame) -> str:
+    """Return what the layer does against the strongest attack where both networks are trained adversarially."""
+    if not (known := _against_all(frame, "-adv")):
+        return (
+            "Whether it helps where both networks are trained on attacked digits has not been measured yet."
+        )
+    says = {
+        "helps": "it helps",
+        "harms": "it does not help, and even harms",
+        "neither": "it makes no measurable difference",
+        "both": "it helps in one case and harms in the other",
+    }[_direction(known)]
+    return f"Where both networks are trained on attacked digits, {says}: {_left(known)}."
+
+
+def _against_all(frame: pd.DataFrame, training: str = "") -> list[Outcome]:
+    """Return what is measured of the layer's network beside the plain one of the same training, under all attacks."""
+    layer, plain = (f"{name}{training}" for name in (LAYER, PLAIN))
+    pairs = [Comparison(worst_case("mnist", layer, eps), worst_case("mnist", plain, eps)) for eps in SMALL]
+    return _measured(_outcomes(pairs, frame))
+
+
+def _direction(known: list[Outcome]) -> str:
+    """Return whether the layer clearly "helps", "harms", does "both" at one budget each, or "neither"."""
+    better, worse = any(one.low > 0 for one in known), any(one.high < 0 for one in known)
+    return "both" if better and worse else "helps" if better else "harms" if worse else "neither"
+
+
+def _left(known: list[Outcome]) -> str:
+    """Return what all attacks together leave of both networks, by budget, where they differ."""
     clear = [one for one in known if one.low > 0 or one.high < 0]
     first, *others = clear or known
     text = (
-        f"{says}: of 100 digits, all attacks together leave the network with the layer {whole(first.first)}, and the"
+        f"of 100 digits, all attacks together leave the network with the layer {whole(first.first)}, and the"
         f" one without it {whole(first.second)}, when pixels move by up to {first.comparison.first.eps:g}"
     )
     text += "".join(
@@ -62,7 +91,7 @@ def seeing(frame: pd.DataFrame) -> str:
     )
     if rest := [f"{one.comparison.first.eps:g}" for one in known if clear and one not in clear]:
         text += f"; at {listed(rest)} the two cannot be told apart"
-    return f"{text}."
+    return text
 
 
 def own_attack(frame: pd.DataFrame) -> str:
@@ -126,9 +155,9 @@ def headline(frame: pd.DataFrame) -> list[str]:
     return [blind(frame), seeing(frame), balance(frame)]
 
 
-def five(frame: pd.DataFrame) -> list[str]:
-    """Return what was found, in five sentences."""
-    return [blind(frame), seeing(frame), own_attack(frame), symptom(), balance(frame)]
+def six(frame: pd.DataFrame) -> list[str]:
+    """Return what was found, in six sentences."""
+    return [blind(frame), seeing(frame), trained(frame), own_attack(frame), symptom(), balance(frame)]
 
 
 def lead(frame: pd.DataFrame) -> Markup:
@@ -138,8 +167,8 @@ def lead(frame: pd.DataFrame) -> Markup:
 
 
 def start_page(frame: pd.DataFrame) -> str:
-    """Return the five sentences as HTML for the start page, the last two with a link to the chapters behind them."""
-    items = [f"<li>{typeset(sentence)}</li>" for sentence in five(frame)]
+    """Return the six sentences as HTML for the start page, the last two with a link to the chapters behind them."""
+    items = [f"<li>{typeset(sentence)}</li>" for sentence in six(frame)]
     more = (
         '<p>How this was measured: <a href="13-adaptive-attacks.html">the attacker who knows</a>. Every claim, one by'
         ' one: <a href="16-verdict.html">the verdict</a>.</p>'
