@@ -203,7 +203,7 @@ def reading(found: Mapping[str, dict], eps: float) -> Markup:
         own = own_attack(record, eps)["correct"]
         shares[name] = own / n
         low, high = intervals.wilson(left, n)
-        says = f"{names.label(name)}: BIM, the paper's attack, leaves {100 * own / n:.1f} % of {n:,} images right"
+        says = f"{names.short(name)}: BIM, the paper's attack, leaves {100 * own / n:.1f} % of {n:,} images right"
         if name != beside:
             alone = [
                 row for row in climbed(record, eps) if row["alone"] is not None and row["name"] != "noise"
@@ -211,9 +211,10 @@ def reading(found: Mapping[str, dict], eps: float) -> Markup:
             best = min(alone, key=lambda row: row["alone"])
             says += f"; {rung_name(best['name'])} alone, the strongest single attack, {100 * best['alone'] / n:.1f} %"
         parts.append(f"{says}; all together {100 * left / n:.1f} % ({low:.1f} to {high:.1f})")
-    says = f"At epsilon {eps:g}, " + ". ".join(parts) + "."
+    whom = ", all adversarially trained" if beside != "cnn" else ""
+    says = f"At epsilon {eps:g}{whom}, {'. '.join(parts)}."
     if turned := [name for name in shares if _turns(found, shares, name, eps)]:
-        who, than = listed([names.label(name) for name in turned]), _the(beside)
+        who, than = listed([names.short(name) for name in turned]), _the(beside)
         one, it = ("is", "it is") if len(turned) == 1 else ("are", "they are")
         says += f" Judged by BIM alone, {who} {one} more robust than {than}; judged by all attacks, {it} less robust."
     return paragraph(says)
@@ -228,8 +229,8 @@ def _turns(found: Mapping[str, dict], shares: Mapping[str, float], name: str, ep
 
 
 def _the(name: str) -> str:
-    """Return a network's name inside a sentence."""
-    return f"the {names.label(name)}" if name.startswith("cnn") else names.label(name)
+    """Return a network's name inside a sentence that has said how it was trained."""
+    return f"the {names.short(name)}" if name.startswith("cnn") else names.short(name)
 
 
 def compared(found: Mapping[str, dict], name: str) -> list[dict]:
@@ -258,11 +259,12 @@ def verdict(found: Mapping[str, dict], name: str) -> Markup:
         gaps = "{eps:g} ({gap:+.1f} points, {low:+.1f} to {high:+.1f})"
         return listed([gaps.format(**row) for row in some])
 
-    who, than = names.label(name), _the(plain(name))
+    who, than = names.short(name), _the(plain(name))
+    both = ", both adversarially trained," if name.endswith("-adv") else ""
     says = [
-        f"Under all attacks together {who} keeps clearly more images right than {than} at epsilon {at(more)}."
+        f"Under all attacks together {who} keeps clearly more images right than {than}{both} at epsilon {at(more)}."
         if more
-        else f"At no epsilon does {who} keep clearly more images right than {than} under all attacks together."
+        else f"At no epsilon does {who} keep clearly more images right than {than}{both} under all attacks together."
     ]
     if less:
         says.append(f"It keeps clearly fewer at {at(less)}.")

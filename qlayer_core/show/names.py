@@ -84,6 +84,11 @@ def label(name: str, path: str | None = None) -> str:
     return ", ".join(parts)
 
 
+def short(name: str) -> str:
+    """Return how the text calls a network where its training has been named before."""
+    return label(name.removesuffix("-adv"))
+
+
 def attack(words: str) -> str:
     """Return how the text calls an attack or a column of a table: ``"bim 0.2"`` is ``"BIM 0.2"``."""
     name, *rest = words.split()

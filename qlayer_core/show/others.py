@@ -153,13 +153,13 @@ def masked(dataset: str = "mnist", eps: float = 0.2, *, adversarial: bool = Fals
         kind = "adversarially trained network" if adversarial else "network"
         return paragraph(f"Of no {kind} behind a quantizer of its input are all three attacks recorded yet.")
     parts = [
-        f"{_model(name)} keeps {left[PLAIN]:.1f} % as it is, {left[BLIND]:.1f} % under the blind attack and"
+        f"{names.short(name)} keeps {left[PLAIN]:.1f} % as it is, {left[BLIND]:.1f} % under the blind attack and"
         f" {left[ADAPTIVE]:.1f} % under the adaptive one"
         for name, left in found.items()
     ]
-    worse = [_model(name) for name, left in found.items() if left[PLAIN] > left[BLIND] + 1]
-    lower = [_model(name) for name, left in found.items() if left[ADAPTIVE] < left[PLAIN] - 1]
-    blinder = [_model(name) for name, left in found.items() if left[ADAPTIVE] > left[BLIND] + 1]
+    worse = [names.short(name) for name, left in found.items() if left[PLAIN] > left[BLIND] + 1]
+    lower = [names.short(name) for name, left in found.items() if left[ADAPTIVE] < left[PLAIN] - 1]
+    blinder = [names.short(name) for name, left in found.items() if left[ADAPTIVE] > left[BLIND] + 1]
     who = "adversarially trained, on" if adversarial else "on"
     says = [f"BIM with epsilon {eps:g}, {who} the same images: {'; '.join(parts)}."]
     if worse:
@@ -177,11 +177,6 @@ def masked(dataset: str = "mnist", eps: float = 0.2, *, adversarial: bool = Fals
 def _trained(models: Sequence[str], adversarial: bool) -> list[str]:
     """Return the names of the adversarially trained networks of these models, or of the raw ones."""
     return [f"{name}-adv" if adversarial else name for name in models]
-
-
-def _model(name: str) -> str:
-    """Return how the text calls a network where its training has been named before."""
-    return names.label(name.removesuffix("-adv"))
 
 
 def _whom(some: Sequence[str], found: Mapping[str, object]) -> str:
@@ -243,7 +238,7 @@ def place_of_the_layer(found: Mapping[str, dict], eps: float, dataset: str = "mn
         return paragraph("No ladder of a network behind a quantizer of its input is recorded yet.")
     order = standing(found, eps)
     n = len(order[0][1])
-    parts = [f"{_model(name)} {100 * left.mean():.1f} %" for name, left in order]
+    parts = [f"{names.short(name)} {100 * left.mean():.1f} %" for name, left in order]
     says = [
         f"What all attacks together leave at epsilon {eps:g}, of the first {n:,} {names.PICTURES[dataset]}"
         f"{', adversarially trained' if adversarial else ''}: {listed(parts)}."
@@ -257,7 +252,7 @@ def place_of_the_layer(found: Mapping[str, dict], eps: float, dataset: str = "mn
             if name == own:
                 continue
             _, low, high = intervals.paired(int((mine & ~left).sum()), int((left & ~mine).sum()), n)
-            (ahead if low > 0 else behind if high < 0 else level).append(_model(name))
+            (ahead if low > 0 else behind if high < 0 else level).append(names.short(name))
         said = [
             f"{how} {listed(some)}"
             for how, some in (
@@ -268,7 +263,7 @@ def place_of_the_layer(found: Mapping[str, dict], eps: float, dataset: str = "mn
             if some
         ]
         *most, last = said
-        says.append(f"{_model(own)} is {', '.join(most)}{', and ' if most else ''}{last}.")
+        says.append(f"{names.short(own)} is {', '.join(most)}{', and ' if most else ''}{last}.")
     return paragraph(" ".join(says))
 
 
@@ -280,9 +275,9 @@ def levels_beside_slopes(found: Mapping[str, dict], eps: float, dataset: str = "
         if "ls-pga" not in alone:
             continue
         slopes = min(left for rung, left in alone.items() if "straight through" in rung)
-        parts.append(f"{_model(name)} {alone['ls-pga']:.1f} % ({slopes:.1f} %)")
+        parts.append(f"{names.short(name)} {alone['ls-pga']:.1f} % ({slopes:.1f} %)")
         if alone["ls-pga"] < slopes - 1:
-            sharper.append(_model(name))
+            sharper.append(names.short(name))
     if not parts:
         return Markup("", "")
     more = f" So a sharper guide finds more on {listed(sharper)}." if sharper else ""
@@ -337,7 +332,7 @@ def order(
         return paragraph(f"No {who} attack on {kind} behind a quantizer of its input is recorded yet.")
     n = min(one["n"] for one in cells.values())
     left = {name: 100 * records.unpack(one)[:n].mean() for name, one in cells.items()}
-    parts = [f"{_model(name)} {left[name]:.1f} %" for name in sorted(left, key=left.get, reverse=True)]
+    parts = [f"{names.short(name)} {left[name]:.1f} %" for name in sorted(left, key=left.get, reverse=True)]
     how = f"BIM, epsilon {eps:g}"
     if seeing:
         how += "; adaptive on the quantizers of the input, not on the layer, where it follows the E-path"
