@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from qlayer_core import baselines, datasets, files
-from qlayer_core.show import names
+from qlayer_core.show import names, others
 from qlayer_core.show.results import measured
 from qlayer_core.study import experiments, paper, records, units, variants
 
@@ -149,6 +149,11 @@ def test_a_larger_budget_leaves_fewer_images_right(path):
     least = datasets.find(record["dataset"]).adversarial_eps if encoded else 0
     values = [by_eps[eps] for eps in sorted(by_eps) if eps >= least]
     assert all(later <= earlier + 0.5 for earlier, later in itertools.pairwise(values))
+
+
+@pytest.mark.parametrize("dataset", datasets.DATASETS)
+def test_every_network_behind_a_quantizer_is_attacked_and_every_raw_one_climbs_the_ladder(dataset):
+    assert others.missing(dataset).text == ""
 
 
 def test_one_hot_encoding_trained_with_one_push_is_lost_with_half_of_it():
