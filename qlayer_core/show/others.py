@@ -271,7 +271,8 @@ def levels_beside_slopes(found: Mapping[str, dict], eps: float, dataset: str = "
     """Return in words what choosing among levels leaves of each network, and the best of the slopes through them."""
     parts, sharper = [], []
     for name, record in found.items():
-        alone = {row["name"]: 100 * (row["alone"] or 0) / row["n"] for row in ladder.climbed(record, eps)}
+        rows = [row for row in ladder.climbed(record, eps) if row["alone"] is not None]
+        alone = {row["name"]: 100 * row["alone"] / row["n"] for row in rows}
         if "ls-pga" not in alone:
             continue
         slopes = min(left for rung, left in alone.items() if "straight through" in rung)
