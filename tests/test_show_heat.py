@@ -98,3 +98,36 @@ def test_trained_codes_are_measured_like_those_of_k_means():
     pushed = capacity.own(net, images[:4], images[4:], images[4:] * 0.5)
     best = capacity.measure(net, images[:4], images[4:], images[4:] * 0.5, sizes=(64,))
     assert pushed["lost"] > best["lost"][4, 64][0], "these codes were never fitted"
+
+
+def test_heads_and_codes_are_compared_where_the_other_stays_the_same():
+    """(4, 64) has no neighbour: what 2 heads of 64 codes give is not known, nor 4 heads of 128."""
+    values = {
+        (1, 16): 1.0,
+        (2, 16): 2.0,
+        (4, 16): 3.0,
+        (1, 128): 0.0,
+        (2, 128): 5.0,
+        (1, 64): 9.0,
+        (4, 64): 4.0,
+    }
+    assert heat.wins(values) == {"heads": (3, 3), "codes": (2, 3)}
+    assert heat.wins({(1, 16): 2.0, (2, 16): 1.0}) == {"heads": (0, 1), "codes": (0, 0)}
+
+
+def test_the_papers_table_8a_has_more_heads_and_fewer_codes_ahead_in_every_pair():
+    _, published = heat.ablation("8a")
+    assert heat.wins(published) == {"heads": (6, 6), "codes": (6, 6)}
+
+
+def test_the_reading_names_the_pairs_the_furthest_cell_and_the_seeds(monkeypatch):
+    ours = {(1, 64): [40.0, 44.0], (2, 64): [30.0], (4, 64): []}
+    monkeypatch.setattr(heat, "ablation", lambda _: (ours, {(1, 64): 41.0, (2, 64): 50.0, (4, 64): 60.0}))
+    text = heat.reading("8a").text
+    assert text.startswith("Of ours 2 of 3 are trained. With the same number of codes")
+    assert "in 0 of 1 pairs, in the paper in 1." in text and "fewer codes" not in text
+    assert "K = 2 with 64 codes: 30.0 % instead of 50.0 %" in text and "up to 4.0 points apart" in text
+
+
+def test_the_reading_of_nothing_says_so(none_recorded):
+    assert heat.reading("8b").text == "None of ours is trained yet."

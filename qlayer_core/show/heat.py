@@ -1,12 +1,14 @@
 """Heat maps over heads and codebook size: Table 8 beside ours, and other numbers with one dot per try."""
 
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.patches import Rectangle
 
+from qlayer_core.show.page import Markup, paragraph
 from qlayer_core.show.plot import GRID, MUTED, SERIES, TEXT, axes, picture
 from qlayer_core.show.switches import HEADS, SIZES
 from qlayer_core.study import paper, tables
@@ -45,6 +47,53 @@ def table_8(number: str):
     ax.set_xlabel(f"each scale: {min(values):.1f} to {max(values):.1f} %")
     about = paper.TABLES[number].caption
     return figure, f"{about}, in percent of 10,000 test images. {'; '.join(words)}."
+
+
+def wins(values: Mapping[Place, float]) -> dict[str, tuple[int, int]]:
+    """Return how often more heads, and fewer codes, go with a higher number, and of how many pairs.
+
+    Args:
+        values: a number per place; places that are missing take no part.
+
+    Returns:
+        ``"heads"``: twice as many against as many, with the same codes. ``"codes"``: fewer than the most against
+        the most, with the same heads.
+    """
+    heads = [((more, n), (few, n)) for few, more in pairwise(HEADS) for n in SIZES]
+    codes = [((k, n), (k, SIZES[-1])) for k in HEADS for n in SIZES[:-1]]
+    found = {}
+    for what, pairs in (("heads", heads), ("codes", codes)):
+        there = [values[one] > values[other] for one, other in pairs if one in values and other in values]
+        found[what] = sum(there), len(there)
+    return found
+
+
+def reading(number: str) -> Markup:
+    """Return in words whether heads and codes do to our networks of Table 8a or 8b what they do to the paper's."""
+    ours, published = ablation(number)
+    mine = {place: float(np.mean(values)) for place, values in ours.items() if values}
+    if not mine:
+        return paragraph("None of ours is trained yet.")
+    here, there = wins(mine), wins({place: published[place] for place in mine})
+    says = f"Of ours {len(mine)} of {len(ours)} are trained."
+    for what, better in (
+        ("heads", "With the same number of codes, twice the heads are more robust in"),
+        ("codes", f"With the same heads, fewer codes than {SIZES[-1]} are more robust in"),
+    ):
+        won, of = here[what]
+        says += f" {better} {won} of {of} pairs, in the paper in {there[what][0]}." if of else ""
+    heads, codes = max(mine, key=lambda place: abs(mine[place] - published[place]))
+    says += (
+        f" Furthest from the paper is K = {heads} with {codes} codes:"
+        f" {mine[heads, codes]:.1f} % instead of {published[heads, codes]:.1f} %."
+    )
+    spreads = [max(values) - min(values) for values in ours.values() if len(values) > 1]
+    if spreads:
+        says += (
+            f" How much a seed alone can do: networks that differ in nothing else are up to {max(spreads):.1f}"
+            " points apart. A difference smaller than that says little."
+        )
+    return paragraph(says)
 
 
 @picture
