@@ -219,3 +219,12 @@ def test_temperatures_have_a_page_each_with_the_share_of_the_nearest_code(net, t
     assert found.soft[10][0] == found.others["E-path"][0] == pytest.approx(clean)
     shown = pages(gradients.temperatures(found))
     assert len(shown) == 4 and f"makes up {found.nearest[0.01]:.0f} %" in shown[0]
+
+
+def test_efforts_are_those_of_the_ladder():
+    text = ladder.efforts().text
+    iterations = sorted({r.options["iterations"] for r in study.LAYER if "iterations" in r.options})
+    assert iterations == [50, 100]
+    assert "PGD and APGD take 100 steps; on other networks, and the rungs" in text
+    assert "APGD on both paths and APGD on softer codes, 50." in text
+    assert "temperatures 0.1 and 0.5" in text and "Square may ask 1,000 times per image" in text

@@ -31,7 +31,7 @@ def blind(frame: pd.DataFrame) -> str:
     return (
         f"{helps[_together(known)]} against an attacker who cannot see the network: of 100 attacked digits, each"
         f" pixel moved by up to {hardest.comparison.first.eps:g}, where black is 0 and white is 1, a network with the"
-        f" layer still reads {whole(hardest.first)}, and the same network without it {whole(hardest.second)}."
+        f" layer still reads {whole(hardest.first)}, and the plain network without it {whole(hardest.second)}."
     )
 
 
@@ -137,7 +137,7 @@ def balance(frame: pd.DataFrame) -> str:
     own = {name: int((rows.protocol == name).sum()) for name in ("reproduced", "partly", "not")}
     worst = {
         name: int((rows.strongest == name).sum())
-        for name in ("holds", "holds for weak attacks only", "does not hold")
+        for name in ("holds", "holds for weak attacks only", "does not hold", "undecided")
     }
     tested, attacked = sum(own.values()), sum(worst.values())
     words = {"reproduced": "as the paper says", "partly": "in part", "not": "not at all"}

@@ -36,7 +36,7 @@ CHECKS = {  # of `study.sanity`: when each raises its flag
     "monotone": "a larger budget fools fewer",
     "order": "who sees the network fools fewer than who does not",
     "square": "a search without gradients fools over 1 % more",
-    "noise": "an attack is no better than noise",
+    "noise": "all attacks together are no better than noise",
     "unmoved": "images come back as they were",
     "zero gradients": "images have no gradient",
     "random answers": "two calls give two answers",
@@ -66,6 +66,23 @@ def recorded(dataset: str = "mnist", seed: int = 0, *, quantizers: bool = False)
 def rung_name(name: str) -> str:
     """Return how the text calls a rung: ``"bim on the e-path"`` is ``"BIM on the E-path"``."""
     return re.sub(r"[\w-]+", lambda word: SPELLED.get(word[0], word[0]), name)
+
+
+def efforts() -> Markup:
+    """Return in words how much each attack of a network with the layer may try."""
+    short, long = sorted(
+        {rung.options["iterations"] for rung in ladder.LAYER if "iterations" in rung.options}
+    )
+    brief = [rung for rung in ladder.LAYER if rung.options.get("iterations") == short]
+    soft = sorted({rung.surrogate for rung in ladder.LAYER if (rung.surrogate or "").startswith("soft")})
+    queries = next(rung.options["queries"] for rung in ladder.LAYER if rung.attack == "square")
+    few = listed([rung_name(rung.name) for rung in brief if rung.kind == "white-box"])
+    return paragraph(
+        f"How much each may try: PGD and APGD take {long} steps; on other networks, and the rungs {few}, {short}."
+        f" Soft codes have the temperatures {listed([name.split()[1] for name in soft])}. Square may ask {queries:,}"
+        " times per image, a fifth of what AutoAttack allows it. More steps and more starts are among the checks"
+        " below."
+    )
 
 
 def climbed(record: dict, eps: float) -> list[dict]:

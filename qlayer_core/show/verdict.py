@@ -17,10 +17,11 @@ from qlayer_core.study import claims, evidence, paper
 from qlayer_core.study.evidence import Value
 from qlayer_core.study.statements import CLAIMS, Claim
 
-GREEN, AMBER, RED, GREY, NONE = (
+GREEN, AMBER, RED, OPEN, GREY, NONE = (
     ("●", names.COLOURS["q-large"]),
     ("◐", SERIES[1]),
     ("○", WRONG),
+    ("◎", VARIABLES[MUTED]),
     ("◌", VARIABLES[MUTED]),
     ("◇", VARIABLES[MUTED]),
 )
@@ -30,6 +31,7 @@ PROTOCOL = {
     "reproduced": (GREEN, "reproduced"),
     "partly": (AMBER, "reproduced in part"),
     "not": (RED, "not reproduced"),
+    "undecided": (OPEN, "undecided"),
     "not measured yet": (GREY, "not measured yet"),
     "no numbers": (NONE, "no numbers in the paper"),
 }
@@ -37,6 +39,7 @@ STRONGEST = {
     "holds": (GREEN, "holds"),
     "holds for weak attacks only": (AMBER, "holds for weak attacks only"),
     "does not hold": (RED, "does not hold"),
+    "undecided": (OPEN, "undecided"),
     "not measured yet": (GREY, "not measured yet"),
     "not about attacks": (NONE, "not about the strongest attack"),
 }
@@ -71,10 +74,11 @@ def groups(frame: pd.DataFrame | None = None) -> dict[str, list[dict]]:
     for claim, row in zip(CLAIMS, claims.verdicts(frame).to_dict("records"), strict=True):
         row["claim"] = claim
         done, of = _measured(row)
-        judged = row["protocol"] in ("reproduced", "partly", "not") or row["strongest"] in (
+        judged = row["protocol"] in ("reproduced", "partly", "not", "undecided") or row["strongest"] in (
             "holds",
             "holds for weak attacks only",
             "does not hold",
+            "undecided",
         )
         found["judged" if judged else "begun" if done else "open"].append(row | {"done": done, "of": of})
     return found

@@ -12,8 +12,15 @@ from qlayer_core.study import evidence
 from qlayer_core.study.evidence import Number, Outcome, Value
 from qlayer_core.study.statements import CLAIMS, Claim
 
-PROTOCOL = ("reproduced", "partly", "not", "not measured yet", "no numbers")
-STRONGEST = ("holds", "holds for weak attacks only", "does not hold", "not measured yet", "not about attacks")
+PROTOCOL = ("reproduced", "partly", "not", "undecided", "not measured yet", "no numbers")
+STRONGEST = (
+    "holds",
+    "holds for weak attacks only",
+    "does not hold",
+    "undecided",
+    "not measured yet",
+    "not about attacks",
+)
 
 
 def verdicts(frame: pd.DataFrame | None = None) -> pd.DataFrame:
@@ -93,8 +100,9 @@ def outcomes(claim: Claim, frame: pd.DataFrame | None = None) -> pd.DataFrame:
 def protocol_verdict(results: list[str]) -> str:
     """Return the verdict on outcomes under the paper's protocol.
 
-    *Reproduced* if all comparisons hold, *not* if none does, *partly* otherwise. It is *not measured yet* while a
-    number is missing, except where those that are there already hold in part and fail in part.
+    *Reproduced* if all comparisons hold, *partly* if some do. Where none does it is *not* if one fails, and
+    *undecided* if none fails either. It is *not measured yet* while a number is missing, except where those that are
+    there already hold in part and fail in part.
     """
     if not results:
         return "no numbers"
@@ -104,14 +112,15 @@ def protocol_verdict(results: list[str]) -> str:
         return "not measured yet"
     if all(result == "holds" for result in results):
         return "reproduced"
-    return "partly" if "holds" in results else "not"
+    return "partly" if "holds" in results else "not" if "fails" in results else "undecided"
 
 
 def strongest_verdict(results: list[str], protocol: str) -> str:
     """Return the verdict on outcomes under the strongest attack.
 
-    The claim *holds* if all comparisons hold. If not it *holds for weak attacks only* where at least a part of it is
-    reproduced under the paper's protocol, and *does not hold* where none is, or where the paper gives no numbers.
+    The claim *holds* if all comparisons hold, and is *undecided* where none fails and none holds. If not it *holds
+    for weak attacks only* where at least a part of it is reproduced under the paper's protocol, and *does not hold*
+    where none is, or where the paper gives no numbers.
     """
     if not results:
         return "not about attacks"
@@ -121,6 +130,8 @@ def strongest_verdict(results: list[str], protocol: str) -> str:
         return "not measured yet"
     if protocol == "not measured yet":
         return "not measured yet"
+    if set(results) == {"undecided"}:
+        return "undecided"
     return "holds for weak attacks only" if protocol in ("reproduced", "partly") else "does not hold"
 
 

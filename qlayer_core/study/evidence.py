@@ -7,7 +7,9 @@ from itertools import product
 from statistics import mean
 from typing import NamedTuple
 
+import numpy as np
 import pandas as pd
+import torch
 
 from qlayer_core import datasets, intervals
 from qlayer_core.study import adaptive, experiments, ladder, paper, records, tables, variants
@@ -41,7 +43,7 @@ class Value:
 
 
 FIELDS = tuple(field.name for field in fields(Value))
-COLUMNS = (*FIELDS, "seed", "value", "low", "high", "n")
+COLUMNS = (*FIELDS, "seed", "value", "low", "high", "n", "right")
 
 
 @dataclass(frozen=True)
@@ -86,19 +88,35 @@ class Outcome:
 
 
 class Number(NamedTuple):
-    """A recorded number and its 95 % interval."""
+    """A recorded number and its 95 % interval; of how many images, and which were right, where it counts images."""
 
     value: float
     low: float
     high: float
+    n: int | None = None
+    right: str = ""  # see `records.unpack`
+
+    def first(self, n: int) -> "Number":
+        """Return the same number of the first ``n`` images alone."""
+        bits = records.unpack({"n": self.n, "right": self.right})[:n]
+        return counted(bits)
+
+
+def counted(right: np.ndarray) -> Number:
+    """Return the percentage of ``right``, ``(n,)`` bool, with its Wilson interval."""
+    correct, n = int(right.sum()), len(right)
+    return Number(
+        100 * correct / n, *intervals.wilson(correct, n), n, records.pack(torch.from_numpy(right.copy()))
+    )
 
 
 def judge(comparison: Comparison, recorded: Mapping[Value, Mapping[int, Number]]) -> Outcome:
     """Compare two recorded numbers, over all seeds that both have.
 
-    The interval of the difference is Newcombe's, its ends averaged over the seeds: that of one seed, wide rather than
-    narrow. The comparison *holds* if the whole interval is on its side and every seed is; it *fails* if no seed
-    is on its side (where two numbers should be near: and the whole interval lies outside); else it is *undecided*.
+    Where one is of more images, it is counted again on those that both are of: the first are harder than most. The
+    interval of the difference is Newcombe's, its ends averaged over the seeds: that of one seed, wide rather than
+    narrow. The comparison *holds* if the whole interval is on its side and every seed is; it *fails* if the whole
+    interval is on the other side and every seed is; else it is *undecided*.
 
     Args:
         comparison: what is claimed.
@@ -108,9 +126,10 @@ def judge(comparison: Comparison, recorded: Mapping[Value, Mapping[int, Number]]
     seeds = sorted(set(first) & set(second))
     if not seeds:
         return Outcome(comparison, "not measured")
-    ends = [intervals.difference(first[seed], second[seed]) for seed in seeds]
+    both = [_of_the_same_images(first[seed], second[seed]) for seed in seeds]
+    ends = [intervals.difference(one[:3], other[:3]) for one, other in both]
     low, high = (mean(end) for end in zip(*ends, strict=True))
-    gaps = [first[seed].value - second[seed].value for seed in seeds]
+    gaps = [one.value - other.value for one, other in both]
     if comparison.near:
         inside = [abs(gap) <= comparison.by for gap in gaps]
         holds = all(inside) and -comparison.by <= low and high <= comparison.by
@@ -118,10 +137,17 @@ def judge(comparison: Comparison, recorded: Mapping[Value, Mapping[int, Number]]
     else:
         beyond = [gap > comparison.by for gap in gaps]
         holds = all(beyond) and low > comparison.by
-        fails = not any(beyond)
+        fails = not any(beyond) and high < comparison.by
     result = "holds" if holds else "fails" if fails else "undecided"
-    means = (mean(part[seed].value for seed in seeds) for part in (first, second))
+    means = (mean(number.value for number in part) for part in zip(*both, strict=True))
     return Outcome(comparison, result, *means, low, high, len(seeds))
+
+
+def _of_the_same_images(one: Number, other: Number) -> tuple[Number, Number]:
+    if not (one.right and other.right) or one.n == other.n:
+        return one, other
+    n = min(one.n, other.n)
+    return one.first(n), other.first(n)
 
 
 def numbers(frame: pd.DataFrame) -> dict[Value, dict[int, Number]]:
@@ -129,7 +155,9 @@ def numbers(frame: pd.DataFrame) -> dict[Value, dict[int, Number]]:
     found: dict[Value, dict[int, Number]] = {}
     for row in frame.to_dict("records"):
         value = Value(**{name: None if pd.isna(row[name]) else row[name] for name in FIELDS})
-        found.setdefault(value, {})[row["seed"]] = Number(row["value"], row["low"], row["high"])
+        known = isinstance(row["right"], str) and row["right"]
+        counts = (int(row["n"]), row["right"]) if known else ()
+        found.setdefault(value, {})[row["seed"]] = Number(row["value"], row["low"], row["high"], *counts)
     return found
 
 
@@ -219,24 +247,28 @@ def rungs(first: str, second: str, *models: str) -> tuple[Comparison, ...]:
 def frame() -> pd.DataFrame:
     """Return all recorded numbers that a claim may rest on: columns `COLUMNS`; percent, or nats for divergences.
 
-    ``n`` is the number of images, None where a number is not a share of images.
+    ``n`` is the number of images, None where a number is not a share of images; ``right`` says which were right,
+    where that is recorded.
     """
     rows = [*_cells(), *_ladders(), *_variants(), *_divergences()]
     return pd.DataFrame(rows, columns=list(COLUMNS)).astype({"eps": float, "value": float})
 
 
-def _row(value: Value, seed: int, number: float, low: float, high: float, n: int | None = None) -> dict:
-    return asdict(value) | {"seed": seed, "value": number, "low": low, "high": high, "n": n}
+def _row(
+    value: Value, seed: int, number: float, low: float, high: float, n: int | None = None, right: str = ""
+) -> dict:
+    numbers = {"value": number, "low": low, "high": high, "n": n, "right": right or None}
+    return asdict(value) | {"seed": seed} | numbers
 
 
-def _counted(value: Value, seed: int, correct: int, n: int) -> dict:
-    return _row(value, seed, 100 * correct / n, *intervals.wilson(correct, n), n)
+def _counted(value: Value, seed: int, correct: int, n: int, right: str = "") -> dict:
+    return _row(value, seed, 100 * correct / n, *intervals.wilson(correct, n), n, right)
 
 
 def _cells() -> Iterator[dict]:
     for row in tables.cells().to_dict("records"):
         value = Value(**{name: None if pd.isna(row[name]) else row[name] for name in FIELDS})
-        yield _counted(value, row["seed"], int(row["correct"]), int(row["n"]))
+        yield _counted(value, row["seed"], int(row["correct"]), int(row["n"]), row["right"])
 
 
 def _ladders() -> Iterator[dict]:
@@ -244,11 +276,11 @@ def _ladders() -> Iterator[dict]:
         dataset, model, seed = (record[name] for name in ("dataset", "model", "seed"))
         for cell in record["cells"]:
             rung = Value(dataset, model, "ladder", cell["rung"], cell["eps"])
-            yield _counted(rung, seed, cell["correct"], cell["n"])
+            yield _counted(rung, seed, cell["correct"], cell["n"], cell["right"])
         if complete(record):
             for eps in sorted({cell["eps"] for cell in record["cells"]}):
-                left = adaptive.worst(record, eps)
-                yield _counted(worst_case(dataset, model, eps), seed, int(left.sum()), len(left))
+                left = counted(adaptive.worst(record, eps))
+                yield _row(worst_case(dataset, model, eps), seed, *left)
 
 
 def complete(record: dict) -> bool:

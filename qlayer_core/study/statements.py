@@ -1,7 +1,8 @@
 """Every claim of the paper as data: a sentence, its section, and comparisons of the numbers that carry it.
 
 Sentences are ours. A comparison under the paper's protocol is between two of its cells; one under the strongest
-attack is between the worst cases over all attacks of the ladder.
+attack is between the worst cases over all attacks of the ladder, for raw-trained networks also at a smaller epsilon
+than the paper's: at the larger ones nothing may be left to compare.
 """
 
 from dataclasses import dataclass
@@ -44,16 +45,16 @@ CLAIMS = (
     Claim(
         "black box, MNIST",
         "4.2",
-        "A layer put into the CNN makes it much more robust against images made on another network.",
+        "A layer put into the CNN makes it more robust against images made on another network.",
         _each(Q, lambda q: evidence.pairs(f"1a {q}", "1a cnn", FGSM_BIM["mnist"])),
-        _each(Q, lambda q: evidence.worst_cases("mnist", q, "cnn", 0.2, 0.3)),
+        _each(Q, lambda q: evidence.worst_cases("mnist", q, "cnn", 0.1, 0.2, 0.3)),
     ),
     Claim(
         "black box, Fashion-MNIST",
         "4.2",
         "On Fashion-MNIST, too, the layer makes the CNN more robust against images made on another network.",
         _each(Q, lambda q: evidence.pairs(f"1b {q}", "1b cnn", FGSM_BIM["fashion-mnist"])),
-        _each(Q, lambda q: evidence.worst_cases("fashion-mnist", q, "cnn", 0.1, 0.2)),
+        _each(Q, lambda q: evidence.worst_cases("fashion-mnist", q, "cnn", 0.05, 0.1, 0.2)),
     ),
     Claim(
         "another architecture's images",
@@ -108,7 +109,7 @@ CLAIMS = (
         "4.3",
         "Raw-trained networks with the layer are far more robust than the CNN against an attacker who sees them.",
         _each(Q, lambda q: evidence.pairs(f"2a {q}", "2a cnn", f"{WHITE_SMALL}, {WHITE_LARGE}", MUCH)),
-        _each(Q, lambda q: evidence.worst_cases("mnist", q, "cnn", 0.2, 0.3, by=MUCH)),
+        _each(Q, lambda q: evidence.worst_cases("mnist", q, "cnn", 0.1, 0.2, 0.3, by=MUCH)),
     ),
     Claim(
         "white box, adversarially trained",
@@ -153,7 +154,7 @@ CLAIMS = (
     Claim(
         "layer between the convolutions, white box",
         "4.4",
-        "Between the convolutions it is much more robust against an attacker who sees it: there it filters better.",
+        "Between the convolutions it is more robust against an attacker who sees it: there it filters better.",
         evidence.pairs("3b q-inner", "3b q-large", f"{WHITE_SMALL}, {WHITE_LARGE}"),
         evidence.worst_cases("mnist", "q-inner", "q-large", 0.2, 0.3),
     ),
@@ -192,19 +193,11 @@ CLAIMS = (
                 published=(paper.FIGURE_2["pixels"], paper.FIGURE_2["concepts"]),
             ),
         ),
-        # By how well clean and attacked likelihoods are told apart: a KL of them is at its estimator's ceiling here.
-        tuple(
-            Comparison(
-                Value("mnist", "pixels", "divergence", "fgsm auc", eps),
-                Value("mnist", "q-base", "divergence", "fgsm auc", eps),
-            )
-            for eps in (0.1, 0.4)
-        ),
     ),
     Claim(
         "the Q-path is the robust one",
         "D",
-        "Of a raw-trained network's two answers, the quantized one is much more robust.",
+        "Of a raw-trained network's two answers, the quantized one is more robust.",
         _each(
             Q,
             lambda q: (

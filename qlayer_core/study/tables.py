@@ -12,16 +12,18 @@ def cells() -> pd.DataFrame:
     """Return every recorded cell of the grid, one row each.
 
     Returns:
-        Columns dataset, model, seed, the fields of `paper.KEY`, n, correct, accuracy (percent), unmoved and
-        unreliable (a reason, or None). A path or source that does not apply is None.
+        Columns dataset, model, seed, the fields of `paper.KEY`, n, correct, accuracy (percent), unmoved, unreliable
+        (a reason, or None) and right (which images were, see `records.unpack`). A path or source that does not apply
+        is None.
     """
     rows = []
     for path in sorted(records.RESULTS.glob("*/*/seed*.json")):
         record = records.read_file(path)
         who = {name: record[name] for name in ("dataset", "model", "seed")} | {"unreliable": None}
         for cell in record["cells"]:
-            rows.append(who | {name: value for name, value in cell.items() if name != "right"})
+            rows.append(who | cell)
     columns = ["dataset", "model", "seed", *paper.KEY, "n", "correct", "accuracy", "unmoved", "unreliable"]
+    columns.append("right")
     frame = pd.DataFrame(rows, columns=columns, dtype=object)
     return frame.astype({"eps": float}).where(frame.notna(), None)
 
