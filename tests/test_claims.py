@@ -93,7 +93,7 @@ def test_the_interval_is_newcombes_averaged_over_seeds_that_both_have():
 
 
 def test_two_numbers_are_compared_on_the_images_that_both_are_of():
-    """The first ten are hard for both; of the ninety that follow, one network has seen all, the other none."""
+    """The first ten are hard for both; the ninety that follow are easy, and only one of the two is measured there."""
     some, all_of = torch.arange(10) < 4, torch.cat([torch.arange(10) < 3, torch.ones(90, dtype=torch.bool)])
     few, many = (evidence.counted(right.numpy()) for right in (some, all_of))
     assert (few.value, many.value, many.first(10).value) == (40.0, 93.0, 30.0)
@@ -336,9 +336,12 @@ def test_a_ladder_of_weights_that_were_replaced_counts_no_longer(recorded_ladder
 
 def test_numbers_say_of_how_many_images_they_are(recorded_ladder):
     frame = evidence.frame()
-    assert evidence.images(frame)[worst_case("mnist", "q-base", 0.1)] == 100
+    one, other = (worst_case("mnist", "q-base", eps) for eps in (0.1, 0.2))
+    assert evidence.numbers(frame)[one][1].n == 100
+    assert evidence.judge(Comparison(one, other), evidence.numbers(frame)).images == 100
     fewer = pd.concat([frame, frame.assign(n=40, seed=2)])
-    assert set(evidence.images(fewer).values()) == {40}
+    fewer.loc[fewer.seed == 2, "right"] = None
+    assert evidence.judge(Comparison(one, other), evidence.numbers(fewer)).images == 40
 
 
 def test_cells_variants_and_divergences_become_numbers(recorded_ladder, tmp_path):

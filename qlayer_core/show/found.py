@@ -135,17 +135,14 @@ def balance(frame: pd.DataFrame) -> str:
     """Return how many of the paper's claims can be judged, and how the verdicts fall."""
     rows = claims.verdicts(frame)
     own = {name: int((rows.protocol == name).sum()) for name in ("reproduced", "partly", "not")}
-    worst = {
-        name: int((rows.strongest == name).sum())
-        for name in ("holds", "holds for weak attacks only", "does not hold", "undecided")
-    }
-    tested, attacked = sum(own.values()), sum(worst.values())
+    tested, attacked = sum(own.values()), int(rows.strongest.isin(claims.STRONGEST[:-2]).sum())
     words = {"reproduced": "as the paper says", "partly": "in part", "not": "not at all"}
     came_out = listed([f"{own[name]} {word}" for name, word in words.items() if own[name]] or ["none"])
     says = f"Repeating the paper's own tests settles {tested} of its {len(rows)} claims so far: {came_out}"
     if not attacked:
         return f"{says}; what the strongest attack leaves of them has not been measured yet."
-    stand = {0: "none holds", 1: "one holds"}.get(worst["holds"], f"{worst['holds']} hold")
+    holding = int((rows.strongest == "holds").sum())
+    stand = {0: "none holds", 1: "one holds"}.get(holding, f"{holding} hold")
     put = "one claim was" if attacked == 1 else f"{attacked} claims were"
     return f"{says}; {put} put to the strongest attack, and {stand} in full."
 

@@ -29,6 +29,7 @@ SPELLED = {
     "ls-pga": "LS-PGA",
     "eps": "epsilon",
 }
+AUTOATTACK_QUERIES = 5000  # of its Square attack, Croce and Hein (2020)
 CHECKS = {  # of `study.sanity`: when each raises its flag
     "more steps": "twice the steps fool clearly more",
     "more restarts": "twice the starts fool clearly more",
@@ -73,15 +74,18 @@ def efforts() -> Markup:
     short, long = sorted(
         {rung.options["iterations"] for rung in ladder.LAYER if "iterations" in rung.options}
     )
-    brief = [rung for rung in ladder.LAYER if rung.options.get("iterations") == short]
     soft = sorted({rung.surrogate for rung in ladder.LAYER if (rung.surrogate or "").startswith("soft")})
     queries = next(rung.options["queries"] for rung in ladder.LAYER if rung.attack == "square")
-    few = listed([rung_name(rung.name) for rung in brief if rung.kind == "white-box"])
+    few = [
+        rung_name(rung.name)
+        for rung in ladder.LAYER
+        if (rung.kind, rung.options.get("iterations")) == ("white-box", short)
+    ]
     return paragraph(
-        f"How much each may try: PGD and APGD take {long} steps; on other networks, and the rungs {few}, {short}."
-        f" Soft codes have the temperatures {listed([name.split()[1] for name in soft])}. Square may ask {queries:,}"
-        " times per image, a fifth of what AutoAttack allows it. More steps and more starts are among the checks"
-        " below."
+        f"How much each may try: PGD and APGD take {long} steps; on other networks, and the rungs {listed(few)},"
+        f" {short}. Soft codes have the temperatures {listed([name.split()[1] for name in soft])}. Square may ask"
+        f" {queries:,} times per image, where AutoAttack allows {AUTOATTACK_QUERIES:,}. More steps and more starts"
+        " are among the checks below."
     )
 
 

@@ -45,7 +45,6 @@ STRONGEST = {
 }
 PUBLISHED = "published "  # before images that were scored as those of the published figure
 MEASURES = {
-    "auc": "AUC",
     "kl published": "KL divergence by the published formula",
     "kl histogram": "KL divergence by histogram",
     "kl gaussian": "KL divergence by normal curves",
@@ -74,12 +73,7 @@ def groups(frame: pd.DataFrame | None = None) -> dict[str, list[dict]]:
     for claim, row in zip(CLAIMS, claims.verdicts(frame).to_dict("records"), strict=True):
         row["claim"] = claim
         done, of = _measured(row)
-        judged = row["protocol"] in ("reproduced", "partly", "not", "undecided") or row["strongest"] in (
-            "holds",
-            "holds for weak attacks only",
-            "does not hold",
-            "undecided",
-        )
+        judged = row["protocol"] in claims.PROTOCOL[:-2] or row["strongest"] in claims.STRONGEST[:-2]
         found["judged" if judged else "begun" if done else "open"].append(row | {"done": done, "of": of})
     return found
 

@@ -13,6 +13,7 @@ from qlayer_core.study.evidence import Number, Outcome, Value
 from qlayer_core.study.statements import CLAIMS, Claim
 
 PROTOCOL = ("reproduced", "partly", "not", "undecided", "not measured yet", "no numbers")
+"""Verdicts under its protocol; the last two judge nothing."""
 STRONGEST = (
     "holds",
     "holds for weak attacks only",
@@ -21,6 +22,7 @@ STRONGEST = (
     "not measured yet",
     "not about attacks",
 )
+"""Verdicts under the strongest attack; the last two judge nothing."""
 
 
 def verdicts(frame: pd.DataFrame | None = None) -> pd.DataFrame:
@@ -63,7 +65,7 @@ def outcomes(claim: Claim, frame: pd.DataFrame | None = None) -> pd.DataFrame:
         second_value are the `evidence.Value` that are compared, and near and by the relation.
     """
     frame = evidence.frame() if frame is None else frame
-    numbers, images = evidence.numbers(frame), evidence.images(frame)
+    numbers = evidence.numbers(frame)
     rows = []
     for under, comparisons in (
         ("the paper's protocol", claim.protocol),
@@ -88,9 +90,7 @@ def outcomes(claim: Claim, frame: pd.DataFrame | None = None) -> pd.DataFrame:
                     "low": found.low,
                     "high": found.high,
                     "seeds": found.seeds,
-                    "images": min(
-                        images.get(value, float("nan")) for value in (comparison.first, comparison.second)
-                    ),
+                    "images": found.images,
                     "result": found.result,
                 }
             )

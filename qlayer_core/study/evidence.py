@@ -80,6 +80,9 @@ class Outcome:
     low: float = float("nan")  # of the difference
     high: float = float("nan")
     seeds: int = 0
+    images: float = float(
+        "nan"
+    )  # of the seed that is of fewest; NaN where the numbers are no shares of images
 
     @property
     def difference(self) -> float:
@@ -140,7 +143,8 @@ def judge(comparison: Comparison, recorded: Mapping[Value, Mapping[int, Number]]
         fails = not any(beyond) and high < comparison.by
     result = "holds" if holds else "fails" if fails else "undecided"
     means = (mean(number.value for number in part) for part in zip(*both, strict=True))
-    return Outcome(comparison, result, *means, low, high, len(seeds))
+    images = min(number.n or float("nan") for pair in both for number in pair)
+    return Outcome(comparison, result, *means, low, high, len(seeds), images)
 
 
 def _of_the_same_images(one: Number, other: Number) -> tuple[Number, Number]:
@@ -155,18 +159,9 @@ def numbers(frame: pd.DataFrame) -> dict[Value, dict[int, Number]]:
     found: dict[Value, dict[int, Number]] = {}
     for row in frame.to_dict("records"):
         value = Value(**{name: None if pd.isna(row[name]) else row[name] for name in FIELDS})
-        known = isinstance(row["right"], str) and row["right"]
-        counts = (int(row["n"]), row["right"]) if known else ()
-        found.setdefault(value, {})[row["seed"]] = Number(row["value"], row["low"], row["high"], *counts)
-    return found
-
-
-def images(frame: pd.DataFrame) -> dict[Value, float]:
-    """Return of how many images each number of such a frame is, NaN where it is no share of images."""
-    found = {}
-    for row in frame.to_dict("records"):
-        value = Value(**{name: None if pd.isna(row[name]) else row[name] for name in FIELDS})
-        found[value] = min(row["n"], found.get(value, row["n"]))
+        n, right = (None if pd.isna(row[name]) else row[name] for name in ("n", "right"))
+        number = Number(row["value"], row["low"], row["high"], n and int(n), right or "")
+        found.setdefault(value, {})[row["seed"]] = number
     return found
 
 
@@ -314,7 +309,7 @@ def _divergences() -> Iterator[dict]:
                 attack, *rest = row["set"].rsplit(" ", 1)
                 if not rest:
                     continue
-                for estimator in ("kl published", "kl histogram", "kl gaussian", "auc"):
+                for estimator in ("kl published", "kl histogram", "kl gaussian"):
                     number = row[estimator]
                     ends = number if isinstance(number, list) else [number] * 3
                     how = f"{attack} {estimator}"

@@ -22,8 +22,8 @@ def cells() -> pd.DataFrame:
         who = {name: record[name] for name in ("dataset", "model", "seed")} | {"unreliable": None}
         for cell in record["cells"]:
             rows.append(who | cell)
-    columns = ["dataset", "model", "seed", *paper.KEY, "n", "correct", "accuracy", "unmoved", "unreliable"]
-    columns.append("right")
+    columns = ["dataset", "model", "seed", *paper.KEY]
+    columns += ["n", "correct", "accuracy", "unmoved", "unreliable", "right"]
     frame = pd.DataFrame(rows, columns=columns, dtype=object)
     return frame.astype({"eps": float}).where(frame.notna(), None)
 
