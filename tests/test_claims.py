@@ -104,6 +104,26 @@ def test_two_numbers_are_compared_on_the_images_that_both_are_of():
     assert (whole.first, whole.second) == (93.0, 93.0)
 
 
+def test_what_two_networks_have_in_common_says_nothing_of_their_difference():
+    """They differ on four images of a hundred; who doesn't know that must allow for many more."""
+    right = torch.arange(100) < 90
+    more = torch.arange(100) < 94
+    one, other = (evidence.counted(bits.numpy()) for bits in (more, right))
+    assert evidence.interval(one, other) == intervals.paired(4, 0, 100)[1:]
+    assert evidence.interval(one, other._replace(right="")) == intervals.difference(one[:3], other[:3])
+    assert evidence.judge(Comparison(A, B), {A: {0: one}, B: {0: other}}).low > -1
+
+
+def test_rows_of_a_table_stand_side_by_side_on_the_images_that_both_are_of():
+    """Seed 0 of the first row is of 100 images; seed 1 of the second is not recorded."""
+    right = {n: records.pack(torch.arange(n) >= 5) for n in (10, 100)}
+    columns = ["row", "column", "seed", "n", "ours", "low", "high", "right"]
+    lines = [("a", 0, 100, 95.0), ("b", 0, 10, 50.0), ("a", 1, 10, 50.0), ("b", 1, None, None)]
+    rows = [(row, "fgsm 0.2", seed, n, ours, ours, ours, right.get(n)) for row, seed, n, ours in lines]
+    ((one, other),) = evidence.side_by_side(pd.DataFrame(rows, columns=columns), "a", "b")["fgsm 0.2"]
+    assert (one.value, one.n, other.value, other.n) == (50.0, 10, 50.0, 10)
+
+
 def test_what_is_not_recorded_is_not_measured():
     for found in ({}, {A: {0: number(80)}}, {A: {0: number(80)}, B: {1: number(70)}}):
         assert evidence.judge(Comparison(A, B), found).result == "not measured"

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
+from statistics import mean
 from typing import NamedTuple
 
 import torch
@@ -11,7 +12,7 @@ from qlayer_core import codes, models
 from qlayer_core.show import names, results
 from qlayer_core.show.page import DASH, Markup, decimal, finding, line_names, lines, listed, struck, table
 from qlayer_core.show.plot import axes, picture
-from qlayer_core.study import experiments, paper, records, tables
+from qlayer_core.study import evidence, experiments, paper, records, tables
 
 
 class Gap(NamedTuple):
@@ -23,15 +24,17 @@ class Gap(NamedTuple):
 
 
 def gaps(number: str, first: str, second: str) -> list[Gap]:
-    """Return in which columns the first row is ahead of the second, the paper's and ours, mean over seeds."""
-    frame = results.summary(number)
+    """Return in which columns the first row is ahead of the second, the paper's and ours.
+
+    Ours is the mean over the seeds that both have, each of the images that both were measured on.
+    """
+    frame = tables.table(number, None)
+    both = evidence.side_by_side(frame, first, second)
     found = []
-    for column in frame.loc[first].index:
-        one, other = frame.loc[(first, column)], frame.loc[(second, column)]
-        ours = one.ours - other.ours
-        found.append(
-            Gap(column, round(one.paper - other.paper, 2), None if math.isnan(ours) else round(ours, 2))
-        )
+    for column in frame[frame.row == first].column.unique():
+        one, other = (paper.TABLES[number].cell(row, column).accuracy for row in (first, second))
+        ours = [a.value - b.value for a, b in both[column]]
+        found.append(Gap(column, round(one - other, 2), round(mean(ours), 2) if ours else None))
     return found
 
 

@@ -6,15 +6,16 @@ the mean over seeds, and what stands around it their lowest and highest. Rows wi
 
 from collections.abc import Sequence
 from html import escape
+from statistics import mean
 
 import numpy as np
 import pandas as pd
 
-from qlayer_core import data, intervals
+from qlayer_core import data
 from qlayer_core.show import names
 from qlayer_core.show.page import DASH, Markup, decimal, finding, line_names, lines, listed, struck, table
 from qlayer_core.show.plot import axes, picture
-from qlayer_core.study import experiments, paper, records, tables
+from qlayer_core.study import evidence, experiments, paper, records, tables
 
 _BOUNDS = ("at least", "at most")
 
@@ -248,13 +249,12 @@ def reading(number: str, *, clean: bool = True) -> Markup:
 def gains(number: str, seed: int | None = None) -> list[dict]:
     """Return by how much the models with the layer beat the plain CNN of the same training, in points.
 
-    One dict per model and attack: row, column, paper, ours (mean over the seeds that both have), low and high (lowest
-    and highest of several seeds, else the 95 % interval), ``agrees``, whether ours has the paper's sign,
-    ``unreliable``, a reason where one of the two cells has one, and ``few``, whether one is of the first images only.
-    Ours and the rest are None where a cell is missing.
+    One dict per model and attack: row, column, paper, ours (mean over the seeds that both have, each of the images
+    that both were measured on), low and high (lowest and highest of several seeds, else the 95 % interval),
+    ``agrees``, whether ours has the paper's sign, ``unreliable``, a reason where one of the two cells has one, and
+    ``few``, whether one is of the first images only. Ours and the rest are None where a cell is missing.
     """
-    frame, each = summary(number, seed), tables.table(number, seed).set_index(["row", "column"])
-    rows = []
+    frame, each, rows = summary(number, seed), tables.table(number, seed), []
     for row, column in frame.index:
         plain = "cnn-adv" if experiments.spec(row).adversarial else "cnn"
         if row == plain or column == "clean":
@@ -262,20 +262,12 @@ def gains(number: str, seed: int | None = None) -> list[dict]:
         pair = [frame.loc[(one, column)] for one in (row, plain)]
         gain = {"row": row, "column": column, "paper": round(pair[0].paper - pair[1].paper, 2)}
         gain |= dict.fromkeys(("ours", "low", "high", "agrees", "unreliable", "few"))
-        with_layer, without = (
-            each.loc[[(one, column)]].dropna(subset="ours").set_index("seed") for one in (row, plain)
-        )
-        both = with_layer.add_suffix("_layer").join(without.add_suffix("_plain"), how="inner")
-        if len(both):
-            found = both.ours_layer - both.ours_plain
-            low, high = found.min(), found.max()
+        if both := evidence.side_by_side(each[each.column == column], row, plain)[column]:
+            found = [one.value - other.value for one, other in both]
+            low, high = min(found), max(found)
             if len(both) == 1:
-                sides = (
-                    (both[f"{of}_{who}"].iloc[0] for of in ("ours", "low", "high"))
-                    for who in ("layer", "plain")
-                )
-                low, high = intervals.difference(*(tuple(side) for side in sides))
-            gain |= {"ours": round(found.mean(), 2), "low": low, "high": high}
+                low, high = evidence.interval(*both[0])
+            gain |= {"ours": round(mean(found), 2), "low": low, "high": high}
             gain["agrees"] = (gain["ours"] > 0) == (gain["paper"] > 0)
             gain["unreliable"] = pair[0].unreliable or pair[1].unreliable
             gain["few"] = bool(pair[0].few or pair[1].few)

@@ -117,9 +117,9 @@ def judge(comparison: Comparison, recorded: Mapping[Value, Mapping[int, Number]]
     """Compare two recorded numbers, over all seeds that both have.
 
     Where one is of more images, it is counted again on those that both are of: the first are harder than most. The
-    interval of the difference is Newcombe's, its ends averaged over the seeds: that of one seed, wide rather than
-    narrow. The comparison *holds* if the whole interval is on its side and every seed is; it *fails* if the whole
-    interval is on the other side and every seed is; else it is *undecided*.
+    ends of the difference's `interval` are averaged over the seeds: that of one seed, wide rather than narrow. The
+    comparison *holds* if the whole interval is on its side and every seed is; it *fails* if the whole interval is on
+    the other side and every seed is; else it is *undecided*.
 
     Args:
         comparison: what is claimed.
@@ -130,7 +130,7 @@ def judge(comparison: Comparison, recorded: Mapping[Value, Mapping[int, Number]]
     if not seeds:
         return Outcome(comparison, "not measured")
     both = [_of_the_same_images(first[seed], second[seed]) for seed in seeds]
-    ends = [intervals.difference(one[:3], other[:3]) for one, other in both]
+    ends = [interval(one, other) for one, other in both]
     low, high = (mean(end) for end in zip(*ends, strict=True))
     gaps = [one.value - other.value for one, other in both]
     if comparison.near:
@@ -147,11 +147,41 @@ def judge(comparison: Comparison, recorded: Mapping[Value, Mapping[int, Number]]
     return Outcome(comparison, result, *means, low, high, len(seeds), images)
 
 
+def interval(one: Number, other: Number) -> tuple[float, float]:
+    """Return the 95 % interval of ``one - other``: in pairs where it is known which of the same images were right."""
+    if not (one.right and other.right and one.n == other.n):
+        return intervals.difference(one[:3], other[:3])
+    a, b = (records.unpack({"n": number.n, "right": number.right}) for number in (one, other))
+    _, low, high = intervals.paired(int((a & ~b).sum()), int((b & ~a).sum()), len(a))
+    return low, high
+
+
 def _of_the_same_images(one: Number, other: Number) -> tuple[Number, Number]:
     if not (one.right and other.right) or one.n == other.n:
         return one, other
     n = min(one.n, other.n)
     return one.first(n), other.first(n)
+
+
+def side_by_side(table: pd.DataFrame, first: str, second: str) -> dict[str, list[tuple[Number, Number]]]:
+    """Return our numbers of two rows of a table by column: a pair per seed that both have, of the same images.
+
+    Args:
+        table: as `tables.table` returns it.
+        first: row.
+        second: row.
+    """
+    found = {}
+    for column, part in table.groupby("column", sort=False):
+        one, other = (
+            {
+                row.seed: Number(row.ours, row.low, row.high, int(row.n), row.right)
+                for row in part[(part.row == name) & part.ours.notna()].itertuples()
+            }
+            for name in (first, second)
+        )
+        found[column] = [_of_the_same_images(one[seed], other[seed]) for seed in sorted(one.keys() & other)]
+    return found
 
 
 def numbers(frame: pd.DataFrame) -> dict[Value, dict[int, Number]]:

@@ -36,8 +36,8 @@ def table(number: str, seed: int | None = 0) -> pd.DataFrame:
         seed: whose results to show; None for all, one row per cell and seed.
 
     Returns:
-        Columns row, column, seed, n, paper, ours, difference, low, high, unreliable: number of images, accuracies in
-        percent and the 95 % Wilson interval of ours. A cell that is not recorded has NaN.
+        Columns row, column, seed, n, paper, ours, difference, low, high, unreliable, right: number of images,
+        accuracies in percent and the 95 % Wilson interval of ours. A cell that is not recorded has NaN.
     """
     if number not in paper.TABLES:
         raise ValueError(f"unknown table {number!r}; choose one of {', '.join(paper.TABLES)}")
@@ -54,7 +54,8 @@ def table(number: str, seed: int | None = 0) -> pd.DataFrame:
     frame = frame.assign(low=[low for low, _ in bounds], high=[high for _, high in bounds])
     frame = frame.astype(dict.fromkeys(("n", "paper", "ours"), float))
     frame["difference"] = (frame.ours - frame.paper).round(2)
-    return frame[["row", "column", "seed", "n", "paper", "ours", "difference", "low", "high", "unreliable"]]
+    columns = ["row", "column", "seed", "n", "paper", "ours", "difference", "low", "high", "unreliable"]
+    return frame[[*columns, "right"]]
 
 
 def cell(dataset: str, model: str, seed: int = 0, **fields) -> dict | None:
