@@ -284,7 +284,7 @@ def test_a_table_puts_recorded_cells_beside_the_papers():
 
     frame = tables.table("1a")
     columns = ["row", "column", "seed", "n", "paper", "ours", "difference", "low", "high", "unreliable"]
-    assert list(frame.columns) == columns
+    assert list(frame.columns) == [*columns, "right"]
     assert list(zip(frame.row, frame.column, frame.paper, strict=True)) == [
         (cell.row, cell.column, cell.accuracy) for cell in table.cells
     ]
@@ -294,6 +294,7 @@ def test_a_table_puts_recorded_cells_beside_the_papers():
     assert recorded.difference.tolist() == [hundredths / 100 for hundredths in differences]
     for row in recorded.itertuples():
         assert (row.low, row.high) == intervals.wilson(round(100 * row.ours), 10_000)
+        assert records.unpack({"n": 10_000, "right": row.right}).sum() == round(100 * row.ours)
     rest = frame[frame.row != "q-base"]
     assert rest[["ours", "difference", "low", "high"]].isna().all(axis=None) and len(rest) == 25
     assert tables.table("1a", seed=1).ours.isna().all()
