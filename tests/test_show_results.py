@@ -3,6 +3,7 @@
 import re
 
 import pytest
+import torch
 
 from qlayer_core import data
 from qlayer_core.show import results, sanity
@@ -113,6 +114,25 @@ def test_several_seeds_give_their_mean_and_range(write):
     assert "<strong>54.00</strong><br><small>50.00<br>60.00<br>52.69<br>+1.31" in seen(
         results.comparison("1a").html
     )
+
+
+def test_a_mean_over_seeds_is_of_the_images_that_every_seed_was_measured_on(write):
+    place = ("q-base", "fgsm 0.3")
+    cells = [(key("1a", *place), 60)]
+    right = torch.arange(1000) >= 400  # the first images are the hard ones
+    write("q-base", cells, right=records.pack(right))
+    assert results.summary("1a").loc[place].ours == 60
+    write(
+        "q-base",
+        cells,
+        seed=1,
+        n=500,
+        correct=150,
+        accuracy=30.0,
+        right=records.pack(torch.arange(500) < 150),
+    )
+    cell = results.summary("1a").loc[place]
+    assert (cell.low, cell.high, cell.ours, cell.few) == (20, 30, 25, True)
 
 
 def test_an_agreement_is_of_the_seed_that_is_asked_for(write):

@@ -26,21 +26,23 @@ def summary(number: str, seed: int | None = None) -> pd.DataFrame:
     """Return a table of the paper beside ours, one row per cell, seeds taken together.
 
     Returns:
-        Index row and column, in the paper's order. Columns paper, ours (mean over seeds), low and high (lowest and
-        highest of several seeds, else the 95 % Wilson interval), difference, seeds (how many; 0 where nothing is
-        recorded), few (whether only the first of the test images were attacked) and unreliable (a reason, or None).
+        Index row and column, in the paper's order. Columns paper, ours (mean over seeds, each of the images that all
+        were measured on), low and high (lowest and highest of several seeds, else the 95 % Wilson interval),
+        difference, seeds (how many; 0 where nothing is recorded), few (whether only the first of the test images were
+        attacked) and unreliable (a reason, or None).
     """
     found = {}
     for place, part in tables.table(number, seed).groupby(["row", "column"], sort=False):
-        one, ours = part.iloc[0], part.ours.dropna()
-        low, high = (ours.min(), ours.max()) if len(ours) > 1 else (one.low, one.high)
+        one, alike = part.iloc[0], evidence.of_the_same_images(*evidence.by_seed(part).values())
+        ours = [number.value for number in alike]
+        low, high = (min(ours), max(ours)) if len(ours) > 1 else (one.low, one.high)
         reasons = part.unreliable.dropna()
         found[place] = {
             "paper": one.paper,
-            "ours": round(ours.mean(), 2) if len(ours) else np.nan,
+            "ours": round(mean(ours), 2) if ours else np.nan,
             "low": low,
             "high": high,
-            "difference": round(ours.mean() - one.paper, 2) if len(ours) else np.nan,
+            "difference": round(mean(ours) - one.paper, 2) if ours else np.nan,
             "seeds": len(ours),
             "few": bool((part.n < data.TEST_IMAGES).any()),
             "unreliable": None if reasons.empty else reasons.iloc[0],
