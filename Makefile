@@ -9,9 +9,14 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-com
 # Chapters are committed with execution counts, and with outputs only where a cell is tagged keep_output.
 NBSTRIPOUT := $(BIN)/nbstripout --keep-count --extra-keys "cell.metadata.execution metadata.language_info.version"
 
-# Tests that need the built site and a browser, each file to one of two workers: the longest first, so that neither waits.
-LONGEST := tests/test_site.py tests/test_web_engines.py
-SITE_TESTS := $(LONGEST) $(filter-out $(LONGEST),$(sort $(wildcard tests/test_lab*.py tests/test_web*.py)))
+# Each file of tests goes to one of two workers: the longest first, so that neither waits in the end.
+LONGEST := $(addprefix tests/test_,site.py web_engines.py launch.py fast_paths.py export.py workflow.py)
+longest_first = $(filter $(1),$(LONGEST)) $(filter-out $(LONGEST),$(sort $(1)))
+# Tests that need the built site and a browser, and those that don't.
+SITE_TESTS := $(call longest_first,$(wildcard tests/test_site.py tests/test_lab*.py tests/test_web*.py))
+UNIT_TESTS := $(call longest_first,$(filter-out $(SITE_TESTS),$(wildcard tests/test_*.py)))
+PYTEST := $(BIN)/python -m pytest -q
+SHARED := -n 2 --dist loadfile --no-loadscope-reorder
 
 .PHONY: help book units notebooks site test live reproduce bench format timings clean
 .DEFAULT_GOAL := help
@@ -62,14 +67,14 @@ book: vendor/.installed vendor/lab/manifest.json vendor/start/start.json _build/
 
 # What needs no site. The book is waited for, so it goes first.
 units: vendor/.installed .venv/.benchmarks
-	nice -n 5 $(BIN)/python -m pytest -q -n 2 tests $(addprefix --ignore ,$(SITE_TESTS))
+	nice -n 5 $(PYTEST) $(SHARED) $(UNIT_TESTS)
 
 # Takes what the browsers leave of the processor: they often wait.
 notebooks: .venv/.installed
-	nice -n 19 $(BIN)/python -m pytest -q -n 2 --dist loadscope --nbval-lax --nbval-current-env book
+	nice -n 19 $(PYTEST) -n 2 --dist loadscope --nbval-lax --nbval-current-env book
 
 site:
-	$(BIN)/python -m pytest -q -n 2 --dist loadfile --no-loadscope-reorder -m "not alone" $(SITE_TESTS)
+	$(PYTEST) $(SHARED) -m "not alone" $(SITE_TESTS)
 
 # The book's build runs one chapter after another: the tests that need no site go on beside it.
 test: vendor/.installed .venv/.benchmarks  ## lint, unit tests, every notebook, the book, and the built site in a real browser
@@ -78,7 +83,7 @@ test: vendor/.installed .venv/.benchmarks  ## lint, unit tests, every notebook, 
 	$(NBSTRIPOUT) --verify book/*.ipynb || { echo 'A chapter is not normalised: run make format.'; exit 1; }
 	OMP_NUM_THREADS=1 $(MAKE) -j 2 units book
 	OMP_NUM_THREADS=1 $(MAKE) -j 2 notebooks site
-	$(BIN)/python -m pytest -q -m alone $(SITE_TESTS)
+	$(PYTEST) -m alone $(SITE_TESTS)
 
 live: .venv/.installed  ## JupyterLab on the chapters
 	$(BIN)/jupyter lab --notebook-dir=. book/01-fooling-a-network.ipynb
