@@ -319,6 +319,23 @@ def test_one_recorded_cell_is_found_by_its_fields():
     assert tables.cell("mnist", "q-large", 1, **fields) is None
 
 
+def test_seeds_are_put_side_by_side_on_the_images_that_all_were_measured_on():
+    cell = paper.TABLES["1a"].cell("cnn", "fgsm 0.3")
+    for seed, (correct, n) in enumerate(((4000, 10_000), (300, 500))):
+        record_of("cnn", seed, cells=[cell_of(cell, correct, n)])
+    frame = tables.cells()
+    assert frame.accuracy.tolist() == [40, 60]
+    alike = tables.alike(frame)
+    assert alike.accuracy.tolist() == [100, 60] and alike.n.tolist() == [
+        500,
+        500,
+    ]  # the first 4,000 are right
+    assert tables.alike(frame[frame.seed == 0]).accuracy.tolist() == [40]
+    shown = tables.table("1a", seed=None)
+    shown = shown[(shown.row == "cnn") & (shown.column == "fgsm 0.3")]
+    assert tables.alike(shown, "ours").ours.tolist() == [100, 60] and shown.ours.tolist() == [40, 60]
+
+
 def test_all_recorded_cells_are_one_frame_and_a_table_can_show_every_seed():
     cell = paper.TABLES["1a"].cell("cnn", "fgsm 0.3")
     for seed, correct in enumerate((4000, 4100, 3900)):

@@ -33,8 +33,7 @@ def summary(number: str, seed: int | None = None) -> pd.DataFrame:
     """
     found = {}
     for place, part in tables.table(number, seed).groupby(["row", "column"], sort=False):
-        one, alike = part.iloc[0], evidence.of_the_same_images(*evidence.by_seed(part).values())
-        ours = [number.value for number in alike]
+        one, ours = part.iloc[0], list(tables.alike(part[part.ours.notna()], "ours").ours)
         low, high = (min(ours), max(ours)) if len(ours) > 1 else (one.low, one.high)
         reasons = part.unreliable.dropna()
         found[place] = {

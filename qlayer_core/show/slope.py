@@ -31,7 +31,7 @@ class Line(NamedTuple):
 
     model: str
     paper: float | None
-    ours: Mapping[int, float]  # by seed
+    ours: Mapping[int, float]  # by seed, of the images that all seeds were measured on
     few: bool  # whether only the first of the test images were attacked
     unreliable: bool  # whether the attack failed a sanity check
 
@@ -85,8 +85,7 @@ def lines(
             continue
         key = (*cell.key[:-1], path if layered else None)
         mine = recorded[(recorded.model == cell.model) & (recorded.key.map(lambda one, key=key: one == key))]
-        if seed is not None:
-            mine = mine[mine.seed == seed]
+        mine = tables.alike(mine if seed is None else mine[mine.seed == seed])
         found.setdefault(cell.column, []).append(
             Line(
                 cell.model,

@@ -163,7 +163,7 @@ def _same(ours: pd.DataFrame, cell: paper.Cell, **changed: object) -> pd.DataFra
     keep = pd.Series(True, index=ours.index)
     for name, value in wanted.items():
         keep &= ours[name].isna() if value is None else ours[name] == value
-    return ours[keep]
+    return tables.alike(ours[keep])
 
 
 def _blind(cell: paper.Cell) -> Iterator[paper.Cell]:

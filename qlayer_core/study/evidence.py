@@ -127,7 +127,7 @@ def judge(comparison: Comparison, recorded: Mapping[Value, Mapping[int, Number]]
     seeds = sorted(set(first) & set(second))
     if not seeds:
         return Outcome(comparison, "not measured")
-    both = [of_the_same_images(first[seed], second[seed]) for seed in seeds]
+    both = [_of_the_same_images(first[seed], second[seed]) for seed in seeds]
     ends = [interval(one, other) for one, other in both]
     low, high = (mean(end) for end in zip(*ends, strict=True))
     gaps = [one.value - other.value for one, other in both]
@@ -154,20 +154,11 @@ def interval(one: Number, other: Number) -> tuple[float, float]:
     return low, high
 
 
-def of_the_same_images(*counted: Number) -> tuple[Number, ...]:
-    """Return numbers of the first images, those that all are of; as they are where which were right is unknown."""
-    if not all(number.right for number in counted):
-        return counted
-    n = min((number.n for number in counted), default=0)
-    return tuple(number if number.n == n else number.first(n) for number in counted)
-
-
-def by_seed(rows: pd.DataFrame) -> dict[int, Number]:
-    """Return our recorded numbers of one cell of a table, rows of `tables.table`."""
-    return {
-        row.seed: Number(row.ours, row.low, row.high, int(row.n), row.right)
-        for row in rows[rows.ours.notna()].itertuples()
-    }
+def _of_the_same_images(one: Number, other: Number) -> tuple[Number, Number]:
+    if not (one.right and other.right) or one.n == other.n:
+        return one, other
+    n = min(one.n, other.n)
+    return one.first(n), other.first(n)
 
 
 def side_by_side(table: pd.DataFrame, first: str, second: str) -> dict[str, list[tuple[Number, Number]]]:
@@ -180,8 +171,14 @@ def side_by_side(table: pd.DataFrame, first: str, second: str) -> dict[str, list
     """
     found = {}
     for column, part in table.groupby("column", sort=False):
-        one, other = (by_seed(part[part.row == name]) for name in (first, second))
-        found[column] = [of_the_same_images(one[seed], other[seed]) for seed in sorted(one.keys() & other)]
+        one, other = (
+            {
+                row.seed: Number(row.ours, row.low, row.high, int(row.n), row.right)
+                for row in part[(part.row == name) & part.ours.notna()].itertuples()
+            }
+            for name in (first, second)
+        )
+        found[column] = [_of_the_same_images(one[seed], other[seed]) for seed in sorted(one.keys() & other)]
     return found
 
 

@@ -58,6 +58,22 @@ def table(number: str, seed: int | None = 0) -> pd.DataFrame:
     return frame[[*columns, "right"]]
 
 
+def alike(rows: pd.DataFrame, value: str = "accuracy") -> pd.DataFrame:
+    """Return rows of one measurement, one per seed, each of the images that all of them are of: the first ones.
+
+    Those are harder than most, so that a mean over seeds of different images would compare nothing.
+
+    Args:
+        rows: of `cells` or `table`.
+        value: name of the column of accuracies in percent; it and n are counted again.
+    """
+    if rows.n.nunique() < 2 or rows.right.isna().any():
+        return rows
+    n = int(rows.n.min())
+    right = (records.unpack({"n": int(row.n), "right": row.right})[:n] for row in rows.itertuples())
+    return rows.assign(**{"n": n, value: [round(100 * bits.mean(), 2) for bits in right]})
+
+
 def cell(dataset: str, model: str, seed: int = 0, **fields) -> dict | None:
     """Return the recorded cell that has these fields, or None if it is not recorded."""
     found = cells()
