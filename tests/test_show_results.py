@@ -208,15 +208,6 @@ def test_what_is_missing_is_named_with_the_command_that_makes_it(write):
     assert results.missing("5").html == ""
 
 
-def test_models_of_the_ablation_are_called_by_their_heads_and_codes():
-    assert [results.called(name) for name in ("q-k2-n16", "q-k1-n128-adv", "q-inner", "q-large-adv")] == [
-        "K = 2 with 16 codes",
-        "K = 1 with 128 codes (adv. trained)",
-        "Q-inner",
-        "Q-large, adv. trained",
-    ]
-
-
 def test_a_reading_names_clean_accuracy_gains_and_the_furthest_cell(write):
     assert results.reading("1a").html == ""
     write("cnn", [(key("1a", "cnn", "clean"), 98), (key("1a", "cnn", "fgsm 0.3"), 20)])

@@ -31,6 +31,9 @@ MODELS = {
     "thermometer": "thermometer encoding",
     "randomised": "randomised discretisation",
 }
+ABLATION = {
+    f"q-k{heads}-n{size}": f"K = {heads} with {size} codes" for heads in (1, 2, 4) for size in (16, 64, 128)
+}
 DATASETS = {"mnist": "MNIST", "fashion-mnist": "Fashion-MNIST"}
 PICTURES = {"mnist": "digits", "fashion-mnist": "garments"}  # what their images are
 PATHS = {"q": "Q-path", "e": "E-path", "shortcut": "shortcut", "straight-through": "straight through"}
@@ -74,7 +77,7 @@ def code_colours(places: np.ndarray) -> np.ndarray:
 
 def label(name: str, path: str | None = None) -> str:
     """Return how the text calls a model: ``label("q-base-adv", "e")`` is ``"Q-base, adv. trained, E-path"``."""
-    parts = [MODELS.get(_raw(name), _raw(name))]
+    parts = [(MODELS | ABLATION).get(_raw(name), _raw(name))]
     if name.endswith("-adv"):
         parts.append("adv. trained")
     if PRINTED in name:

@@ -149,16 +149,7 @@ def _who(models: Sequence[str], everyone: int) -> str:
     """Return the names of models, or how many of ``everyone`` they are."""
     if len(models) > 6:
         return f"{len(models)} of {everyone} networks"
-    return "; ".join(called(name) for name in models)
-
-
-def called(name: str) -> str:
-    """Return how the text calls a model; one of Table 8 without a name of its own, by its heads and codes."""
-    spec = experiments.spec(name)
-    if name.removesuffix("-adv") in names.MODELS:
-        return names.label(name)
-    how = " (adv. trained)" if spec.adversarial else ""
-    return f"K = {spec.layer.heads} with {spec.layer.codebook_size} codes{how}"
+    return "; ".join(map(names.label, models))
 
 
 @picture
