@@ -1,6 +1,7 @@
 """Cells that differ from the paper's are all listed, and each explanation rests on a cell that bears it out."""
 
 import pytest
+import torch
 
 from qlayer_core.show.disagreements import disagreement_table
 from qlayer_core.specs import Attack
@@ -113,6 +114,18 @@ def test_seeds_on_both_sides_of_the_papers_number_are_chance(write):
     write("q-base", (cell, 35.0, {}), seed=1)
     why, support = reasons("1a")["q-base", "bim 0.3"]  # 52.5 on average
     assert "both sides" in why and support == "from 35.00 to 70.00 % with 2 seeds"
+
+
+def test_where_a_seed_is_of_the_first_images_alone_another_tells_how_much_harder_they_are(write):
+    cell = paper.TABLES["1a"].cell("q-base", "bim 0.3")  # 38.22
+    right = torch.arange(10_000) % 100 < 36
+    right[:1000] = torch.arange(1000) < 100  # hard ones
+    write("q-base", (cell, 36.0, {"right": records.pack(right)}))
+    few = {"n": 1000, "correct": 0, "right": records.pack(right[:1000] & False)}
+    write("q-base", (cell, 0.0, few), seed=1)
+    (found,) = disagreements(("1a",))
+    assert found.ours == 5 and "harder than most" in found.why
+    assert found.support == "seed 0: 10.00 % of these, 36.00 % of 10,000"
 
 
 def test_bim_is_judged_by_fgsm_of_the_same_budget_while_a_network_is_trained(write):
