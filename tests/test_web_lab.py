@@ -87,6 +87,18 @@ def test_drawn_stroke_is_prepared_and_classified(lab):
     assert max(lab.evaluate(f"() => [...({ink})()]")[3::4]) == 255, "a shared drawing is back on the pad"
 
 
+def test_what_the_address_could_not_take_is_there_after_a_reload(lab):
+    """A browser may refuse a write, or have looked the address up before it."""
+    lab.evaluate("() => { history.replaceState = () => { throw new Error('too often'); }; }")
+    stroke(lab, [(0.5, 0.2), (0.5, 0.8)])
+    idle(lab)
+    drawn = grey(lab, "lab-clean")
+    lab.wait_for_timeout(400)  # past the pause after which the address is written
+    lab.reload()
+    start(lab)
+    assert (grey(lab, "lab-clean") == drawn).all()
+
+
 def test_ink_of_any_size_fits(page, address):
     """Each width that a drawing can have, thin and square: levels in [0, 1], no column past the box."""
     wrong = page.evaluate(

@@ -1,19 +1,19 @@
 // A page whose state stands in its address, for the start page and the lab alike: write it there, and hand it out.
 
 const PAUSE = 250; // milliseconds
-let writing = null;
+let writing = null, asked = false;
 
-/** Whether the address is older than the page's state. */
-export const isBehind = () => writing !== null;
+/** Whether the page has had a state of its own to write: the address may be older. */
+export const hasState = () => asked;
 
 /**
  * Write the address, what `link` gives by then, once the reader pauses. A stroke or a film changes the state many times a
  * second, and browsers allow few writes: WebKit throws past a hundred in ten seconds. One that is a little old does no harm.
  */
 export function remember(link) {
+  asked = true;
   clearTimeout(writing);
   writing = setTimeout(() => {
-    writing = null;
     try {
       history.replaceState(history.state, "", link());
     } catch {} // too often, or not allowed here

@@ -1,6 +1,6 @@
 // What the lab is about at this moment, and its two ways out: the address that brings it back, and words for the reader.
 
-import { isBehind } from "../link.js";
+import { hasState } from "../link.js";
 import { toBytes, toImage, toText } from "./images.js";
 import { PIXELS } from "./networks.js";
 
@@ -56,20 +56,21 @@ export function read(search) {
   if (ink) [now.drawn, state.image] = [toImage(toBytes(ink)), "drawn"];
 }
 
-// Who loads the page again within the pause gets back what was there, too.
+// Who loads the page again gets back what was there, also where the address could not be written in time: a browser that
+// is told to load again may have looked it up before a write of the same moment.
 const MEMORY = "lab";
+const isReload = () => performance.getEntriesByType("navigation")[0]?.type === "reload";
 addEventListener("pagehide", () => {
   try {
-    if (!isBehind()) sessionStorage.removeItem(MEMORY);
-    else sessionStorage.setItem(MEMORY, query());
+    if (hasState()) sessionStorage.setItem(MEMORY, query());
+    else if (!isReload()) sessionStorage.removeItem(MEMORY);
   } catch {} // nothing is kept
 });
 
 /** What the lab is opened with: the address, or what a page that is loaded again could no longer write there. */
 export function opening() {
   try {
-    const [visit] = performance.getEntriesByType("navigation");
-    if (visit?.type === "reload") return sessionStorage.getItem(MEMORY) ?? location.search;
+    if (isReload()) return sessionStorage.getItem(MEMORY) ?? location.search;
   } catch {} // nothing is kept
   return location.search;
 }
