@@ -1,5 +1,6 @@
 """What the settings' chapter shows: costs counted on networks, tables with gaps, attacks that do worse for seeing."""
 
+import html
 import json
 import math
 
@@ -77,7 +78,7 @@ def test_every_combination_is_counted_and_the_named_ones_are_known():
 def test_what_the_diagram_is_given_is_what_was_counted():
     found = switches.counts()
     packed = switches.toy(found).html.split('data-counts="')[1].split('"')[0]
-    assert json.loads(packed.replace("&quot;", '"')) == found
+    assert json.loads(html.unescape(packed)) == found
 
 
 def test_a_network_that_is_not_measured_has_a_dash_and_the_papers_number(measured):

@@ -65,7 +65,7 @@ def test_switches_are_turned_by_key_and_the_picture_follows(page):
     assert outcome.inner_text().startswith("This is Q-base.")
     page.locator("input[value='1']").focus()
     page.keyboard.press("ArrowRight")
-    assert outcome.inner_text().startswith("A cell of the paper's Table 8.")  # two heads of 64 codes
+    assert outcome.inner_text().startswith("This is a cell of the paper's Table 8.")  # two heads of 64 codes
     page.keyboard.press("ArrowRight")
     assert outcome.inner_text().startswith("This is Q-large.") and page.locator(".toy-card").count() == 4
     page.locator("input[value='after']").focus()

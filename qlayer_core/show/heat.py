@@ -8,6 +8,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.patches import Rectangle
 
+from qlayer_core.show import results
 from qlayer_core.show.page import Markup, paragraph
 from qlayer_core.show.plot import GRID, MUTED, SERIES, TEXT, axes, picture
 from qlayer_core.show.switches import HEADS, SIZES
@@ -45,8 +46,8 @@ def table_8(number: str):
         own = f"ours {', '.join(f'{value:.2f}' for value in mine)}" if mine else "ours not trained yet"
         words.append(f"K = {heads}, {codes} codes: paper {number_of_theirs:.2f}, {own}")
     ax.set_xlabel(f"each scale: {min(values):.1f} to {max(values):.1f} %")
-    about = paper.TABLES[number].caption
-    return figure, f"{about}, in percent of 10,000 test images. {'; '.join(words)}."
+    about, how = paper.TABLES[number].caption, results.measured(number, bounds=False)
+    return figure, f"{about}, in percent. {how} {'; '.join(words)}."
 
 
 def wins(values: Mapping[Place, float]) -> dict[str, tuple[int, int]]:

@@ -6,6 +6,8 @@ They are for bars, lines and markers; text needs more contrast and keeps the pag
 only sign: the path shows in the line, adversarial training in the marker, and each curve has its name beside it.
 """
 
+import re
+
 import numpy as np
 
 from qlayer_core.attacks import REGISTRY
@@ -30,9 +32,6 @@ MODELS = {
     "one-hot": "one-hot encoding",
     "thermometer": "thermometer encoding",
     "randomised": "randomised discretisation",
-}
-ABLATION = {
-    f"q-k{heads}-n{size}": f"K = {heads} with {size} codes" for heads in (1, 2, 4) for size in (16, 64, 128)
 }
 DATASETS = {"mnist": "MNIST", "fashion-mnist": "Fashion-MNIST"}
 PICTURES = {"mnist": "digits", "fashion-mnist": "garments"}  # what their images are
@@ -77,7 +76,8 @@ def code_colours(places: np.ndarray) -> np.ndarray:
 
 def label(name: str, path: str | None = None) -> str:
     """Return how the text calls a model: ``label("q-base-adv", "e")`` is ``"Q-base, adv. trained, E-path"``."""
-    parts = [(MODELS | ABLATION).get(_raw(name), _raw(name))]
+    raw = _raw(name)
+    parts = [MODELS.get(raw) or re.sub(r"q-k(\d+)-n(\d+)", r"K = \1 with \2 codes", raw)]  # of Table 8
     if name.endswith("-adv"):
         parts.append("adv. trained")
     if PRINTED in name:

@@ -14,6 +14,7 @@ from qlayer_core.specs import LayerSpec
 from qlayer_core.study import experiments
 
 HEADS, SIZES = (1, 2, 4), (16, 64, 128)  # of Table 8
+TABLE_8 = "a cell of the paper's Table 8"  # a network without a name of its own
 POSITIONS, TAILS = ("after", "between"), ("separate", "shared")
 
 
@@ -23,7 +24,7 @@ def counts() -> dict[str, dict]:
     Returns:
         By ``"<position> <tails> <heads> <codes>"``: ``"trained"`` and ``"deployed"`` parameters (with both tails, and
         what answers), ``"side"`` of the layer's map, ``"bits"`` that an image's choice of codes can hold at most, and
-        ``"name"`` of the model of the grid that it is, or "".
+        ``"name"`` of the paper's network that it is, or "".
     """
     known = {
         spec.layer: name for name, spec in experiments.RUNS.items() if spec.layer and not spec.adversarial
@@ -43,7 +44,7 @@ def counts() -> dict[str, dict]:
                         "deployed": trained - (parameters(net.tail_e) if net.tail_e is not None else 0),
                         "side": side,
                         "bits": round(side**2 * heads * math.log2(size)),
-                        "name": names.label(known[spec]) if spec in known else "",
+                        "name": names.MODELS.get(known[spec], TABLE_8) if spec in known else "",
                     }
     return found
 
@@ -72,10 +73,9 @@ def cast(found: dict[str, dict], plain: int) -> Markup:
         plain: parameters of the CNN without the layer.
     """
     rows = [["CNN, no layer", "", f"{plain / 1e6:.2f}", f"{plain / 1e6:.2f}", ""]]
-    own = set(names.MODELS.values())
     for how, one in found.items():
         position, tails, heads, size = how.split()
-        if one["name"] in own:
+        if one["name"] not in ("", TABLE_8):
             what = f"{position} the convolutions, {tails} tails, {heads} x {size} codes"
             cells = (f"{one['trained'] / 1e6:.2f}", f"{one['deployed'] / 1e6:.2f}", f"{one['bits']:,}")
             rows.append([one["name"], wrapped(what), *cells])

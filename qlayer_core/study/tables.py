@@ -54,8 +54,8 @@ def table(number: str, seed: int | None = 0) -> pd.DataFrame:
     frame = frame.assign(low=[low for low, _ in bounds], high=[high for _, high in bounds])
     frame = frame.astype(dict.fromkeys(("n", "paper", "ours"), float))
     frame["difference"] = (frame.ours - frame.paper).round(2)
-    columns = ["row", "column", "seed", "n", "paper", "ours", "difference", "low", "high", "unreliable"]
-    return frame[[*columns, "right"]]
+    columns = ["row", "column", "seed", "n", "paper", "ours", "difference", "low", "high"]
+    return frame[[*columns, "unreliable", "right"]]
 
 
 def alike(rows: pd.DataFrame, value: str = "accuracy") -> pd.DataFrame:

@@ -16,7 +16,7 @@ export const order = (position) => (position === "between" ? [["image", "conv 1"
 /** What a choice of switches costs and does, in words. */
 export function sentence(counts, state) {
   const one = counts[key(state)], { heads, codes } = state;
-  const who = one.name ? (one.name.startsWith("K = ") ? "A cell of the paper's Table 8. " : `This is ${one.name}. `) : "The paper has no such network. ";
+  const who = one.name ? `This is ${one.name}. ` : "The paper has no such network. ";
   const tails = one.trained === one.deployed ? "one tail serves both paths" : "of its two tails one answers";
   return `${who}${millions(one.trained)} parameters are trained, and ${millions(one.deployed)} answer: ${tails}. At each of ${one.side} × ${one.side} positions `
     + `${several(+heads, "head")} choose${+heads === 1 ? "s" : ""} among ${codes} codes: at most ${one.bits.toLocaleString("en")} bits pass to the tail, where an image has ${(28 * 28 * 8).toLocaleString("en")}.`;
