@@ -10,11 +10,13 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-com
 NBSTRIPOUT := $(BIN)/nbstripout --keep-count --extra-keys "cell.metadata.execution metadata.language_info.version"
 
 # Each file of tests goes to one of two workers: the longest first, so that neither waits in the end.
-LONGEST := $(addprefix tests/test_,site.py web_engines.py launch.py fast_paths.py export.py workflow.py)
+LONGEST := $(addprefix tests/test_,site.py web_engines.py launch.py fast_paths.py export.py workflow.py) \
+  $(addprefix book/,07-your-own-network.ipynb 01-fooling-a-network.ipynb 13-adaptive-attacks.ipynb 05-training.ipynb)
 longest_first = $(filter $(1),$(LONGEST)) $(filter-out $(LONGEST),$(sort $(1)))
 # Tests that need the built site and a browser, and those that don't.
 SITE_TESTS := $(call longest_first,$(wildcard tests/test_site.py tests/test_lab*.py tests/test_web*.py))
 UNIT_TESTS := $(call longest_first,$(filter-out $(SITE_TESTS),$(wildcard tests/test_*.py)))
+CHAPTERS := $(call longest_first,$(wildcard book/*.ipynb))
 PYTEST := $(BIN)/python -m pytest -q
 SHARED := -n 2 --dist loadfile --no-loadscope-reorder
 
@@ -71,18 +73,17 @@ units: vendor/.installed .venv/.benchmarks
 
 # Takes what the browsers leave of the processor: they often wait.
 notebooks: .venv/.installed
-	nice -n 19 $(PYTEST) -n 2 --dist loadscope --nbval-lax --nbval-current-env book
+	nice -n 19 $(PYTEST) $(SHARED) --nbval-lax --nbval-current-env $(CHAPTERS)
 
-site:
+site: book
 	$(PYTEST) $(SHARED) -m "not alone" $(SITE_TESTS)
 
-# The book's build runs one chapter after another: the tests that need no site go on beside it.
+# The book's build runs one chapter after another: the tests that need no site go on beside it, then beside the site's.
 test: vendor/.installed .venv/.benchmarks  ## lint, unit tests, every notebook, the book, and the built site in a real browser
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(NBSTRIPOUT) --verify book/*.ipynb || { echo 'A chapter is not normalised: run make format.'; exit 1; }
-	OMP_NUM_THREADS=1 $(MAKE) -j 2 units book
-	OMP_NUM_THREADS=1 $(MAKE) -j 2 notebooks site
+	OMP_NUM_THREADS=1 $(MAKE) -j 2 units site notebooks
 	$(PYTEST) -m alone $(SITE_TESTS)
 
 live: .venv/.installed  ## JupyterLab on the chapters

@@ -11,7 +11,7 @@ import torch
 from qlayer_core import baselines, datasets, files
 from qlayer_core.show import names, others
 from qlayer_core.show.results import measured
-from qlayer_core.study import experiments, paper, records, units, variants
+from qlayer_core.study import experiments, paper, records, tables, units, variants
 
 PATHS = sorted(records.RESULTS.glob("*/*/seed*.json"))
 VARIANTS = sorted(records.RESULTS.glob("*/variants/*/*/seed*.json"))
@@ -26,6 +26,12 @@ MEASURED = pytest.mark.parametrize(
 
 def test_there_are_records():
     assert PATHS
+
+
+@pytest.mark.parametrize("number", paper.TABLES)
+def test_every_cell_of_the_paper_is_measured_with_seed_0(number):
+    ours = tables.table(number).set_index(["row", "column"]).ours
+    assert not list(ours.index[ours.isna()])
 
 
 @EACH

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from qlayer_core import codes, models
-from qlayer_core.show import names, results
+from qlayer_core.show import names, results, sanity
 from qlayer_core.show.page import DASH, Markup, decimal, finding, line_names, lines, listed, struck, table
 from qlayer_core.show.plot import axes, picture
 from qlayer_core.study import evidence, experiments, paper, records, tables
@@ -173,28 +173,27 @@ def used(
     )
 
 
-def clipped(model: str, attack: str, seed: int = 0) -> dict[str, float] | None:
+def clipped(model: str, attack: str) -> dict[str, float] | None:
     """Return how many images a white-box attack leaves right, in percent: with exact and with clipped gradients.
 
     Args:
         model: of the grid, with the layer.
         attack: such as ``"bim 0.3"``.
-        seed: of the network.
 
     Returns:
         ``"exact"`` and ``"clipped"``, the gradient of probabilities that were rounded, and ``"unmoved"``: how many
-        images have no such gradient and stay as they are. None where one is missing.
+        images have no such gradient and stay as they are; each the mean over seeds. None where one is missing.
     """
     name, eps = attack.split()
-    fields = {"setting": "white-box", "eps": float(eps), "attacked_path": "e", "path": "q"}
-    found = {
-        how: tables.cell("mnist", model, seed, attack=name + end, **fields)
-        for how, end in (("exact", ""), ("clipped", "-clipped"))
-    }
-    if None in found.values():
+    mine = sanity.white_box("mnist", model)
+    exact, rounded = (
+        mine[(mine.attack == kind) & (mine.eps == float(eps))] for kind in (name, f"{name}-clipped")
+    )
+    if exact.empty or rounded.empty:
         return None
-    stay = found["clipped"]["unmoved"] / found["clipped"]["n"]
-    return {how: cell["accuracy"] for how, cell in found.items()} | {"unmoved": 100 * stay}
+    left = (tables.alike(cells).accuracy.astype(float).mean() for cells in (exact, rounded))
+    unmoved = 100 * (rounded.unmoved / rounded.n).astype(float).mean()
+    return dict(zip(("exact", "clipped", "unmoved"), (*left, unmoved), strict=True))
 
 
 def trained(*models_: str, dataset: str = "mnist") -> list[str]:

@@ -52,7 +52,7 @@ def clipped_table(dataset: str = "mnist", models: Sequence[str] = TRAINED, seed:
     """
     number, rows, failed = MAIN[dataset][1], [], False
     for name in models:
-        mine = _white_box(dataset, name, seed)
+        mine = white_box(dataset, name, seed)
         for attack in ("fgsm", "bim"):
             for eps in datasets.find(dataset).epsilons:
                 exact, clipped = (
@@ -78,7 +78,7 @@ def cw_table(dataset: str = "mnist", models: Sequence[str] = TRAINED, seed: int 
     """Return the paper's C&W columns beside ours on logits and on probabilities, and beside BIM."""
     number, rows = MAIN[dataset][1], []
     for name in models:
-        mine = _white_box(dataset, name, seed)
+        mine = white_box(dataset, name, seed)
         for eps in datasets.find(dataset).epsilons if len(mine) else ():
             published = paper.TABLES[number].cell(name, f"cw {eps}").accuracy
             found = [
@@ -174,7 +174,7 @@ def white_over_black(dataset: str = "mnist", models: Sequence[str] = TARGETS, se
     )
 
 
-def _white_box(dataset: str, name: str, seed: int | None) -> pd.DataFrame:
+def white_box(dataset: str, name: str, seed: int | None = None) -> pd.DataFrame:
     """Return the recorded white-box cells of a model's deployed answer, attacked through its E-path if it has one."""
     path, attacked = (None, None) if experiments.spec(name).layer is None else ("q", "e")
     frame = tables.cells()
@@ -185,7 +185,7 @@ def _white_box(dataset: str, name: str, seed: int | None) -> pd.DataFrame:
 
 def _mean(cells: pd.DataFrame) -> str:
     """Return the mean accuracy of cells, struck through where one is unreliable; a dash for none."""
-    reasons = cells.unreliable.dropna()
+    cells, reasons = tables.alike(cells), cells.unreliable.dropna()
     mean = decimal(cells.accuracy.astype(float).mean() if len(cells) else None)
     few = FEW if (cells.n < data.TEST_IMAGES).any() else ""
     return struck(mean, None if reasons.empty else reasons.iloc[0]) + few
