@@ -67,23 +67,23 @@ book: vendor/.installed vendor/lab/manifest.json vendor/start/start.json _build/
 	$(BIN)/jupyter-book build . -W --keep-going
 	$(BIN)/python $(WEB)/website.py check
 
-# What needs no site. The book is waited for, so it goes first.
-units: vendor/.installed .venv/.benchmarks
-	nice -n 5 $(PYTEST) $(SHARED) $(UNIT_TESTS)
-
 # Takes what the browsers leave of the processor: they often wait.
-notebooks: .venv/.installed
-	nice -n 19 $(PYTEST) $(SHARED) --nbval-lax --nbval-current-env $(CHAPTERS)
+units: vendor/.installed .venv/.benchmarks
+	nice -n 10 $(PYTEST) $(SHARED) $(UNIT_TESTS)
 
-site: book
+# A chapter whose cells have passed goes to the book's cache (book/conftest.py), so that its build need not run it again.
+notebooks: _build/.fresh
+	$(PYTEST) $(SHARED) --nbval-lax --nbval-current-env $(CHAPTERS)
+
+site: notebooks
+	$(MAKE) book
 	$(PYTEST) $(SHARED) -m "not alone" $(SITE_TESTS)
 
-# The book's build runs one chapter after another: the tests that need no site go on beside it, then beside the site's.
 test: vendor/.installed .venv/.benchmarks  ## lint, unit tests, every notebook, the book, and the built site in a real browser
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(NBSTRIPOUT) --verify book/*.ipynb || { echo 'A chapter is not normalised: run make format.'; exit 1; }
-	OMP_NUM_THREADS=1 $(MAKE) -j 2 units site notebooks
+	OMP_NUM_THREADS=1 $(MAKE) -j 2 site units
 	$(PYTEST) -m alone $(SITE_TESTS)
 
 live: .venv/.installed  ## JupyterLab on the chapters

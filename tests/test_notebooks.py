@@ -4,12 +4,18 @@ That a chapter runs, and that it is normalised (`make format`), is checked besid
 """
 
 import ast
+import copy
 import json
 import re
+import shutil
+import subprocess
+import sys
 
+import nbclient
 import nbformat
 import pytest
 import website
+from jupyter_cache import get_cache
 
 from qlayer_core.study import experiments, records
 
@@ -155,3 +161,58 @@ def test_visible_code_fits_the_page(chapter):
     for cell in chapter.cells:
         if cell.cell_type == "code" and not {"remove-cell", "remove-input"} & set(tags(cell)):
             assert max(map(len, cell.source.splitlines())) <= 76, cell.source
+
+
+def run_by_nbval(folder, **chapters: list[str]):
+    """Let nbval run chapters of these cells, and return them with the cache that the book's build would look into."""
+    book = folder / "book"
+    book.mkdir()
+    shutil.copy(website.ROOT / "book" / "conftest.py", book)
+    made = {}
+    for name, sources in chapters.items():
+        made[name] = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(source) for source in sources])
+        nbformat.write(made[name], book / f"{name}.ipynb")
+    options = ["-q", "-p", "no:cacheprovider", "--nbval-lax", "--nbval-current-env"]
+    done = subprocess.run([sys.executable, "-m", "pytest", *options, book], capture_output=True, text=True)
+    return made, get_cache(folder / "_build" / ".jupyter_cache"), done.stdout
+
+
+def test_the_book_shows_what_nbval_has_run(tmp_path):
+    """Streams, results, pictures that change, and widgets: as the book's own execution keeps them."""
+    made, cache, said = run_by_nbval(
+        tmp_path,
+        chapter=[
+            "from IPython.display import HTML, clear_output, display\nimport ipywidgets",
+            "print(1)\nclear_output()\nprint(2)\nHTML('<b>3</b>')",
+            "place = display(HTML('before'), display_id=True)",
+            "place.update(HTML('after'))\n_, slider = 1, ipywidgets.IntSlider(4)\nslider",
+            "slider.value = 5",
+        ],
+    )
+    assert "5 passed" in said
+    _, kept = cache.merge_match_into_notebook(made["chapter"])
+    expected = nbclient.execute(copy.deepcopy(made["chapter"]))
+    for ours, theirs in zip(kept.cells, expected.cells, strict=True):
+        assert [one.output_type for one in ours.outputs] == [one.output_type for one in theirs.outputs]
+        for one, other in zip(ours.outputs, theirs.outputs, strict=True):
+            assert one.get("text") == other.get("text")
+            assert one.get("data", {}).get("text/html") == other.get("data", {}).get("text/html")
+    assert kept.cells[2].outputs[0].data["text/html"] == "after"
+    assert kept.metadata.language_info == expected.metadata.language_info
+    values = []
+    for notebook in (kept, expected):
+        (state,) = (one["state"] for one in notebook.metadata.widgets.values())
+        values.append(sorted((one["model_name"], one["state"].get("value", 0)) for one in state.values()))
+        (view,) = (
+            one.data["application/vnd.jupyter.widget-view+json"]["model_id"]
+            for one in notebook.cells[3].outputs
+        )
+        assert state[view]["state"]["value"] == 5
+    assert values[0] == values[1]
+
+
+def test_the_book_is_not_given_a_chapter_that_fails(tmp_path):
+    made, cache, said = run_by_nbval(tmp_path, chapter=["a = 1", "assert a == 2", "a"])
+    assert "1 failed, 2 passed" in said
+    with pytest.raises(KeyError):
+        cache.match_cache_notebook(made["chapter"])
