@@ -191,7 +191,25 @@ def test_a_network_that_is_not_there_is_told_and_made_up_for(recorded, trained_c
     missing = [(cell["rung"], cell["missing"]) for cell in told if "missing" in cell]
     assert missing == [("from the twin", "no cnn")] * 2
     monkeypatch.setattr(adaptive.records, "load", lambda dataset, name, seed=0: (trained_cnn, {}))
-    assert len(adaptive.run(recorded, rungs, images=10)["cells"]) == 4
+    whole = adaptive.run(recorded, rungs, images=10)["cells"]
+    assert [cell.get("source_seed") for cell in whole] == [None, None, 0, 0]  # the twin is of the same seed
+
+
+def test_a_sibling_is_the_network_of_the_first_other_seed_that_is_there(recorded):
+    rung = Rung("from a sibling", "black-box", "apgd", options=FAST, source="sibling")
+    assert adaptive.other(recorded, rung).seed == 1  # none is there: what is to be made
+    for seed in (2, 1):
+        one = records.unit("mnist", "q-base", seed)
+        for place in (one.weights, one.record):
+            place.parent.mkdir(parents=True, exist_ok=True)
+            place.touch()
+        assert adaptive.other(recorded, rung) == one
+    assert adaptive.other(records.unit("mnist", "q-base", 2), rung).seed == 1
+    records.unit("mnist", "q-base", 1).weights.unlink()
+    recorded.record.touch()
+    assert adaptive.other(records.unit("mnist", "q-base", 2), rung).seed == (
+        0 if recorded.weights.exists() else 1
+    )
 
 
 def test_a_first_look_at_few_images_gives_way_to_a_look_at_more(recorded):

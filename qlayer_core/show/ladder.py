@@ -208,11 +208,12 @@ def worst_table(found: Mapping[str, dict]) -> Markup:
             line.append(lines(*values, says=says))
         rows.append(line)
     counts = listed(sorted({f"{record['n']:,}" for record in found.values()}))
+    seeds = sorted({str(record["seed"]) for record in found.values()})
     return table(
         rows,
         ["", *(f"epsilon {eps:g}" for eps in budgets)],
         "Images (%) that no attack of the ladder fooled (bold), with the 95 % interval; below, what BIM alone and"
-        f" noise leave. Of the first {counts} test images, seed 0.",
+        f" noise leave. Of the first {counts} test images, seed {listed(seeds)}.",
     )
 
 

@@ -23,6 +23,7 @@ from qlayer_core.study import fingerprint, health, records
 from qlayer_core.study.ladder import Rung, attacked, epsilons, ladder, quick
 
 IMAGES = 1000  # the first of the test set, unless a call asks for another number
+SEEDS = (0, 1, 2)  # of networks that can lend each other their images
 HEALTH, PLANTS = 200, 10  # of them for the look at gradients, and for planted examples
 
 
@@ -136,6 +137,8 @@ def run(
             continue
         alive = torch.from_numpy(worst(record, eps)) if rung.survivors else None
         cell = measure(net, *test, rung, eps, source=source, alive=alive, progress=progress)
+        if source is not None:
+            cell["source_seed"] = other(unit, rung).seed
         cell["environment"] = records.environment_index(
             record, records.environment(_stages(rung, unit.spec), device)
         )
@@ -301,15 +304,17 @@ def _stages(rung: Rung, spec: RunSpec) -> tuple[str, ...]:
 
 
 def other(unit: records.Unit, rung: Rung) -> records.Unit | None:
-    """Return the unit whose network makes a rung's images, or None for the attacked one itself."""
+    """Return the unit whose network makes a rung's images, or None for the attacked one itself.
+
+    A sibling is the network of the first other seed whose weights are there.
+    """
     if rung.source is None:
         return None
-    name, seed = {
-        "source-a": ("source-a", 0),
-        "twin": ("cnn-adv" if unit.spec.adversarial else "cnn", unit.seed),
-        "sibling": (unit.spec.name, unit.seed + 1 if unit.seed == 0 else 0),
-    }[rung.source]
-    return records.unit(unit.dataset, name, seed)
+    if rung.source == "sibling":
+        others = [records.unit(unit.dataset, unit.spec.name, seed) for seed in SEEDS if seed != unit.seed]
+        return next((one for one in others if one.record.exists() and one.weights.exists()), others[0])
+    twin = ("cnn-adv" if unit.spec.adversarial else "cnn", unit.seed)
+    return records.unit(unit.dataset, *{"source-a": ("source-a", 0), "twin": twin}[rung.source])
 
 
 def _source(unit: records.Unit, rung: Rung, device: torch.device) -> nn.Module | None:
