@@ -8,6 +8,7 @@ import time
 from collections.abc import Generator
 from pathlib import Path
 
+import nbformat
 import pytest
 from jupyter_cache import get_cache
 from jupyter_cache.base import CacheBundleIn
@@ -25,20 +26,14 @@ class Recorder:
 
     def __init__(self, chapter: IPyNbFile):
         self.path, self.kernel = chapter.path, chapter.kernel
-        self.client = NotebookClient(
-            copy.deepcopy(chapter.nb), record_timing=False
-        )
+        notebook = copy.deepcopy(chapter.nb)
+        notebook.metadata.pop("widgets", None)
+        told = self.kernel.kc.kernel_info(reply=True, timeout=60)["content"]
+        notebook.metadata["language_info"] = told["language_info"]
+        self.client = NotebookClient(notebook, record_timing=False)
         self.client.reset_execution_trackers()
-        self.client.nb.metadata.pop("widgets", None)
-        told = self.kernel.kc.kernel_info(reply=True, timeout=60)
-        self.client.nb.metadata["language_info"] = told["content"][
-            "language_info"
-        ]
-        code = [
-            (at, cell)
-            for at, cell in enumerate(self.client.nb.cells)
-            if cell.cell_type == "code"
-        ]
+        places = enumerate(notebook.cells)
+        code = [place for place in places if place[1].cell_type == "code"]
         self.waiting, self.place = dict(enumerate(code)), None
         self.seconds, self.hear = 0.0, self.kernel.get_message
         self.kernel.get_message = self.listen
@@ -46,12 +41,8 @@ class Recorder:
     def listen(self, stream: str, timeout: float | None = None) -> dict:
         """Pass on a message of the kernel, and keep what it puts out."""
         message = self.hear(stream, timeout)
-        if (
-            stream == "iopub"
-            and message["parent_header"].get("msg_type")
-            == "execute_request"
-            and self.place
-        ):
+        cause = message["parent_header"].get("msg_type")
+        if self.place and (stream, cause) == ("iopub", "execute_request"):
             at, cell = self.place
             try:
                 self.client.process_message(message, cell, at)
@@ -62,12 +53,10 @@ class Recorder:
     def run(self, number: int) -> Generator[None, object, object]:
         """Keep the outputs of one cell while nbval runs it."""
         self.place = _, cell = self.waiting[number]
-        self.client.clear_before_next_output, cell.outputs = (
-            False,
-            [],
-        )  # as nbclient begins a cell
+        cell.outputs = []
+        self.client.clear_before_next_output = False  # as nbclient begins
         started = time.perf_counter()
-        result = yield  # raises where the cell fails, which is then waited for in vain
+        result = yield  # raises where the cell fails: it goes on waiting
         self.seconds += time.perf_counter() - started
         del self.waiting[number]
         if not self.waiting:
@@ -75,13 +64,19 @@ class Recorder:
         return result
 
     def publish(self) -> None:
-        """Put the chapter where the book's build finds it."""
+        """Put the chapter where the book's build finds it.
+
+        The cache sorts widgets by their names, which are random. Numbered,
+        they keep their order, in which each resembles the one before it: the
+        page packs to fewer bytes, and to as many each time.
+        """
         self.client.set_widgets_metadata()
-        bundle = CacheBundleIn(
-            self.client.nb,
-            str(self.path),
-            data={"execution_seconds": self.seconds},
-        )
+        text = nbformat.writes(self.client.nb)
+        for number, name in enumerate(self.client.widget_state):
+            text = text.replace(name, f"{number:032x}")
+        notebook = nbformat.reads(text, as_version=4)
+        took = {"execution_seconds": self.seconds}
+        bundle = CacheBundleIn(notebook, str(self.path), data=took)
         get_cache(CACHE).cache_notebook_bundle(
             bundle, check_validity=False, overwrite=True
         )

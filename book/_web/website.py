@@ -133,7 +133,7 @@ def state_run_times(seconds: dict[str, float]) -> None:
     for name, taken in seconds.items():
         path = ROOT / "book" / f"{name}.ipynb"
         notebook = nbformat.read(path, as_version=4)
-        for cell in notebook.cells[:3]:
+        for cell in notebook.cells[:4]:
             cell.source = STATED.sub(run_time(taken).capitalize(), cell.source)
         nbformat.write(notebook, path)
         lines = [STATED.sub(run_time(taken), line) if name in line else line for line in lines]
