@@ -70,9 +70,38 @@ def test_the_ladder_leads_round_the_quantizer_and_through_it_and_needs_no_gradie
         "ensemble",
     }
     assert {rung.source for rung in rungs} >= {"source-a", "twin", "sibling"}
-    assert {rung.purpose for rung in rungs} == {"ladder", "steps", "restarts", "chance"}
+    assert {rung.purpose for rung in rungs} == {"ladder", "chance"}
     for dataset, eps in (("mnist", (0.05, 0.1, 0.2, 0.3)), ("fashion-mnist", (0.05, 0.1, 0.2))):
         assert ladder.epsilons(dataset) == eps
+
+
+def test_effort_is_doubled_where_a_stronger_attack_would_show(recorded, monkeypatch):
+    """On the strongest APGD that sees the network, at the eps at which it leaves nearest to half of the images."""
+    weak, strong, twice = (
+        Rung(name, "white-box", "apgd", surrogate, options=FAST)
+        for name, surrogate in (("round", "e"), ("through", "soft 0.1"), ("far", "soft 0.5"))
+    )
+    elsewhere = Rung("stranger", "black-box", "apgd", source="source-a", options=FAST)
+
+    def cell(rung, eps, correct):
+        return {"rung": rung.name, "eps": eps, "how": adaptive._plain(rung), "correct": correct, "n": 20}
+
+    cells = [cell(weak, 0.1, 15), cell(strong, 0.1, 12), cell(elsewhere, 0.1, 10)]
+    cells += [cell(weak, 0.2, 10), cell(strong, 0.2, 1), cell(twice, 0.3, 0)]
+    assert ladder.decisive(cells) == (strong, 0.1)
+    assert ladder.decisive(cells[2:3]) is None
+    steps, restarts = ladder.doubled(strong, 0.1)
+    assert steps.options == FAST | {"iterations": 2 * FAST["iterations"]}
+    assert restarts.options == FAST | {"restarts": 2}
+    assert (steps.purpose, restarts.purpose) == ("steps", "restarts")
+    assert steps.only_eps == restarts.only_eps == (0.1,)
+
+    monkeypatch.setattr(adaptive, "ladder", lambda *_: RUNGS)
+    record = adaptive.run(recorded, images=20)
+    rung, eps = ladder.decisive(record["cells"])
+    added = [(one["rung"], one["eps"]) for one in record["cells"] if one["how"]["purpose"] != "ladder"]
+    assert added == [(f"{rung.name}, twice the {what}", eps) for what in ("steps", "restarts")]
+    assert list(adaptive.left(record, recorded)) == []
 
 
 def test_an_unknown_attack_or_surrogate_is_refused(net, digits):

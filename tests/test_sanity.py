@@ -47,6 +47,24 @@ def test_an_attack_that_has_not_converged_is_flagged(purpose, name):
     assert raised(record_with(base), name) is None
 
 
+def test_twice_the_effort_says_nothing_where_nothing_is_left():
+    """Fooling two more images of a hundred would be no sign: the check could not be raised."""
+    base = cell_of("through", 0.3, first(2), surrogate="latent")
+    more = cell_of("through, twice", 0.3, first(0), surrogate="latent", purpose="steps")
+    (flag, *_) = sanity.flags(record_with(base, more))
+    assert flag.raised is None and flag.message.endswith("that leaves 2 of 100 images, too few to tell")
+
+
+def test_twice_the_effort_is_judged_on_the_strongest_attack_if_it_was_tried_there():
+    strong, weak = (cell_of(name, 0.2, first(left), surrogate=name) for name, left in (("a", 50), ("b", 80)))
+    other = cell_of("b, twice", 0.2, first(80), surrogate="b", purpose="steps")
+    (flag, *_) = sanity.flags(record_with(weak, strong, other))
+    assert flag.raised is False and flag.message.endswith("; not tried on the strongest, a at eps 0.2")
+    own = cell_of("a, twice", 0.2, first(30), surrogate="a", purpose="steps")
+    (flag, *_) = sanity.flags(record_with(weak, strong, other, own))
+    assert flag.raised is True and "not tried" not in flag.message
+
+
 def test_more_than_chance_far_away_is_flagged():
     for count, expected in ((3, False), (14, False), (40, True)):
         cell = cell_of("far", 0.5, first(count), purpose="chance")

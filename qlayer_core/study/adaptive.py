@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from qlayer_core import attacks, data, evaluation, files, intervals, machine
 from qlayer_core.specs import RunSpec
 from qlayer_core.study import fingerprint, health, records
-from qlayer_core.study.ladder import Rung, attacked, epsilons, ladder, quick
+from qlayer_core.study.ladder import Rung, attacked, decisive, doubled, epsilons, ladder, quick
 
 IMAGES = 1000  # the first of the test set, unless a call asks for another number
 SEEDS = (0, 1, 2)  # of networks that can lend each other their images
@@ -112,7 +112,7 @@ def run(
 
     Args:
         unit: the network; its weights must be those that its results are recorded of.
-        rungs: left out, the whole ladder with its sanity checks.
+        rungs: left out, the whole ladder, and what doubles the effort of its strongest rung.
         images: how many of the first test images. More than are recorded replace the record when all rungs are
             climbed; fewer leave it as it is.
         report: called with each new cell.
@@ -122,7 +122,6 @@ def run(
     net, about = records.load_unit(unit)
     net = net.to(device)
     test = data.load(unit.dataset, "test", limit=images).to(device)
-    rungs = ladder(unit.spec, unit.dataset) if rungs is None else rungs
     record = _started(unit, about["weights_sha256"], test, net)
     if record["n"] > len(test.labels):
         return record
@@ -155,14 +154,19 @@ def run(
 def left(
     record: dict, unit: records.Unit, rungs: Sequence[Rung] | None = None
 ) -> Iterator[tuple[Rung, float]]:
-    """Yield the rungs that are not recorded with today's options and code, with their budgets, in order."""
-    rungs = ladder(unit.spec, unit.dataset) if rungs is None else rungs
+    """Yield the rungs that are not recorded with today's options and code, with their budgets, in order.
+
+    Without ``rungs`` they are the whole ladder; once it is climbed, those of `ladder.doubled`.
+    """
+    check, rungs = rungs is None, ladder(unit.spec, unit.dataset) if rungs is None else rungs
     for eps in sorted({*epsilons(unit.dataset), *(eps for rung in rungs for eps in rung.only_eps)}):
         for rung in rungs:
             if eps in (rung.only_eps or epsilons(unit.dataset)) and not _recorded(
                 record, rung, eps, unit.spec
             ):
                 yield rung, eps
+    if check and (found := decisive(record["cells"])):
+        yield from left(record, unit, doubled(*found))
 
 
 # ---- what is recorded ----

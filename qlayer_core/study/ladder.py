@@ -1,6 +1,6 @@
 """The ladder of attacks of the adaptive evaluation, as data: rung by rung the attacker knows more of the network."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import torch
@@ -54,6 +54,7 @@ _SQUARE = Rung("square", "black-box", "square", options={"queries": 1000}, survi
 
 PLAIN = (
     *_TRANSFER,
+    Rung("transfer from another seed", "black-box", "apgd", None, "sibling", _SHORT),
     Rung("bim", "white-box", "bim"),
     Rung("pgd", "white-box", "pgd", options=_MARGIN | {"keep_best": True}),
     Rung("apgd on ce", "white-box", "apgd", options=_MARGIN | {"loss": "ce"}),
@@ -98,34 +99,60 @@ QUANTIZED = (
 """For a network behind a quantizer of its input."""
 
 
-def sanity_rungs(spec: RunSpec, eps: float) -> tuple[Rung, ...]:
-    """Return what `sanity.flags` compares with the ladder, at one ``eps`` and at one where only chance is left."""
-    best, surrogate = "apgd on the margin", None
-    if spec.layer is not None:
-        best, surrogate = "apgd on soft codes", "soft 0.1"
-    elif spec.quantizer:
-        best, surrogate = "apgd straight through", "adaptive"
-
-    def harder(how: str, purpose: str, at: float, **options) -> Rung:
-        given = _MARGIN | options
-        return Rung(
-            f"{best}, {how}", "white-box", "apgd", surrogate, options=given, only_eps=(at,), purpose=purpose
-        )
-
-    return (
-        harder("twice the steps", "steps", eps, iterations=200),
-        harder("twice the restarts", "restarts", eps, restarts=2),
-        harder("far away", "chance", FAR, iterations=50),
-    )
-
-
 def ladder(spec: RunSpec, dataset: str = "mnist") -> tuple[Rung, ...]:
-    """Return all rungs for the network of a run, sanity checks last."""
-    rungs = PLAIN if spec.layer is None else LAYER
-    if spec.quantizer:  # the attack in the space of levels needs some
+    """Return all rungs for the network of a run, and one at an eps at which only chance is left.
+
+    What doubles the effort of the strongest of them is known once they are climbed: see `doubled`.
+    """
+    rungs, best = PLAIN, "apgd on the margin"
+    if spec.layer is not None:
+        rungs, best = LAYER, "apgd on soft codes"
+    elif spec.quantizer:  # the attack in the space of levels needs some
         levels = spec.quantizer != "randomised"
-        rungs = tuple(rung for rung in QUANTIZED if levels or rung is not _LEVELS)
-    return (*rungs, *sanity_rungs(spec, datasets.find(dataset).epsilons[0]))
+        rungs, best = (
+            tuple(rung for rung in QUANTIZED if levels or rung is not _LEVELS),
+            "apgd straight through",
+        )
+    (near,) = (rung for rung in rungs if rung.name == best)
+    options = {**near.options, "iterations": 50}
+    far = replace(near, name=f"{best}, far away", options=options, only_eps=(FAR,), purpose="chance")
+    return (*rungs, far)
+
+
+def decisive(cells: Sequence[Mapping]) -> tuple[Rung, float] | None:
+    """Return the rung on which the result hangs most, and its eps; None without one.
+
+    Where an attack leaves next to nothing, or nearly all, a stronger one would not show. So of the strongest APGD
+    that sees the network at each eps, it is the one that leaves nearest to half of the images.
+
+    Args:
+        cells: of a recorded evaluation, see `adaptive.run`.
+    """
+    strongest: dict[float, Mapping] = {}
+    for cell in cells:
+        how = cell["how"]
+        if (how["kind"], how["attack"], how["purpose"]) == ("white-box", "apgd", "ladder"):
+            least = strongest.setdefault(cell["eps"], cell)
+            strongest[cell["eps"]] = min(least, cell, key=lambda one: one["correct"])
+    if not strongest:
+        return None
+    cell = min(strongest.values(), key=lambda one: abs(one["correct"] / one["n"] - 0.5))
+    return Rung(**cell["how"] | {"only_eps": tuple(cell["how"]["only_eps"])}), cell["eps"]
+
+
+def doubled(rung: Rung, eps: float) -> tuple[Rung, Rung]:
+    """Return a rung with twice the steps, and with twice the restarts, at one ``eps``."""
+    steps, restarts = rung.options.get("iterations", 100), rung.options.get("restarts", 1)
+    return tuple(
+        replace(
+            rung,
+            name=f"{rung.name}, twice the {what}",
+            options={**rung.options, **more},
+            only_eps=(eps,),
+            purpose=what,
+        )
+        for what, more in (("steps", {"iterations": 2 * steps}), ("restarts", {"restarts": 2 * restarts}))
+    )
 
 
 def epsilons(dataset: str) -> tuple[float, ...]:

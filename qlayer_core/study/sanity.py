@@ -11,7 +11,7 @@ from itertools import pairwise
 import numpy as np
 
 from qlayer_core import intervals
-from qlayer_core.study import records
+from qlayer_core.study import ladder, records
 from qlayer_core.study.adaptive import worst
 
 CLASSES = 10
@@ -60,25 +60,39 @@ def _clearly_more(one: np.ndarray, other: np.ndarray) -> bool:
 
 
 def _twice(record: dict, purpose: str, what: str) -> Iterator[Flag]:
-    """Twice the effort must not fool clearly more images: the attack has converged."""
-    for cell in _cells(record, purpose=purpose):
-        base = [
-            other
-            for other in _cells(record, purpose="ladder", attack=cell["how"]["attack"])
-            if (other["how"]["surrogate"], other["how"]["source"]) == (cell["how"]["surrogate"], None)
-            and other["eps"] == cell["eps"]
-            and other["how"]["options"].get("loss") == cell["how"]["options"].get("loss")
-        ]
-        if base:
-            once, twice = records.unpack(base[0]), records.unpack(cell)
-            gap, *_ = _difference(once, twice)
-            yield Flag(
-                what,
-                _clearly_more(once, twice),
-                f"at eps {cell['eps']:g}, {cell['rung']} leaves {gap:.1f} points fewer right than {base[0]['rung']}",
-            )
-            return
-    yield Flag(what, None, f"no rung with twice the {purpose} is recorded")
+    """Twice the effort must not fool clearly more images: the attack has converged.
+
+    Tried on the rung on which the result hangs, or for want of that on another; where it leaves so few images that
+    fooling all of them would not be clearly more, the check could not be raised, and says nothing.
+    """
+    decisive = ladder.decisive(record["cells"])
+    pairs = [(base, cell) for cell in _cells(record, purpose=purpose) if (base := _base(record, cell))]
+    if not pairs:
+        yield Flag(what, None, f"no rung with twice the {purpose} is recorded")
+        return
+    best = (decisive[0].name, decisive[1])
+    base, cell = min(pairs, key=lambda pair: (pair[0]["rung"], pair[0]["eps"]) != best)
+    once, twice = records.unpack(base), records.unpack(cell)
+    gap, *_ = _difference(once, twice)
+    text = f"at eps {cell['eps']:g}, {cell['rung']} leaves {gap:.1f} points fewer right than {base['rung']}"
+    if (base["rung"], base["eps"]) != best:
+        text += f"; not tried on the strongest, {best[0]} at eps {best[1]:g}"
+    can = _clearly_more(once, np.zeros_like(once))
+    if not can:
+        text += f"; that leaves {base['correct']} of {base['n']} images, too few to tell"
+    yield Flag(what, _clearly_more(once, twice) if can else None, text)
+
+
+def _base(record: dict, cell: dict) -> dict | None:
+    """Return the cell of the ladder whose effort this one doubles."""
+    how = cell["how"]
+    alike = _cells(record, purpose="ladder", attack=how["attack"], surrogate=how["surrogate"], source=None)
+    same = [
+        one
+        for one in alike
+        if one["eps"] == cell["eps"] and one["how"]["options"].get("loss") == how["options"].get("loss")
+    ]
+    return same[0] if same else None
 
 
 def _chance(record: dict) -> Flag:
