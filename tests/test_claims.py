@@ -64,6 +64,8 @@ def test_much_more_is_more_by_the_margin():
     assert judged([80.0], [69.5], by=10) == "undecided"
     assert judged([80.0], [70.5], by=10) == "undecided"
     assert judged([80.0], [75.0], by=10) == "fails"
+    assert judged([9.0], [0.0], by=10) == judged([0.0], [0.0], by=10) == "undecided"  # too little is left
+    assert judged([0.0], [20.0], by=10) == "fails"
 
 
 def test_near_is_within_the_margin_either_way():
@@ -158,13 +160,31 @@ def test_the_verdict_under_the_papers_protocol(results, expected):
 
 
 @pytest.mark.parametrize(
+    "held, failed, undecided, expected",
+    [
+        (46, 0, 2, "reproduced"),
+        (3, 2, 0, "reproduced"),
+        (6, 10, 8, "not"),
+        (2, 2, 0, "partly"),
+        (1, 0, 3, "partly"),
+    ],
+)
+def test_what_is_usually_so_need_not_always_be(held, failed, undecided, expected):
+    results = ["holds"] * held + ["fails"] * failed + ["undecided"] * undecided
+    assert claims.protocol_verdict(results, most=True) == expected
+    assert claims.protocol_verdict([*results, "not measured"], most=True) in ("partly", "not measured yet")
+
+
+@pytest.mark.parametrize(
     "results, protocol, expected",
     [
         ([], "reproduced", "not about attacks"),
         (["holds"], "reproduced", "holds"),
         (["holds"], "not measured yet", "holds"),
         (["fails"], "reproduced", "holds for weak attacks only"),
-        (["holds", "undecided"], "partly", "holds for weak attacks only"),
+        (["holds", "undecided"], "partly", "holds in part"),  # at a budget that leaves something to compare
+        (["holds", "undecided"], "not measured yet", "holds in part"),
+        (["holds", "undecided", "fails"], "partly", "holds for weak attacks only"),
         (["undecided"], "reproduced", "undecided"),  # where nothing is left of either network
         (["undecided", "not measured"], "reproduced", "not measured yet"),
         (["fails", "undecided"], "partly", "holds for weak attacks only"),

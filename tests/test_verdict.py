@@ -40,6 +40,26 @@ def worst(layer: tuple[float, float], plain: tuple[float, float], training: str 
 NOTHING = frame_of({})
 
 
+# ---- luck ----
+
+
+def test_what_another_seed_might_turn_is_marked_and_counted(monkeypatch):
+    monkeypatch.setattr(verdict.heat, "seed_spread", lambda number: 6.7)
+    (claim,) = [one for one in statements.CLAIMS if one.name == "better than adversarial training"]
+    large, cnn = (
+        evidence.recorded(paper.TABLES["1a"].cell(name, "bim 0.3")) for name in ("q-large", "cnn-adv")
+    )
+    for ahead, marked in ((4.0, True), (9.0, False)):
+        frame = frame_of({large: 60.0 + ahead, cnn: 60.0}, 10_000)
+        html = verdict.numbers(claim, frame).html
+        assert ("holds¹" in html) is marked and ("two seeds of one network are: 6.7 points" in html) is marked
+        text = verdict.luck(frame).text
+        assert f"Of the 1 comparisons that are told apart here, {int(marked)} have one seed" in text
+    again = frame.assign(seed=1)
+    frame = pd.concat([frame_of({large: 64.0, cnn: 60.0}, 10_000), again])
+    assert "holds¹" not in verdict.numbers(claim, frame).html  # two seeds agree
+
+
 # ---- sentences ----
 
 

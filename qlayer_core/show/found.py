@@ -105,17 +105,17 @@ def own_attack(frame: pd.DataFrame) -> str:
         frame,
     )
     if found.result == "not measured":
-        return "How far the attack by which the paper measured this falls short has not been measured yet."
+        return "How far the paper's own attack falls short of the strongest one has not been measured yet."
     if found.result != "holds":
         return (
-            "The attack by which the paper measured this, which walks around the layer, is about as strong as all"
-            f" together: when pixels move by up to 0.2, it leaves {whole(found.first)} of 100 digits right, they"
-            f" {whole(found.second)}."
+            "The attack by which the paper measured the network trained on clean digits, which walks around the"
+            " layer, is about as strong as all together: when pixels move by up to 0.2, it leaves"
+            f" {whole(found.first)} of 100 digits right, they {whole(found.second)}."
         )
     return (
-        "The attack by which the paper measured this walks around the layer and is too weak: when pixels move by up"
-        f" to 0.2, it leaves {whole(found.first)} of 100 digits right, where all attacks together leave"
-        f" {whole(found.second)}."
+        "The attack by which the paper measured the network trained on clean digits walks around the layer, and is"
+        f" too weak: when pixels move by up to 0.2, it leaves {whole(found.first)} of 100 digits right, where all"
+        f" attacks together leave {whole(found.second)}."
     )
 
 
@@ -144,7 +144,9 @@ def balance(frame: pd.DataFrame) -> str:
     holding = int((rows.strongest == "holds").sum())
     stand = {0: "none holds", 1: "one holds"}.get(holding, f"{holding} hold")
     put = "one claim was" if attacked == 1 else f"{attacked} claims were"
-    return f"{says}; {put} put to the strongest attack, and {stand} in full."
+    partly = int((rows.strongest == "holds in part").sum())
+    rest = f", {'one' if partly == 1 else partly} in part" if partly else ""
+    return f"{says}; {put} put to the strongest attack, and {stand} in full{rest}."
 
 
 def headline(frame: pd.DataFrame) -> list[str]:

@@ -88,13 +88,18 @@ def reading(number: str) -> Markup:
         f" Furthest from the paper is K = {heads} with {codes} codes:"
         f" {mine[heads, codes]:.1f} % instead of {published[heads, codes]:.1f} %."
     )
-    spreads = [max(values) - min(values) for values in ours.values() if len(values) > 1]
-    if spreads:
+    if apart := seed_spread(number):
         says += (
-            f" How much a seed alone can do: networks that differ in nothing else are up to {max(spreads):.1f}"
-            " points apart. A difference smaller than that says little."
+            f" How much a seed alone can do: networks that differ in nothing else are up to {apart:.1f} points apart."
+            " A difference smaller than that says little."
         )
     return paragraph(says)
+
+
+def seed_spread(number: str) -> float:
+    """Return how many points two seeds of one network of Table 8a or 8b are apart at most; 0 with one each."""
+    ours, _ = ablation(number)
+    return max((max(values) - min(values) for values in ours.values() if values), default=0.0)
 
 
 @picture

@@ -2,23 +2,24 @@
 
 import re
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from html import escape
 
 import numpy as np
 import pandas as pd
 
-from qlayer_core.show import names
+from qlayer_core.show import heat, names
 from qlayer_core.show.ladder import rung_name
-from qlayer_core.show.page import DASH, Markup, decimal, listed, table, typeset
+from qlayer_core.show.page import DASH, Markup, decimal, listed, paragraph, table, typeset
 from qlayer_core.show.plot import MUTED, SERIES, VARIABLES, WRONG
 from qlayer_core.show.results import column_name, row_name
 from qlayer_core.study import claims, evidence, paper
 from qlayer_core.study.evidence import Value
 from qlayer_core.study.statements import CLAIMS, Claim
 
-GREEN, AMBER, RED, OPEN, GREY, NONE = (
+GREEN, HALF, AMBER, RED, OPEN, GREY, NONE = (
     ("●", names.COLOURS["q-large"]),
+    ("◑", names.COLOURS["q-large"]),
     ("◐", SERIES[1]),
     ("○", WRONG),
     ("◎", VARIABLES[MUTED]),
@@ -37,6 +38,7 @@ PROTOCOL = {
 }
 STRONGEST = {
     "holds": (GREEN, "holds"),
+    "holds in part": (HALF, "holds in part"),
     "holds for weak attacks only": (AMBER, "holds for weak attacks only"),
     "does not hold": (RED, "does not hold"),
     "undecided": (OPEN, "undecided"),
@@ -136,7 +138,7 @@ def numbers(claim: Claim, frame: pd.DataFrame) -> Markup:
     measured = found[found.result != "not measured"] if len(found) else found
     if measured.empty:
         return Markup("<p>None of its comparisons is measured yet.</p>", "None is measured yet.")
-    rows = []
+    rows, apart = [], heat.seed_spread("8a")
     for one in measured.to_dict("records"):
         share = not np.isnan(one["images"])  # or else a divergence
         images, digits = (f"{one['images']:,.0f}", 1) if share else (DASH, 2)
@@ -147,7 +149,7 @@ def numbers(claim: Claim, frame: pd.DataFrame) -> Markup:
         rows.append(
             [
                 f'<span style="white-space: normal; font-weight: 400">{words}</span>',
-                one["result"],
+                one["result"] + ("¹" if near_luck(one, apart) else ""),
                 f"{decimal(one['paper_first'])} | {decimal(one['paper_second'])}",
                 f"{decimal(one['first'])} | {decimal(one['second'])}",
                 gap,
@@ -157,7 +159,39 @@ def numbers(claim: Claim, frame: pd.DataFrame) -> Markup:
     left = len(found) - len(measured)
     caption = f"{claim.name[0].upper()}{claim.name[1:]}: {len(rows)} of {len(found)} comparisons are measured"
     heads = ["", "result", "paper", "ours", "difference (95 %)", "images, seeds"]
-    return table(rows, heads, caption + (f", {left} are not yet." if left else "."))
+    caption += f", {left} are not yet." if left else "."
+    if any("¹" in row[1] for row in rows):
+        caption += (
+            f" ¹ One seed, and nearer to its threshold than two seeds of one network are: {apart:.1f} points."
+        )
+    return table(rows, heads, caption)
+
+
+def near_luck(one: Mapping, apart: float) -> bool:
+    """Return whether another seed alone might turn an outcome, a row of `claims.outcomes`: ``apart`` in points.
+
+    That is where two networks with one seed each are told apart by less than two seeds of one network can differ by.
+    """
+    first, second = one["first_value"], one["second_value"]
+    if one["result"] not in ("holds", "fails") or one["seeds"] != 1 or np.isnan(one["images"]):
+        return False
+    gap = abs(one["difference"]) if one["near"] else one["difference"]
+    return first.model != second.model and abs(gap - one["by"]) < apart
+
+
+def luck(frame: pd.DataFrame) -> Markup:
+    """Return how many outcomes another seed might turn, and that intervals err, as a paragraph."""
+    every = [one for claim in CLAIMS for one in claims.outcomes(claim, frame).to_dict("records")]
+    told = [one for one in every if one["result"] in ("holds", "fails")]
+    apart = heat.seed_spread("8a")
+    near = sum(near_luck(one, apart) for one in told)
+    return paragraph(
+        "Where there is one seed, the interval covers the test images alone, and another seed by itself can move such"
+        f" a number by up to {apart:.1f} points (the chapter on what matters inside measures it). Of the {len(told)}"
+        f" comparisons that are told apart here, {near} have one seed and lie nearer to their threshold than that:"
+        f" they are marked ¹. And some {len(every)} intervals of 95 % are read on this page, none of them corrected"
+        " for the number of the others: a few will be wrong by chance."
+    )
 
 
 def compared(first: Value, second: Value, by: float = 0.0, near: bool = False) -> str:

@@ -16,6 +16,7 @@ PROTOCOL = ("reproduced", "partly", "not", "undecided", "not measured yet", "no 
 """Verdicts under its protocol; the last two judge nothing."""
 STRONGEST = (
     "holds",
+    "holds in part",
     "holds for weak attacks only",
     "does not hold",
     "undecided",
@@ -97,15 +98,22 @@ def outcomes(claim: Claim, frame: pd.DataFrame | None = None) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def protocol_verdict(results: list[str]) -> str:
+def protocol_verdict(results: list[str], most: bool = False) -> str:
     """Return the verdict on outcomes under the paper's protocol.
 
     *Reproduced* if all comparisons hold, *partly* if some do. Where none does it is *not* if one fails, and
     *undecided* if none fails either. It is *not measured yet* while a number is missing, except where those that are
-    there already hold in part and fail in part.
+    there already hold in part and fail in part. A claim of what is so for the ``most`` part is *reproduced* if more
+    than half of its comparisons hold, and *not* if more fail than hold.
     """
     if not results:
         return "no numbers"
+    if most and "not measured" not in results:
+        held, failed = results.count("holds"), results.count("fails")
+        if 2 * held > len(results):
+            return "reproduced"
+        if failed > held:
+            return "not"
     if "holds" in results and "fails" in results:
         return "partly"
     if "not measured" in results:
@@ -118,9 +126,9 @@ def protocol_verdict(results: list[str]) -> str:
 def strongest_verdict(results: list[str], protocol: str) -> str:
     """Return the verdict on outcomes under the strongest attack.
 
-    The claim *holds* if all comparisons hold, and is *undecided* where none fails and none holds. If not it *holds
-    for weak attacks only* where at least a part of it is reproduced under the paper's protocol, and *does not hold*
-    where none is, or where the paper gives no numbers.
+    The claim *holds* if all comparisons hold, *in part* if some do and none fails, and is *undecided* where none
+    fails and none holds. If not it *holds for weak attacks only* where at least a part of it is reproduced under the
+    paper's protocol, and *does not hold* where none is, or where the paper gives no numbers.
     """
     if not results:
         return "not about attacks"
@@ -128,6 +136,8 @@ def strongest_verdict(results: list[str], protocol: str) -> str:
         return "holds"
     if "not measured" in results and "fails" not in results:
         return "not measured yet"
+    if "holds" in results and "fails" not in results:
+        return "holds in part"
     if protocol == "not measured yet":
         return "not measured yet"
     if set(results) == {"undecided"}:
@@ -140,7 +150,7 @@ def _row(claim: Claim, numbers: Mapping[Value, Mapping[int, Number]]) -> dict:
     worst = [evidence.judge(comparison, numbers) for comparison in claim.strongest]
     in_paper = [comparison.in_the_paper() for comparison in claim.protocol]
     printed = [borne_out for borne_out in in_paper if borne_out is not None]
-    protocol = protocol_verdict([outcome.result for outcome in own])
+    protocol = protocol_verdict([outcome.result for outcome in own], claim.most)
     absent = [str(outcome.comparison) for outcome in own + worst if outcome.result == "not measured"]
     return {
         "name": claim.name,

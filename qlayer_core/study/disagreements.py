@@ -96,8 +96,8 @@ def _explanations(cell: paper.Cell, accuracy: float, ours: pd.DataFrame) -> Iter
     if cell.setting == "white-box" and cell.attack != "cw" and accuracy < cell.accuracy:
         for seen, blind in _failed(cell):
             yield (
-                "the paper's gradient of this network had failed: with another budget or attack, images made without"
-                " sight of it fooled more",
+                "the paper's attack on this network had failed: with another budget, images made without sight of it"
+                " fooled more",
                 f"the paper's Table {seen.table}, {seen.row}, {seen.column}: {seen.accuracy:.2f} %;"
                 f" Table {blind.table}: {blind.accuracy:.2f} %",
             )
@@ -194,9 +194,10 @@ def _under_fgsm(cell: paper.Cell) -> Iterator[paper.Cell]:
 
 
 def _failed(cell: paper.Cell) -> Iterator[tuple[paper.Cell, paper.Cell]]:
-    """Yield the paper's cells made with the same gradient that a blind attack undercuts, each with that attack's.
+    """Yield the paper's cells of the same attack and gradient that a blind one undercuts, each with that one's.
 
-    The same path's answer first, and what is undercut most.
+    The same path's answer first, and what is undercut most. An FGSM that fails says nothing of BIM: one large step
+    can miss, after training on such steps above all, where many small ones do not.
     """
     pairs = [
         (other, blind)
@@ -204,7 +205,7 @@ def _failed(cell: paper.Cell) -> Iterator[tuple[paper.Cell, paper.Cell]]:
         for other in table.cells
         if (other.dataset, other.model, other.setting) == (cell.dataset, cell.model, "white-box")
         and other.attacked_path == cell.attacked_path
-        and other.attack != "cw"
+        and other.attack == cell.attack
         for blind in _blind(other)
         if blind.accuracy < other.accuracy
     ]

@@ -117,7 +117,8 @@ def judge(comparison: Comparison, recorded: Mapping[Value, Mapping[int, Number]]
     Where one is of more images, it is counted again on those that both are of: the first are harder than most. The
     ends of the difference's `interval` are averaged over the seeds: that of one seed, wide rather than narrow. The
     comparison *holds* if the whole interval is on its side and every seed is; it *fails* if the whole interval is on
-    the other side and every seed is; else it is *undecided*.
+    the other side and every seed is; else it is *undecided*, also where so little is left of both that neither could
+    be so far ahead.
 
     Args:
         comparison: what is claimed.
@@ -139,6 +140,7 @@ def judge(comparison: Comparison, recorded: Mapping[Value, Mapping[int, Number]]
         beyond = [gap > comparison.by for gap in gaps]
         holds = all(beyond) and low > comparison.by
         fails = not any(beyond) and high < comparison.by
+        fails &= not all(max(one.value, other.value) <= comparison.by for one, other in both)
     result = "holds" if holds else "fails" if fails else "undecided"
     means = (mean(number.value for number in part) for part in zip(*both, strict=True))
     images = min(number.n or float("nan") for pair in both for number in pair)
@@ -237,11 +239,12 @@ def pairs(
 
 
 def worst_cases(
-    dataset: str, first: str, second: str, *epsilons: float, by: float = 0.0
+    dataset: str, first: str, second: str, *epsilons: float, by: float = 0.0, near: bool = False
 ) -> tuple[Comparison, ...]:
     """Return comparisons of the worst cases of two models."""
     return tuple(
-        Comparison(worst_case(dataset, first, eps), worst_case(dataset, second, eps), by) for eps in epsilons
+        Comparison(worst_case(dataset, first, eps), worst_case(dataset, second, eps), by, near)
+        for eps in epsilons
     )
 
 
