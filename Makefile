@@ -56,7 +56,8 @@ vendor/start/start.json: vendor/.installed $(WEB)/start.py $(addprefix qlayer_co
 	$(BIN)/python $(WEB)/start.py vendor/start
 
 # Executed chapters are cached by their own code alone: forget them when what they import or read has changed.
-_build/.fresh: .venv/.installed $(wildcard qlayer_core/*.py qlayer_core/*/* benchmarks/*.json) $(shell find data -type f)
+# Not when it was merely run, which makes byte code.
+_build/.fresh: .venv/.installed $(wildcard benchmarks/*.json) $(shell find qlayer_core -name __pycache__ -prune -o -type f -print) $(shell find data -type f)
 	rm -rf _build
 	mkdir _build
 	touch $@

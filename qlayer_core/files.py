@@ -2,7 +2,9 @@
 
 import hashlib
 import os
+import secrets
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 from safetensors import SafetensorError
@@ -23,20 +25,22 @@ def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
     Raises:
         OSError: the file can't be written, with what to do; the temporary file is removed.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    # Drawn, since containers that share a volume number their processes alike.
+    temporary = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}.partial")
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         write(temporary)
         with temporary.open("r+b") as file:  # Windows flushes writable descriptors only
             os.fsync(file.fileno())  # the rename must not reach the disk before the content
         temporary.replace(path)
     except (OSError, RuntimeError, SafetensorError) as error:  # torch reports a full disk as RuntimeError
         raise OSError(
-            f"could not write {path}: {error}. Free disk space or fix the folder's permissions, then run the"
-            " same command again; it continues from the last finished epoch."
+            f"could not write {path}: {error}. Free disk space or mend the folder, which must be one and let you"
+            " write, then run the same command again; it continues from the last finished epoch."
         ) from error
     finally:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):  # it is in its place, or its folder can't be made or entered
+            temporary.unlink()
 
 
 def sha256(path: Path) -> str:

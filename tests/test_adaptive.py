@@ -269,6 +269,53 @@ def test_a_look_at_more_images_goes_on_where_it_stopped(recorded):
     assert not list(recorded.folder.glob("adaptive*"))
 
 
+@pytest.mark.parametrize("recorded_before", [None, 10], ids=["nothing recorded", "on fewer images"])
+def test_two_evaluations_at_a_time_keep_each_other_s_cells(recorded_before, recorded, monkeypatch):
+    if recorded_before:
+        adaptive.run(recorded, RUNGS[:2], images=recorded_before)
+    alone = adaptive.measure
+
+    def beside_another(*given, **options):
+        monkeypatch.setattr(adaptive, "measure", alone)
+        adaptive.run(recorded, RUNGS[:1], images=24)  # begins and ends while this rung is climbed
+        return alone(*given, **options)
+
+    monkeypatch.setattr(adaptive, "measure", beside_another)
+    record = adaptive.run(recorded, RUNGS[1:2], images=24)
+    assert sorted(cell["rung"] for cell in record["cells"]) == ["noise"] * 2 + ["round"] * 2
+    assert record == adaptive.read(recorded) and {cell["n"] for cell in record["cells"]} == {24}
+    assert not list(recorded.folder.glob("adaptive*"))
+
+
+def test_what_grows_apart_is_read_once_more_before_it_takes_its_place(recorded):
+    adaptive.run(recorded, RUNGS[:1], images=10)
+    made = []
+
+    def another_adds_a_cell(cell):
+        made.append(cell)
+        if len(made) == 2:  # the last one of this call
+            apart = records.read_file(recorded.folder / "adaptive.json")
+            apart["cells"].append(cell | {"rung": "of another call"})
+            adaptive.write(apart, recorded.folder / "adaptive.json")
+
+    record = adaptive.run(recorded, RUNGS[:1], images=24, report=another_adds_a_cell)
+    assert [cell["rung"] for cell in record["cells"]] == ["noise", "noise", "of another call"]
+    assert record == adaptive.read(recorded)
+
+
+def test_an_evaluation_on_more_images_meanwhile_goes_first(recorded, monkeypatch):
+    alone = adaptive.measure
+
+    def beside_another(*given, **options):
+        monkeypatch.setattr(adaptive, "measure", alone)
+        adaptive.run(recorded, RUNGS[:1], images=24)
+        return alone(*given, **options)
+
+    monkeypatch.setattr(adaptive, "measure", beside_another)
+    record = adaptive.run(recorded, RUNGS[:2], images=10)
+    assert {cell["n"] for cell in record["cells"]} == {24} and record == adaptive.read(recorded)
+
+
 def test_a_worst_case_is_never_better_than_any_single_attack(recorded):
     record = adaptive.run(recorded, RUNGS, images=24)
     clean = records.unpack({"n": 24, "right": record["clean"]})
@@ -358,3 +405,20 @@ def test_a_planted_adversarial_example_is_found_unless_the_gradient_is_masked(ne
     with pytest.warns(attacks.UnmovedWarning):
         blind = health.planted(rounding(trained_cnn), x, 0.2, attack=partial(attacks.bim, iterations=10))
     assert blind.planted >= 3 and blind.found == 0
+
+
+def test_a_planted_example_s_label_lies_where_its_image_does():
+    """On "meta", since each machine has it; the answers are numbers, which planting needs."""
+
+    class Answers(nn.Module):
+        def forward(self, images: Tensor) -> Tensor:
+            return torch.full((len(images), 10), float(len(images) == 1))  # a corner is shown by itself
+
+    places = []
+
+    def attack(model, image, label, eps):
+        places.append((image.device.type, label.device.type))
+        return image
+
+    health.planted(Answers().eval(), torch.rand(2, 1, 4, 4, device="meta"), 0.1, attack=attack)
+    assert places == [("meta", "meta")] * 2

@@ -110,18 +110,19 @@ def test_what_another_machine_measured_can_be_measured_again(miniature, capsys, 
     assert lines(capsys) == []  # it continues where it was stopped
 
 
-def test_two_evaluations_at_a_time_keep_each_other_s_cells(miniature, monkeypatch):
+@pytest.mark.parametrize("step", ["adversarial", "cells"])
+def test_two_evaluations_at_a_time_keep_each_other_s_cells(step, miniature, monkeypatch):
     for name in ("validation-a", "source-a", "cnn"):
         main(["train", "mnist", name])
-    alone = evaluation.adversarial
+    alone = getattr(evaluation, step)
 
-    def beside_another(model, images, attack, **options):
-        made = alone(model, images, attack, **options)
-        monkeypatch.setattr(evaluation, "adversarial", alone)
-        main(["evaluate", "mnist", "cnn", "--table", "1a"])  # begins and ends while this attack goes on
+    def beside_another(*given, **options):
+        made = alone(*given, **options)
+        monkeypatch.setattr(evaluation, step, alone)
+        main(["evaluate", "mnist", "cnn", "--table", "1a"])  # begins and ends while this step goes on
         return made
 
-    monkeypatch.setattr(evaluation, "adversarial", beside_another)
+    monkeypatch.setattr(evaluation, step, beside_another)
     main(["evaluate", "mnist", "cnn", "--table", "2a"])
     assert {cell["setting"] for cell in records.read("mnist", "cnn")["cells"]} == {
         "clean",
@@ -220,6 +221,15 @@ def test_training_a_finished_run_again_keeps_what_was_measured(miniature, capsys
     assert record["cells"]
     assert main(["train", "mnist", "q-base"]) == 0
     assert records.read("mnist", "q-base") == record
+
+
+def test_a_trial_on_few_images_is_a_variant_and_replaces_no_result(miniature):
+    one = unit("mnist", "validation-a")
+    with pytest.raises(ValueError, match=r"limit is 8, but validation-a is no variant: .* variant='trial'"):
+        units.train(one, limit=8)
+    units.train(replace(one, variant="trial"), limit=8)
+    assert replace(one, variant="trial").record.exists() and not one.record.exists()
+    assert not list(one.folder.glob("*"))
 
 
 def test_training_longer_without_a_gain_keeps_what_was_measured(miniature, monkeypatch):

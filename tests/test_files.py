@@ -81,6 +81,26 @@ def test_a_full_disk_says_what_to_do_and_leaves_the_old_file(path):
     assert_untouched(path)
 
 
+def test_writers_of_one_number_do_not_share_a_temporary_file(path):
+    """Processes of two containers that share a volume may have the same number."""
+
+    def write(temporary: Path) -> None:
+        temporary.write_text("first")
+        write_atomically(path, lambda other: other.write_text("second"))
+        assert path.read_text() == "second"
+
+    write_atomically(path, write)
+    assert path.read_text() == "first"
+    assert list(path.parent.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("below", ["new", "folder/new"])
+def test_a_folder_that_can_not_be_made_says_what_to_do(below, path):
+    with pytest.raises(OSError, match=r"could not write .*new: .*Free disk space or mend the folder"):
+        write_atomically(path / below, lambda temporary: temporary.write_text("new"))
+    assert_untouched(path)
+
+
 @pytest.fixture
 def no_more_than_a_kilobyte() -> Iterator[None]:
     """The system ends every file at 1,000 bytes: writing fails half-way, as on a full disk."""

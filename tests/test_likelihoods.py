@@ -227,7 +227,7 @@ def test_an_interrupted_unit_goes_on_and_ends_in_the_same_record(networks, place
     unit = likelihoods.Unit("mnist", "q-base", settings=TINY)
     likelihoods.train(unit, limit=40)
     whole = likelihoods.measure(unit, limit=10)
-    for path in (unit.record, unit.weights, unit.folder / "checkpoint.pt"):
+    for path in (unit.record, unit.weights, *unit.folder.glob("checkpoint*")):
         path.unlink()
 
     likelihoods.train(unit, limit=40, until=1)
@@ -265,10 +265,76 @@ def test_codes_of_another_network_are_not_mixed_up(networks, places, monkeypatch
     monkeypatch.setattr(records, "load", lambda *_: (networks["q-base"], {"weights_sha256": "trained anew"}))
     with pytest.raises(ValueError, match="trained anew since"):
         likelihoods.load(unit)
+    with pytest.raises(ValueError, match="trained anew since"):
+        likelihoods.train(unit, limit=20)
     with unit.weights.open("ab") as file:
         file.write(b" ")
     with pytest.raises(ValueError, match="not the file that was measured"):
         likelihoods.load(unit)
+
+
+@pytest.mark.parametrize(("name", "goes_on"), [("pixels", True), ("q-base", False)])
+def test_training_goes_on_from_a_checkpoint_of_the_same_codes_alone(
+    name, goes_on, networks, places, monkeypatch
+):
+    unit = likelihoods.Unit("mnist", name, settings=TINY)
+    likelihoods.train(unit, limit=20, until=1)
+    unit.record.unlink()
+    monkeypatch.setattr(records, "load", lambda *_: (networks["q-base"], {"weights_sha256": "trained anew"}))
+    rows = []
+    likelihoods.train(unit, limit=20, report=rows.append)
+    assert [row["epoch"] for row in rows] == ([2] if goes_on else [1, 2])
+
+
+def test_a_trial_on_few_images_has_settings_of_its_own(networks, places):
+    with pytest.raises(ValueError, match=r"limit is 20: .*would pass for it; give the unit other ones"):
+        likelihoods.train(likelihoods.Unit("mnist"), limit=20)
+
+
+def beside(monkeypatch, step: str, other) -> None:
+    """Let ``other`` run while ``step`` of the PixelCNN goes on for the first time."""
+    alone = getattr(pixelcnn, step)
+
+    def beside_another(*given, **options):
+        monkeypatch.setattr(pixelcnn, step, alone)
+        other()
+        return alone(*given, **options)
+
+    monkeypatch.setattr(pixelcnn, step, beside_another)
+
+
+@pytest.mark.parametrize("step", ["log_likelihood", "sample"])
+def test_what_another_call_adds_to_the_record_stays(step, networks, places, monkeypatch):
+    unit = likelihoods.Unit("mnist", "q-base", settings=TINY)
+    likelihoods.train(unit, limit=20, until=1)
+
+    def other():
+        record = likelihoods.read(unit)
+        record["sets"]["of another call"] = {"n": 5}
+        likelihoods._write(unit, record)
+
+    beside(monkeypatch, step, other)
+    record = likelihoods.measure(unit, limit=5)
+    assert list(record["sets"]).count("of another call") == 1
+    assert set(record["sets"]) > set(likelihoods.set_names(unit)) and record == likelihoods.read(unit)
+
+
+def test_a_call_that_scores_more_images_goes_first(networks, places, monkeypatch):
+    unit = likelihoods.Unit("mnist", "q-base", settings=TINY)
+    likelihoods.train(unit, limit=20, until=1)
+    beside(monkeypatch, "log_likelihood", lambda: likelihoods.measure(unit, limit=8))
+    record = likelihoods.measure(unit, limit=5)
+    assert {scored["n"] for scored in record["sets"].values()} == {8} and record == likelihoods.read(unit)
+
+
+def test_scores_of_weights_that_were_trained_further_meanwhile_are_dropped(networks, places, monkeypatch):
+    unit = likelihoods.Unit("mnist", "q-base", settings=TINY)
+    likelihoods.train(unit, limit=20, until=1)
+    further = likelihoods.read(unit) | {"weights_sha256": "further"}
+    beside(monkeypatch, "log_likelihood", lambda: likelihoods._write(unit, further))
+    with pytest.raises(ValueError, match="q-base was trained further while it scored: start again"):
+        likelihoods.measure(unit, limit=5)
+    assert likelihoods.read(unit) == further
 
 
 def test_weights_of_seed_0_are_released(networks, places):

@@ -24,9 +24,10 @@ def cw_linf(
 
     The toolbox has since replaced this algorithm by another.
     Images live in tanh space, ``x = low + (high - low) (tanh(w) / s + 1) / 2``, so that they can't leave the
-    box; the learning rate of each image persists from one round to the next. An image that is still
-    classified as ``labels`` at the end is returned unchanged. Wrap the model in a softmax to attack
-    probabilities, as was likely done for the paper's two-path models.
+    box; the learning rate of each image persists from one round to the next. An image whose label doesn't lose by
+    ``confidence`` at the end is returned unchanged: with 0 those that are still classified as ``labels``, with more
+    those that are misclassified by less, too. Wrap the model in a softmax to attack probabilities, as was likely
+    done for the paper's two-path models.
 
     Args: those of `attacks.contract`, and
 

@@ -3,7 +3,8 @@
 ``attack(model, images, labels=None, *, eps, targeted=False, batch_size=128, progress=False, ...)``
 
 * ``model`` is any callable from images to logits ``(N, classes)``; ``partial(net, path="e")`` attacks the E-path.
-* ``images`` are ``(N, ...)`` floats in [0, 1]. The result stays in [0, 1] and within ``eps`` in L-infinity.
+* ``images`` are ``(N, ...)`` floats in [0, 1]. The result stays in [0, 1] and within ``eps`` in L-infinity; images
+  in half precision stay within it up to the rounding of their format.
 * ``labels`` are ``(N,)`` int64; ``None`` means the model's own predictions, so that no label leaks. With
   ``targeted=True`` they are the classes that the attack wants to reach.
 * ``eps`` is one number or a tensor with one per image.
@@ -180,7 +181,7 @@ def contract(attack: Callable[..., Tensor]) -> Callable[..., Tensor]:
                 # One context around all iterations: weights are cast to bfloat16 once per batch, not once per step.
                 with autocast(images.device):
                     found = problem.project(attack(problem, **chosen)).to(images.dtype)
-                    # Rounding to a narrower format must not leave the box.
+                    # A narrower format must not leave the box by more than the rounding of its faces.
                     result[at] = found.clamp_(problem.low.to(images.dtype), problem.high.to(images.dtype))
                     without += _without_gradient(problem, found)
         if without:

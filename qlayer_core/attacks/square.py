@@ -17,8 +17,9 @@ def square(problem: Problem, *, queries: int = 5000, generator: torch.Generator 
     a place of its own, to plus or minus ``eps`` in all its pixels, one sign per channel, or to the opposite where
     they have that value already; squares shrink as the search goes on. Unlike in the paper, a change that leaves the
     margin as it was is kept, too: the answer of a quantized network is the same in whole regions, which the search
-    must be able to cross. An image is done once it is misclassified in full precision. No gradient is asked for, so
-    that none can be masked.
+    must be able to cross. An image is done once a query is misclassified in full precision; or from the start, where
+    the clean image is misclassified in the format of `machine.number_format`, be it by bfloat16's rounding alone. No
+    gradient is asked for, so that none can be masked.
 
     Args: those of `attacks.contract`, and
 
@@ -61,7 +62,7 @@ def square(problem: Problem, *, queries: int = 5000, generator: torch.Generator 
 
     everywhere = torch.ones(1, 1, 1, 1, dtype=torch.bool, device=problem.x.device)
     left = torch.arange(len(problem.x), device=problem.x.device)
-    # Clean images that are misclassified already are done.
+    # Clean images that are misclassified already are done. Their margin is of the format around, not full precision.
     best.offer(problem.x, problem.loss(problem.x, "margin"))
     for asked in range(queries):
         left = left[best.score[left] <= 0]

@@ -303,12 +303,11 @@ def flags_table(found: Mapping[str, dict]) -> Markup:
     """Return which sanity checks raise a flag, a row each and a column per network, and what the raised ones say."""
     by_name = {name: {flag.name: flag for flag in sanity.flags(record)} for name, record in found.items()}
     checks = list(dict.fromkeys(check for flags in by_name.values() for check in flags))
-    words = {True: "<strong>raised</strong>", False: "clear", None: "not measured"}
     rows = [
         [
             check,
             wrapped(CHECKS[check], 9),
-            *(words[flags[check].raised] if check in flags else "-" for flags in by_name.values()),
+            *(_light(flags[check]) if check in flags else "-" for flags in by_name.values()),
         ]
         for check in checks
     ]
@@ -326,6 +325,12 @@ def flags_table(found: Mapping[str, dict]) -> Markup:
     )
     reasons = f"<ul>{''.join(raised)}</ul>" if raised else "<p>No flag is raised.</p>"
     return Markup(shown.html + reasons, f"{shown.text} {len(raised)} raised.")
+
+
+def _light(flag: sanity.Flag) -> str:
+    if flag.raised is None:
+        return "too few left" if flag.message.endswith(sanity.TOO_FEW) else "not measured"
+    return "<strong>raised</strong>" if flag.raised else "clear"
 
 
 def agrees(record: dict, rung: str, eps: float, right: np.ndarray) -> tuple[int, int, int]:

@@ -125,9 +125,6 @@ def run(
     record = _started(unit, about["weights_sha256"], test, net)
     if record["n"] > len(test.labels):
         return record
-    place = path_of(unit)
-    if place.exists() and _same(fewer := read(unit), about["weights_sha256"], 1) and fewer["n"] < record["n"]:
-        place = _apart(unit)  # until it is whole, what is recorded is worth more
     for rung, eps in left(record, unit, rungs):
         try:
             source = _source(unit, rung, device)
@@ -138,16 +135,21 @@ def run(
         cell = measure(net, *test, rung, eps, source=source, alive=alive, progress=progress)
         if source is not None:
             cell["source_seed"] = other(unit, rung).seed
+        # Another process may have added to it meanwhile. In place, since `left` goes by it, too.
+        record.update(_so_far(unit, about["weights_sha256"], len(test.labels)) or {})
+        if record["n"] > len(test.labels):
+            return record
         cell["environment"] = records.environment_index(
             record, records.environment(_stages(rung, unit.spec), device)
         )
         record["cells"] = [old for old in record["cells"] if (old["rung"], old["eps"]) != (rung.name, eps)]
         record["cells"].append(cell)
-        write(record, place)
+        write(record, _place(unit, record))
         report(cell)
-    if place != path_of(unit):
+    if _place(unit, record) != path_of(unit):
+        record.update(_so_far(unit, about["weights_sha256"], len(test.labels)) or {})
         write(record, path_of(unit))
-        place.unlink(missing_ok=True)
+        _apart(unit).unlink(missing_ok=True)
     return record
 
 
@@ -180,6 +182,15 @@ def path_of(unit: records.Unit) -> Path:
 def _apart(unit: records.Unit) -> Path:
     """Return where an evaluation on more images grows, while the one on fewer is still the recorded one."""
     return unit.folder / "adaptive.json"
+
+
+def _place(unit: records.Unit, record: dict) -> Path:
+    """Return where to write an evaluation: apart until it is whole, where one on fewer images is recorded."""
+    if not path_of(unit).exists():
+        return path_of(unit)
+    found = read(unit)
+    fewer = _same(found, record["weights_sha256"], 1) and found["n"] < record["n"]
+    return _apart(unit) if fewer else path_of(unit)
 
 
 def write(record: dict, place: Path) -> None:
@@ -262,9 +273,8 @@ def table(record: dict) -> pd.DataFrame:
 
 def _started(unit: records.Unit, weights: str, test: data.Split, net: nn.Module) -> dict:
     """Return the record so far, or a new one where there is none of these weights and at least so many images."""
-    for place in (path_of(unit), _apart(unit)):
-        if place.exists() and _same(record := records.read_file(place), weights, len(test.labels)):
-            return record
+    if record := _so_far(unit, weights, len(test.labels)):
+        return record
     clean = right(net, *test).cpu()
     return {
         "format": records.FORMAT,
@@ -278,6 +288,14 @@ def _started(unit: records.Unit, weights: str, test: data.Split, net: nn.Module)
         "environments": [],
         "cells": [],
     }
+
+
+def _so_far(unit: records.Unit, weights: str, images: int) -> dict | None:
+    """Return what is recorded by now of these weights and at least so many images, whole or growing apart."""
+    for place in (path_of(unit), _apart(unit)):
+        if place.exists() and _same(record := records.read_file(place), weights, images):
+            return record
+    return None
 
 
 def _same(record: dict, weights: str, images: int) -> bool:

@@ -120,7 +120,8 @@ def planted(
         if there <= highest:
             continue
         readout = _readout(direction, (highest + there) / 2)
-        made = attack(lambda x, readout=readout: readout(followed(x)), image, torch.tensor([0]), eps=eps)
+        label = torch.zeros(1, dtype=torch.long, device=image.device)
+        made = attack(lambda x, readout=readout: readout(followed(x)), image, label, eps=eps)
         count += 1
         found += int(readout(answer(made))[0].argmax() == 1)
     return Planted(count, found)

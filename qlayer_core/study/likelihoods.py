@@ -21,7 +21,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from qlayer_core import codes, data, datasets, files, machine, pixelcnn
+from qlayer_core import codes, data, datasets, evaluation, files, machine, pixelcnn
 from qlayer_core.files import RESULTS, RUNS, WEIGHTS
 from qlayer_core.models import QNet
 from qlayer_core.pixelcnn import PixelCNN, Settings
@@ -47,9 +47,7 @@ class Unit:
     def __post_init__(self):
         datasets.find(self.dataset)
         if self.name != PIXELS and experiments.spec(self.name).layer is None:
-            raise ValueError(
-                f"name is {self.name!r}; give 'pixels' or a model with a layer, such as 'q-base'"
-            )
+            raise ValueError(f"name is {self.name!r}; give 'pixels' or a model with a layer, like 'q-base'")
 
     @property
     def record(self) -> Path:
@@ -89,13 +87,18 @@ def train(
 
     Args:
         unit: what to train.
-        limit: only the first so many training and validation images.
+        limit: only the first so many training and validation images: a trial, so only with settings of its own.
         until: pause after so many epochs.
         report: called with each new row of the history.
         progress: show the batches of an epoch as they pass.
     """
+    if limit is not None and unit.settings == SETTINGS:
+        raise ValueError(
+            f"limit is {limit}: a trial with the result's settings would pass for it; give the unit other ones"
+        )
     device = machine.device()
     network, network_sha256 = _network(unit, device)
+    of = "" if network is None else f" of {network_sha256[:12]}"  # whose codes are learned
     train_set, validation_set = (
         encode(network, data.load(unit.dataset, split, limit=limit).images.to(device))
         for split in ("train", "validation")
@@ -106,7 +109,7 @@ def train(
         train_set,
         validation_set,
         seed=seed_of(f"pixelcnn/{unit.name}", unit.seed),
-        checkpoint=unit.folder / "checkpoint.pt",
+        checkpoint=unit.folder / f"checkpoint{of}.pt",
         until=until,
         report=report,
         progress=progress,
@@ -136,7 +139,7 @@ def train(
         "statistics": [],
     }
     if unit.record.exists():
-        before = json.loads(unit.record.read_text())
+        before = read(unit)
         if before["weights_sha256"] == record["weights_sha256"]:  # what was measured is of these weights
             seconds = before["seconds"] | record["seconds"]
             record = before | {name: record[name] for name in ("history", "finished")} | {"seconds": seconds}
@@ -151,18 +154,13 @@ def measure(
     report: Callable[[dict], None] = lambda row: None,
     progress: bool = False,
 ) -> dict:
-    """Score all sets of test images that are not recorded yet, one file write each, then draw samples.
-
-    A set of all 10,000 images takes about an eighth of an epoch of training.
+    """Score all sets of test images that are not recorded yet, then draw samples; return the record.
 
     Args:
         unit: what scores.
-        limit: only the first so many test images, unless more are recorded.
+        limit: only the first so many test images, unless more are recorded; a set of all takes an eighth of an epoch.
         report: called with what `describe` says of each new set.
         progress: show the batches as they pass.
-
-    Returns:
-        The record.
     """
     device = machine.device()
     model, network, record = load(unit, device)
@@ -184,20 +182,32 @@ def measure(
             scored = encode(network, images)
             facts["changed"] = 100 * (scored != symbols).float().mean().item()
             if network is not None:
-                facts["accuracy"] = _accuracy(network, images, labels)
+                right = evaluation.correct_by_path(network, images, labels, full_precision=True)["q"]
+                facts["accuracy"] = 100 * right.float().mean().item()
         found = pixelcnn.log_likelihood(model, scored, context, progress=progress)
-        record["sets"][name] = {"n": len(found), "log_likelihoods": pack(found)} | facts
-        record["seconds"][name] = round(time.perf_counter() - started, 1)
-        row = describe(record, name)
+        record["sets"][name] = new = {"n": len(found), "log_likelihoods": pack(found)} | facts
+        row, seconds = describe(record, name), round(time.perf_counter() - started, 1)
+        record = _now(unit, record)
+        if record["sets"].get("clean", {}).get("n", 0) > len(clean):  # another call scores more images
+            return record
+        record["sets"][name], record["seconds"][name] = new, seconds
         record["statistics"] = [one for one in record["statistics"] if one["set"] != name] + [row]
         _write(unit, record)
         report(row)
     if "samples" not in record:
-        generator = torch.Generator().manual_seed(unit.seed)
-        drawn = pixelcnn.sample(model, SAMPLES, tuple(symbols.shape[2:]), generator)
-        record["samples"] = base64.b64encode(drawn.cpu().numpy().tobytes()).decode()
+        draws = torch.Generator().manual_seed(unit.seed)
+        drawn = pixelcnn.sample(model, SAMPLES, tuple(symbols.shape[2:]), draws).cpu().numpy()
+        record = _now(unit, record) | {"samples": base64.b64encode(drawn.tobytes()).decode()}
         _write(unit, record)
     return record
+
+
+def _now(unit: Unit, record: dict) -> dict:
+    """Return the record as it is now: while images were scored, another call may have added to it."""
+    now = read(unit)
+    if now["weights_sha256"] != record["weights_sha256"]:
+        raise ValueError(f"{unit.name} was trained further while it scored: start again with: {unit.how()}")
+    return now
 
 
 def samples(record: dict) -> np.ndarray:
@@ -234,13 +244,10 @@ def read(unit: Unit) -> dict:
 
 def missing(unit: Unit) -> str | None:
     """Return what a unit lacks of a scored and released PixelCNN, with the command that makes it; None if nothing."""
-    if (
-        unit.record.exists()
-        and unit.weights.exists()
-        and set(set_names(unit)) <= set(read(unit)["sets"])
-        and "samples" in read(unit)
-    ):
-        return None
+    if unit.record.exists() and unit.weights.exists():
+        record = read(unit)
+        if set(set_names(unit)) <= record["sets"].keys() and "samples" in record:
+            return None
     return f"{unit.name} on {unit.dataset} has no PixelCNN that was scored. Make it with: {unit.how()}"
 
 
@@ -256,12 +263,7 @@ def load(unit: Unit, device: torch.device | str = "cpu") -> tuple[PixelCNN, QNet
         raise FileNotFoundError(f"{unit.weights} is missing. Make it with: {unit.how()}")
     if files.sha256(unit.weights) != record["weights_sha256"]:
         raise ValueError(f"{unit.weights} is not the file that was measured: start again with: {unit.how()}")
-    network, network_sha256 = _network(unit, device)
-    if network_sha256 != record["network_sha256"]:
-        raise ValueError(
-            f"{unit.name} has been trained anew since this PixelCNN learned its codes: delete {unit.folder} and"
-            f" {unit.record}, then: {unit.how()}"
-        )
+    network, _ = _network(unit, device)
     settings = Settings(**record["settings"])
     model = _untrained(dataclasses.replace(unit, settings=settings), network)
     return records.load_weights(model, unit.weights).to(device), network, record
@@ -326,8 +328,13 @@ def _network(unit: Unit, device: torch.device | str) -> tuple[QNet | None, str |
     """Return the network whose codes are modelled and the sha256 of its weights; None and None for pixels."""
     if unit.name == PIXELS:
         return None, None
-    network, record = records.load(unit.dataset, unit.name)
-    return network.to(device), record["weights_sha256"]
+    network, about = records.load(unit.dataset, unit.name)
+    if unit.record.exists() and read(unit)["network_sha256"] != about["weights_sha256"]:
+        raise ValueError(
+            f"{unit.name} has been trained anew since this PixelCNN learned its codes: delete {unit.folder} and"
+            f" {unit.record}, then: {unit.how()}"
+        )
+    return network.to(device), about["weights_sha256"]
 
 
 def _untrained(unit: Unit, network: QNet | None) -> PixelCNN:
@@ -336,13 +343,6 @@ def _untrained(unit: Unit, network: QNet | None) -> PixelCNN:
         if network is None:
             return pixelcnn.over_pixels(unit.settings)
         return pixelcnn.over_codes(network.layer, unit.settings)
-
-
-@torch.no_grad()
-def _accuracy(network: QNet, images: Tensor, labels: Tensor) -> float:
-    with torch.autocast(images.device.type, enabled=False):
-        answers = torch.cat([network(batch).argmax(1) for batch in images.split(256)])
-    return 100 * (answers == labels).float().mean().item()
 
 
 def _write(unit: Unit, record: dict) -> None:

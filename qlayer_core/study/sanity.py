@@ -16,6 +16,7 @@ from qlayer_core.study.adaptive import worst
 
 CLASSES = 10
 POINT = 1.0  # percent of the images below which a difference is let pass
+TOO_FEW = "too few to tell"  # ends the message of a check that could not be raised
 
 
 @dataclass(frozen=True)
@@ -79,7 +80,7 @@ def _twice(record: dict, purpose: str, what: str) -> Iterator[Flag]:
         text += f"; not tried on the strongest, {best[0]} at eps {best[1]:g}"
     can = _clearly_more(once, np.zeros_like(once))
     if not can:
-        text += f"; that leaves {base['correct']} of {base['n']} images, too few to tell"
+        text += f"; that leaves {base['correct']} of {base['n']} images, {TOO_FEW}"
     yield Flag(what, _clearly_more(once, twice) if can else None, text)
 
 

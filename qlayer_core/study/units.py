@@ -36,11 +36,16 @@ def train(
     Args:
         unit: what to train.
         start: the raw-trained unit that adversarial training starts from; left out, that of the grid.
-        limit: only the first so many training and validation images: a trial, not a result.
+        limit: only the first so many training and validation images: a trial, not a result, so only of a variant.
         until: pause after so many epochs, to be continued later; the record is then of the epochs so far.
         report: called with each row of the history.
         progress: show the batches of an epoch as they pass.
     """
+    if limit is not None and not unit.variant:  # its checkpoint would pass for that of all images
+        raise ValueError(
+            f"limit is {limit}, but {unit.spec.name} is no variant: a trial would be recorded as its result. Leave"
+            " limit out, or give the trial a name of its own: dataclasses.replace(unit, variant='trial')"
+        )
     spec, device = unit.spec, machine.device()
     model = _untrained(unit, start)
     source = None
@@ -106,16 +111,17 @@ def evaluate(
             made = _black_box(unit.dataset, attack, images, progress)
         else:
             made = _white_box(model.eval(), images, attack, progress)  # where it draws, it begins anew
+        scored = evaluation.cells(model, made, labels, attack, images)
+        # Nothing that takes long may stand between reading the record and writing it.
         record = _now(unit, record["weights_sha256"])
         where = records.environment_index(record, _environment(attack, unit.spec, device))
-        cells = []
-        for cell in evaluation.cells(model, made, labels, attack, images):
-            cells.append(cell | {"right": records.pack(cell["right"]), "environment": where})
-            report(cells[-1])
+        cells = [cell | {"right": records.pack(cell["right"]), "environment": where} for cell in scored]
         record["cells"] = [cell for cell in record["cells"] if attack_of(cell) != attack] + cells
         record["seconds"][str(attack)] = round(time.perf_counter() - started, 1)
         judge(record)
         records.write(record)
+        for cell in cells:
+            report(cell)
     return record
 
 
