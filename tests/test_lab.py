@@ -28,6 +28,14 @@ FIRST = {"data": "mnist", "image": 14, "net": "cnn", "path": "e", "attack": "fgs
 FIRST |= {"eps": "", "step": ""}  # the smallest that fools, and the film's end
 LAB = SITE / "_static" / "lab"
 MANIFEST = LAB / "manifest.json"
+SET_UP = """
+search => {
+    const link = document.querySelector('a.lab-setup'), before = link.search;
+    link.search = search;
+    link.click();
+    link.search = before;
+}
+"""
 
 
 @pytest.fixture(scope="module")
@@ -82,15 +90,7 @@ def lab(started):
     web.in_mode(started, "light")
     started.set_viewport_size(web.DESKTOP)
     started.click("#lab-clear")
-    started.evaluate(
-        """search => {
-            const link = document.querySelector('a.lab-setup'), before = link.search;
-            link.search = search;
-            link.click();
-            link.search = before;
-        }""",
-        f"?{urllib.parse.urlencode(FIRST)}",
-    )
+    started.evaluate(SET_UP, f"?{urllib.parse.urlencode(FIRST)}")
     idle(started)
     return started
 
@@ -103,12 +103,30 @@ def trained(name):
         pytest.skip(str(error))
 
 
+def not_at_the_start(exported):
+    """The name of a network that the start leaves out."""
+    name = next((name for name in exported if name not in ("cnn", "q-base")), None)
+    if name is None:
+        pytest.skip("the site was built with two networks only: the others are not released")
+    return name
+
+
 def loss_gradient(model, images):
     """The gradient, in the images, of the loss that the attacks climb."""
     images = images.clone().requires_grad_()
     logits = model(images)
     (found,) = torch.autograd.grad(attacks.losses.cross_entropy(logits, logits.argmax(1)).sum(), images)
     return found
+
+
+def with_fashion(page):
+    """Load the lab again with one network of Fashion-MNIST, whether or not its own are released; return it."""
+    manifest = json.loads(MANIFEST.read_text())
+    digits, fashion = (manifest["datasets"][name] for name in ("mnist", "fashion-mnist"))
+    fashion["networks"] = [entry | {"file": f"{entry['file']}?fashion"} for entry in digits["networks"][:1]]
+    page.route("**/manifest.json", lambda route: route.fulfill(json=manifest))
+    page.reload()
+    return fashion
 
 
 def start(page):
@@ -262,6 +280,21 @@ def test_page_compares_itself_with_pytorch(lab):
     ]
 
 
+def test_comparison_with_pytorch_stays_about_its_data_set(page):
+    """Though the reader changes it at once."""
+    with_fashion(page)
+    start(page)
+    page.evaluate(
+        """() => {
+            document.getElementById('lab-check').click();
+            document.querySelector("#lab-data input[value='fashion-mnist']").click();
+        }"""
+    )
+    page.wait_for_selector("#lab-check-text li:nth-child(2)")
+    lines = page.locator("#lab-check-text li").all_inner_texts()
+    assert [line.split(" answers")[0] for line in lines] == ["CNN: 20 of 20", "Q-base: 40 of 40"]
+
+
 # ---- What the reader does
 
 
@@ -377,6 +410,20 @@ def test_set_ups_in_the_text_show_what_they_are_said_to(lab):
             assert verdicts[title] == verdict, f"{link.get_attribute('href')}: {title}"
 
 
+def test_a_set_up_in_the_text_leaves_nothing_of_what_was_there(page):
+    """It shows what its address shows to one who comes with nothing else."""
+    with_fashion(page)
+    href = page.locator("a.lab-setup").nth(1).get_attribute("href")
+    page.goto(page.lab + href)
+    page.wait_for_function("() => location.search.includes('data=mnist')")
+    alone = page.evaluate("() => location.search")
+    page.goto(f"{page.lab}?data=fashion-mnist&image=5&attack=pgd&steps=40&step=3")
+    page.wait_for_selector("#lab-start:enabled")
+    page.locator("a.lab-setup").nth(1).dispatch_event("click")
+    page.wait_for_function("() => location.search.includes('image=2')")
+    assert page.evaluate("() => location.search") == alone
+
+
 # ---- Light, for everyone, and clear when something is missing
 
 
@@ -416,9 +463,7 @@ def test_start_says_how_much_it_loads(page, exported):
 
 
 def test_network_loads_on_demand(page, exported):
-    name = next((name for name in exported if name not in ("cnn", "q-base")), None)
-    if name is None:
-        pytest.skip("the site was built with two networks only: the others are not released")
+    name = not_at_the_start(exported)
     start(page)
     assert not any(exported[name]["file"] in url for url in page.asked)
     before = len(answers(page))
@@ -542,12 +587,7 @@ def test_works_with_any_single_network(page, name):
 
 
 def test_data_set_is_a_switch_once_both_have_networks(page):
-    manifest = json.loads(MANIFEST.read_text())
-    digits, fashion = (manifest["datasets"][name] for name in ("mnist", "fashion-mnist"))
-    # whether or not Fashion-MNIST's own are released
-    fashion["networks"] = [entry | {"file": f"{entry['file']}?fashion"} for entry in digits["networks"][:1]]
-    page.route("**/manifest.json", lambda route: route.fulfill(json=manifest))
-    page.reload()
+    fashion = with_fashion(page)
     start(page)
     before = grey(page, "lab-clean")
     assert not any("?fashion" in url for url in page.asked), "it is loaded where it is asked for"
@@ -559,6 +599,62 @@ def test_data_set_is_a_switch_once_both_have_networks(page):
     assert not page.is_visible("#lab-drawing")
     choose(page, "data", "mnist")
     assert (grey(page, "lab-clean") == before).all()
+
+
+COUNT_SESSIONS = """
+async runtime => {
+    const { InferenceSession } = await import(runtime), create = InferenceSession.create;
+    window.sessions = 0;
+    InferenceSession.create = (...given) => (window.sessions++, create.apply(InferenceSession, given));
+}
+"""
+
+
+def test_back_at_a_data_set_nothing_is_loaded_or_unpacked_again(page, address):
+    with_fashion(page)
+    start(page)
+    page.evaluate(COUNT_SESSIONS, f"{address}/_static/onnxruntime/ort.wasm.bundle.min.mjs")
+    first = answers(page)
+    choose(page, "data", "fashion-mnist")
+    made, asked = page.evaluate("() => sessions"), len(page.asked)
+    assert made > 0
+    for name in ("mnist", "fashion-mnist", "mnist"):
+        choose(page, "data", name)
+    assert page.evaluate("() => sessions") == made
+    assert page.asked[asked:] == []
+    assert answers(page).keys() == first.keys(), "whatever was loaded answers again"
+
+
+def test_answers_about_an_image_before_are_not_shown_again(page, exported):
+    """Back at a data set, while a network loads, its others have not yet answered."""
+    name = not_at_the_start(exported)
+    with_fashion(page)
+    start(page)
+    choose(page, "data", "fashion-mnist")
+    page.route(f"**/{exported[name]['file']}", lambda route: route.abort())
+    page.evaluate(SET_UP, f"?data=mnist&net={name}&image=3")
+    page.wait_for_selector("#lab-notice:visible")
+    page.evaluate("() => { document.documentElement.dataset.theme = 'dark'; }")  # all cards are drawn anew
+    assert not answers(page)
+
+
+def test_a_network_that_comes_late_gives_no_film_to_another(page, exported):
+    """Who goes back to the CNN while a network is loading sees the CNN's adversarial image."""
+    name = not_at_the_start(exported)
+    start(page)
+    page.locator("#lab-eps").fill("0.3")
+    idle(page)
+    expected, held = grey(page, "lab-adversarial"), []
+    page.locator("#lab-eps").fill("0.1")
+    idle(page)
+    page.route(f"**/{exported[name]['file']}", lambda route: held.append(route))
+    with page.expect_request(f"**/{exported[name]['file']}"):
+        page.check(f"#lab-net input[value='{name}']", force=True)
+    page.check("#lab-net input[value='cnn']", force=True)
+    page.locator("#lab-eps").fill("0.3")
+    held[0].continue_()
+    idle(page)
+    assert (grey(page, "lab-adversarial") == expected).all()
 
 
 def test_page_scripts_stay_small():

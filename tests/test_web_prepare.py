@@ -163,6 +163,32 @@ def pictures():
     return made
 
 
+def test_page_lets_go_of_every_picture_that_it_has_read(browser, address):
+    """Of one that shows a digit, of a blank one and of one that is too large: a closed picture has no size."""
+    page = browser.new_page()
+    page.goto(f"{address}/book/glossary.html")
+    found = page.evaluate(
+        """async module => {
+            const { prepareFile } = await import(module), read = createImageBitmap, pictures = [], words = [];
+            window.createImageBitmap = async (...given) => {
+                pictures.push(await read(...given));
+                return pictures.at(-1);
+            };
+            for (const [side, ink] of [[30, 9], [30, 0], [7100, 0]]) {
+                const canvas = new OffscreenCanvas(side, side);
+                canvas.getContext('2d').fillRect(9, 9, ink, ink);
+                await prepareFile(await canvas.convertToBlob()).catch(({ message }) => words.push(message));
+            }
+            return { sizes: pictures.map(({ width }) => width), words };
+        }""",
+        f"{address}/_static/lab/images.js",
+    )
+    page.close()
+    assert found["sizes"] == [0, 0, 0]
+    blank, large = found["words"]
+    assert "background" in blank and "50 million" in large
+
+
 def test_page_prepares_as_python_does(browser, address):
     found = {}
     page = browser.new_page()

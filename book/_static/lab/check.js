@@ -5,11 +5,11 @@ import { $, current, element, loaded, notify, trayImage } from "./state.js";
 
 /** Hold the loaded networks' logits against PyTorch's, which the manifest brings. */
 export async function check() {
-  const lines = [];
+  const lines = [], images = current().labels.map((_, i) => trayImage(i)); // at once: the reader may change the data set
   for (const network of loaded()) {
     const pairs = [];
-    for (const i of current().labels.keys()) {
-      const answer = await inTurn(() => network.answer(trayImage(i)));
+    for (const [i, image] of images.entries()) {
+      const answer = await inTurn(() => network.answer(image));
       pairs.push(...network.paths.map((path) => [Array.from(answer[path]), network.expected[path][i]]));
     }
     const same = pairs.filter(([ours, theirs]) => argmax(ours) === argmax(theirs)).length;

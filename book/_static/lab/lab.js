@@ -6,8 +6,8 @@ import { check } from "./check.js";
 import { inTurn, isRunning, loadManifest, Network, runtimeBytes, SIDE, startRuntime } from "./networks.js";
 import { makePad } from "./pad.js";
 import {
-  $, announce, attacked, cleanImage, current, element, lab, link, loaded, notify, now, opening, query, read, state, TITLES,
-  trayImage, wait,
+  $, announce, attacked, cleanImage, current, DEFAULTS, element, lab, link, loaded, notify, now, opening, query, read, state,
+  TITLES, trayImage, wait,
 } from "./state.js";
 import { describe, megabytes, offerCards, paint, paintImages, showAnswers, verdicts } from "./view.js";
 
@@ -41,9 +41,10 @@ function offerAll() {
   const { datasets } = now.manifest;
   offer("data", Object.keys(datasets).filter((name) => datasets[name].networks.length));
   if (!current()) throw new Error("No trained network was there when this site was built: train one, then run make book.");
-  if (now.networks.data !== state.data) {
-    now.networks = Object.assign(current().networks.map((entry) => new Network(entry)), { data: state.data });
-    for (const { name, title } of now.networks) TITLES[name] = title;
+  const networks = (now.kept[state.data] ??= current().networks.map((entry) => new Network(entry)));
+  if (now.networks !== networks) {
+    now.networks = networks;
+    for (const network of networks) [TITLES[network.name], network.shown] = [network.title, null]; // of an image before
     now.cell = null;
     offerCards(isRunning(), loadAndShow);
     describe();
@@ -102,6 +103,7 @@ async function update(key, isStale) {
   if (!isRunning()) return paintImages(image);
   const network = attacked();
   if (!network.ready) await load(network);
+  if (isStale()) return; // by now, the state may be about another network, or another data set's
   if (!state.eps && !(await startWhereItFools(isStale))) return;
   const { net, path, attack } = state, [eps, steps] = [+state.eps, +state.steps], { clean } = now;
   const wanted = [clean.key, net, path, attack, eps, steps].join();
@@ -144,6 +146,7 @@ const firstGradient = async (network, path) =>
 
 /** Look for the smallest epsilon of an attack, saying how far the search is. */
 async function search(attack, isStale) {
+  if (isStale()) return; // while it waited, another image or data set was chosen
   const network = attacked(), { path } = state, { clean } = now;
   const progress = (eps) => (($("found").textContent = `${ATTACKS[attack]}: trying ${eps.toFixed(2)}`), wait(0));
   const options = { attack, steps: +state.steps, first: await firstGradient(network, path) };
@@ -177,7 +180,7 @@ async function load(network) {
 }
 
 function loadAndShow(network) {
-  const shown = load(network).then(refresh).then(() => network.cards[0].focus({ preventScroll: true }));
+  const shown = load(network).then(refresh).then(() => network.cards?.[0].focus({ preventScroll: true }));
   shown.catch(({ message }) => notify(message));
 }
 
@@ -307,7 +310,12 @@ function listen() {
   for (const [name, act] of Object.entries(actions)) $(name).onclick = () => act().catch(failed);
   $("stop").onclick = () => (halted = true);
   for (const set of document.querySelectorAll("a.lab-setup")) {
-    set.onclick = (event) => (event.preventDefault(), lab.scrollIntoView(), restore(set.search));
+    set.onclick = (event) => {
+      event.preventDefault();
+      lab.scrollIntoView();
+      Object.assign(state, DEFAULTS); // the text speaks of what it names, not of what the reader has left there
+      restore(set.search);
+    };
   }
   lab.addEventListener("input", ({ target }) => {
     const name = (target.name || target.id).replace("lab-", "");

@@ -15,6 +15,7 @@ export function makePad({ take, clear }) {
     return [clientX - left, clientY - top].map((offset) => (offset / width) * ink.width);
   };
   let pointer = null, last = null, asked = null;
+  let latest = 0; // of what the pad was asked for: a picture takes a while to be read
 
   // A stroke reports a few times a frame; one image a frame is enough.
   const changed = () => (asked ??= requestAnimationFrame(() => {
@@ -26,6 +27,7 @@ export function makePad({ take, clear }) {
   ink.onpointerdown = (event) => {
     // Only what draws: the first finger, the pen's tip, the mouse's main button; and one of them at a time.
     if (pointer !== null || event.button !== 0 || !event.isPrimary) return;
+    latest++;
     [pointer, last] = [event.pointerId, at(event)];
     try {
       ink.setPointerCapture(pointer);
@@ -48,6 +50,7 @@ export function makePad({ take, clear }) {
   };
 
   const wipe = () => {
+    latest++;
     if (asked !== null) cancelAnimationFrame(asked);
     [pointer, asked] = [null, null];
     pen.clearRect(0, 0, ink.width, ink.height);
@@ -63,9 +66,13 @@ export function makePad({ take, clear }) {
     pen.drawImage(small, 0, 0, ink.width, ink.height);
   };
 
-  const bring = (file) => {
+  const bring = async (file) => {
     if (!file) return;
-    prepareFile(file).then((image) => (notify(""), show(image), take(image)), ({ message }) => notify(message));
+    const mine = ++latest;
+    const [image, words] = await prepareFile(file).then((image) => [image, ""], ({ message }) => [null, message]);
+    if (mine !== latest) return; // the reader has cleared, drawn or brought something since
+    notify(words);
+    if (image) (show(image), take(image));
   };
   $("file").onchange = ({ target }) => {
     bring(target.files[0]);

@@ -9,11 +9,13 @@ export const $ = (name) => document.getElementById(`lab-${name}`);
 
 /** What the reader has chosen: all of it stands in the address. Without an epsilon, the lab finds one that fools. */
 export const state = { data: "mnist", image: "14", net: "cnn", path: "e", attack: "fgsm", eps: "", steps: "20", step: "" };
+export const DEFAULTS = Object.freeze({ ...state });
 
 /** What belongs to it. */
 export const now = {
   manifest: null,
   networks: [], // of the current data set
+  kept: {}, // by data set: those that were there before, with what is loaded and unpacked of them
   drawn: null, // the reader's own image
   clean: { key: "" }, // { key, image, answers: by network, first: gradients by network and path }
   frames: [], // the film
