@@ -51,13 +51,14 @@ def test_what_another_seed_might_turn_is_marked_and_counted(monkeypatch):
     )
     for ahead, marked in ((4.0, True), (9.0, False)):
         frame = frame_of({large: 60.0 + ahead, cnn: 60.0}, 10_000)
-        html = verdict.numbers(claim, frame).html
+        html = verdict.numbers(claim, frame, 6.7).html
         assert ("holds¹" in html) is marked and ("two seeds of one network are: 6.7 points" in html) is marked
         text = verdict.luck(frame).text
         assert f"Of the 1 comparisons that are told apart here, {int(marked)} have one seed" in text
+        assert "And 1 intervals of 95 % are read" in text  # what is not measured has none
     again = frame.assign(seed=1)
     frame = pd.concat([frame_of({large: 64.0, cnn: 60.0}, 10_000), again])
-    assert "holds¹" not in verdict.numbers(claim, frame).html  # two seeds agree
+    assert "holds¹" not in verdict.numbers(claim, frame, 6.7).html  # two seeds agree
 
 
 # ---- sentences ----

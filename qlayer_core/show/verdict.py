@@ -2,7 +2,7 @@
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from html import escape
 
 import numpy as np
@@ -14,7 +14,7 @@ from qlayer_core.show.page import DASH, Markup, decimal, listed, paragraph, tabl
 from qlayer_core.show.plot import MUTED, SERIES, VARIABLES, WRONG
 from qlayer_core.show.results import column_name, row_name
 from qlayer_core.study import claims, evidence, paper
-from qlayer_core.study.evidence import Value
+from qlayer_core.study.evidence import Outcome, Value
 from qlayer_core.study.statements import CLAIMS, Claim
 
 GREEN, HALF, AMBER, RED, OPEN, GREY, NONE = (
@@ -97,8 +97,8 @@ def lights(rows: Iterable[dict], frame: pd.DataFrame) -> Markup:
         rows: claims of one of the `groups`.
         frame: recorded numbers, as `evidence.frame` gives them.
     """
-    rows = list(rows)
-    parts = [_claim(row, frame) for row in rows]
+    rows, apart = list(rows), heat.seed_spread("8a")
+    parts = [_claim(row, frame, apart) for row in rows]
     words = [f"{row['name']}: {row['protocol']}, {row['strongest']}" for row in rows]
     return Markup("".join(parts) or "<p>None.</p>", "; ".join(words) or "None.")
 
@@ -108,7 +108,7 @@ def _light(light: tuple[str, str]) -> str:
     return f'<span aria-hidden="true" style="color: {colour}; font-weight: 700">{sign}</span>'
 
 
-def _claim(row: dict, frame: pd.DataFrame) -> str:
+def _claim(row: dict, frame: pd.DataFrame, apart: float) -> str:
     own, worst = PROTOCOL[row["protocol"]], STRONGEST[row["strongest"]]
     line = f"{_light(own[0])} {own[1]}"
     if row["strongest"] != "not about attacks":
@@ -123,7 +123,8 @@ def _claim(row: dict, frame: pd.DataFrame) -> str:
     return (
         f'<details style="border-bottom: 1px solid var(--pst-color-border, #d4dae0); padding: 0.5rem 0">'
         f"<summary><strong>{typeset(row['sentence'])}</strong> <small>section {row['section']}</small><br>"
-        f"<small>{line}</small></summary><p>{' '.join(counts)}</p>{numbers(row['claim'], frame).html}</details>"
+        f"<small>{line}</small></summary><p>{' '.join(counts)}</p>"
+        f"{numbers(row['claim'], frame, apart).html}</details>"
     )
 
 
@@ -132,13 +133,16 @@ def _plural(counts: str) -> str:
     return re.sub(r"\b(?!1 )(\d+) fails", r"\1 fail", re.sub(r"^1 of (\d+) hold", r"1 of \1 holds", counts))
 
 
-def numbers(claim: Claim, frame: pd.DataFrame) -> Markup:
-    """Return the comparisons of a claim that are measured, with the paper's two numbers and ours, as a table."""
+def numbers(claim: Claim, frame: pd.DataFrame, apart: float) -> Markup:
+    """Return the comparisons of a claim that are measured, with the paper's two numbers and ours, as a table.
+
+    Those that another seed might turn are marked: see `near_luck`.
+    """
     found = claims.outcomes(claim, frame)
     measured = found[found.result != "not measured"] if len(found) else found
     if measured.empty:
         return Markup("<p>None of its comparisons is measured yet.</p>", "None is measured yet.")
-    rows, apart = [], heat.seed_spread("8a")
+    rows = []
     for one in measured.to_dict("records"):
         share = not np.isnan(one["images"])  # or else a divergence
         images, digits = (f"{one['images']:,.0f}", 1) if share else (DASH, 2)
@@ -149,7 +153,7 @@ def numbers(claim: Claim, frame: pd.DataFrame) -> Markup:
         rows.append(
             [
                 f'<span style="white-space: normal; font-weight: 400">{words}</span>',
-                one["result"] + ("¹" if near_luck(one, apart) else ""),
+                one["result"] + ("¹" if near_luck(one["outcome"], apart) else ""),
                 f"{decimal(one['paper_first'])} | {decimal(one['paper_second'])}",
                 f"{decimal(one['first'])} | {decimal(one['second'])}",
                 gap,
@@ -167,29 +171,31 @@ def numbers(claim: Claim, frame: pd.DataFrame) -> Markup:
     return table(rows, heads, caption)
 
 
-def near_luck(one: Mapping, apart: float) -> bool:
-    """Return whether another seed alone might turn an outcome, a row of `claims.outcomes`: ``apart`` in points.
+def near_luck(one: Outcome, apart: float) -> bool:
+    """Return whether another seed alone might turn an outcome.
 
-    That is where two networks with one seed each are told apart by less than two seeds of one network can differ by.
+    That is where two networks with one seed each are told apart by less than two seeds of one network can differ by,
+    which is ``apart`` points.
     """
-    first, second = one["first_value"], one["second_value"]
-    if one["result"] not in ("holds", "fails") or one["seeds"] != 1 or np.isnan(one["images"]):
+    what = one.comparison
+    if one.result not in ("holds", "fails") or one.seeds != 1 or np.isnan(one.images):
         return False
-    gap = abs(one["difference"]) if one["near"] else one["difference"]
-    return first.model != second.model and abs(gap - one["by"]) < apart
+    gap = abs(one.difference) if what.near else one.difference
+    return what.first.model != what.second.model and abs(gap - what.by) < apart
 
 
 def luck(frame: pd.DataFrame) -> Markup:
     """Return how many outcomes another seed might turn, and that intervals err, as a paragraph."""
-    every = [one for claim in CLAIMS for one in claims.outcomes(claim, frame).to_dict("records")]
-    told = [one for one in every if one["result"] in ("holds", "fails")]
-    apart = heat.seed_spread("8a")
+    known, apart = evidence.numbers(frame), heat.seed_spread("8a")
+    every = [evidence.judge(one, known) for claim in CLAIMS for one in (*claim.protocol, *claim.strongest)]
+    told = [one for one in every if one.result in ("holds", "fails")]
+    measured = sum(one.result != "not measured" for one in every)
     near = sum(near_luck(one, apart) for one in told)
     return paragraph(
         "Where there is one seed, the interval covers the test images alone, and another seed by itself can move such"
         f" a number by up to {apart:.1f} points (the chapter on what matters inside measures it). Of the {len(told)}"
         f" comparisons that are told apart here, {near} have one seed and lie nearer to their threshold than that:"
-        f" they are marked ¹. And some {len(every)} intervals of 95 % are read on this page, none of them corrected"
+        f" they are marked ¹. And {measured} intervals of 95 % are read on this page, none of them corrected"
         " for the number of the others: a few will be wrong by chance."
     )
 

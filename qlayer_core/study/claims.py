@@ -63,7 +63,8 @@ def outcomes(claim: Claim, frame: pd.DataFrame | None = None) -> pd.DataFrame:
     Returns:
         Columns under ("the paper's protocol" or "the strongest attack"), comparison, paper_first, paper_second,
         first, second, difference, low, high, seeds, images (of the one that is of fewer) and result; first_value and
-        second_value are the `evidence.Value` that are compared, and near and by the relation.
+        second_value are the `evidence.Value` that are compared, near and by the relation, and outcome the whole
+        `evidence.Outcome`.
     """
     frame = evidence.frame() if frame is None else frame
     numbers = evidence.numbers(frame)
@@ -78,6 +79,7 @@ def outcomes(claim: Claim, frame: pd.DataFrame | None = None) -> pd.DataFrame:
             rows.append(
                 {
                     "under": under,
+                    "outcome": found,
                     "comparison": str(comparison),
                     "first_value": comparison.first,
                     "second_value": comparison.second,

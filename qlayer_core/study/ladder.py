@@ -142,7 +142,7 @@ def decisive(cells: Sequence[Mapping]) -> tuple[Rung, float] | None:
 
 def doubled(rung: Rung, eps: float) -> tuple[Rung, Rung]:
     """Return a rung with twice the steps, and with twice the restarts, at one ``eps``."""
-    steps, restarts = rung.options.get("iterations", 100), rung.options.get("restarts", 1)
+    steps, restarts = rung.options["iterations"], rung.options.get("restarts", 1)
     return tuple(
         replace(
             rung,
