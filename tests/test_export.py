@@ -165,6 +165,21 @@ def test_a_code_has_the_colour_that_figures_give_it(digits):
         np.testing.assert_array_equal(drawn, figure)
 
 
+def test_networks_of_one_architecture_share_the_translation_and_no_weights(untrained, tmp_path, digits):
+    before = len(export._TRANSLATED)
+    torch.manual_seed(1)
+    other = Exported(small_q_net().eval(), tmp_path)
+    assert len(export._TRANSLATED) == before
+    for net in (other, untrained):
+        with torch.no_grad():
+            expected = net.model(digits.images[:5], path="e")
+        np.testing.assert_allclose(
+            np.concatenate(net.run("answers", digits.images[:5])["e"]), expected, atol=1e-4
+        )
+    with torch.no_grad():
+        assert not torch.allclose(expected, other.model(digits.images[:5], path="e"), atol=0.01)
+
+
 def test_label_minus_one_is_the_networks_own_answer(untrained, digits):
     image = digits.images[:1]
     by_label = [untrained.run("gradient-e", image, label)["gradient"][0] for label in range(10)]

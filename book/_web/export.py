@@ -23,7 +23,7 @@ import numpy as np
 import onnx
 import torch
 from onnx import TensorProto, helper, numpy_helper
-from torch import Tensor, nn
+from torch import Tensor, fx, nn
 from torch._decomp import get_decompositions
 from torch.fx.experimental.proxy_tensor import make_fx
 from torch.nn import functional as F
@@ -73,13 +73,13 @@ def network(model: nn.Module) -> Network:
     image, label, margin = torch.zeros(1, 1, 28, 28), torch.full((1,), -1), torch.zeros(1, dtype=torch.bool)
     if isinstance(model, models.QNet):
         paths = {path: partial(model, path=path) for path in ATTACKED}
-        graphs = {"answers": _graph(_answers(model), {"image": image}, ("q", "e", "codes", "gate"))}
+        graphs = {"answers": _graph(model, _answers(model), {"image": image}, ("q", "e", "codes", "gate"))}
     else:
         paths = {"logits": model}
-        graphs = {"answers": _graph(lambda x: (model(x),), {"image": image}, ("logits",))}
+        graphs = {"answers": _graph(model, lambda x: (model(x),), {"image": image}, ("logits",))}
     for path, logits in paths.items():
         inputs = {"image": image, "label": label, "margin": margin}
-        graphs[f"gradient-{path}"] = _graph(_gradient(logits), inputs, ("logits", "gradient"))
+        graphs[f"gradient-{path}"] = _graph(model, _gradient(logits), inputs, ("logits", "gradient"))
     return _share_weights(graphs)
 
 
@@ -226,20 +226,62 @@ def _decompositions() -> dict:
     }
 
 
-def _graph(function: Function, inputs: dict[str, Tensor], outputs: tuple[str, ...]) -> onnx.ModelProto:
-    """Trace ``function``, its backward pass included, and return it as ONNX."""
-    values = tuple(inputs.values())
-    traced = make_fx(function, decomposition_table=_decompositions())(*values).eval()
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # about the exporter's own inner workings
-        program = torch.onnx.export(
-            traced, values, dynamo=True, input_names=list(inputs), output_names=list(outputs), verbose=False
-        )
-    model = program.model_proto
-    for part in (model, model.graph, *model.graph.node, *model.graph.value_info):
-        part.ClearField("doc_string")
-        part.ClearField("metadata_props")  # where in whose files each node came from
-    return model
+class _Call(nn.Module):
+    """A function of a model as a module, so that the model's weights can be its arguments."""
+
+    def __init__(self, model: nn.Module, function: Function):
+        super().__init__()
+        self.model, self.function = model, function
+
+    def forward(self, *inputs: Tensor) -> tuple[Tensor, ...]:
+        return self.function(*inputs)
+
+
+def _graph(
+    model: nn.Module, function: Function, inputs: dict[str, Tensor], outputs: tuple[str, ...]
+) -> onnx.ModelProto:
+    """Trace ``function`` of ``model``, its backward pass included, and return it as ONNX with the weights in it."""
+    call = _Call(model, function)
+    weights = call.state_dict()
+
+    def traceable(*values: Tensor) -> tuple[Tensor, ...]:
+        given = dict(zip(weights, values, strict=False))
+        return torch.func.functional_call(call, given, values[len(given) :])
+
+    values = (*weights.values(), *inputs.values())
+    traced = make_fx(traceable, decomposition_table=_decompositions())(*values).eval()
+    graph = onnx.ModelProto()
+    graph.CopyFrom(_translated(traced, values, (*weights, *inputs), outputs))
+    del graph.graph.input[: len(weights)]
+    used = {name for node in graph.graph.node for name in node.input}
+    graph.graph.initializer.extend(
+        numpy_helper.from_array(tensor.numpy(), name) for name, tensor in weights.items() if name in used
+    )
+    return graph
+
+
+_TRANSLATED: dict[tuple, onnx.ModelProto] = {}  # by all that the graph depends on
+
+
+def _translated(
+    traced: fx.GraphModule, values: tuple[Tensor, ...], inputs: tuple[str, ...], outputs: tuple[str, ...]
+) -> onnx.ModelProto:
+    """Return ``traced`` as ONNX: made once for all networks of one architecture, since it takes seconds."""
+    constants = tuple((name, str(value.tolist())) for name, value in traced.state_dict().items())
+    shapes = tuple(tuple(value.shape) for value in values)
+    key = traced.code, constants, shapes, inputs, outputs
+    if key not in _TRANSLATED:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # about the exporter's own inner workings
+            program = torch.onnx.export(
+                traced, values, dynamo=True, input_names=inputs, output_names=outputs, verbose=False
+            )
+        found = program.model_proto
+        for part in (found, found.graph, *found.graph.node, *found.graph.value_info):
+            part.ClearField("doc_string")
+            part.ClearField("metadata_props")  # where in whose files each node came from
+        _TRANSLATED[key] = found
+    return _TRANSLATED[key]
 
 
 def _share_weights(graphs: dict[str, onnx.ModelProto]) -> Network:
