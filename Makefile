@@ -76,6 +76,7 @@ units: vendor/.installed .venv/.benchmarks
 notebooks: _build/.fresh
 	$(PYTEST) $(SHARED) --nbval-lax --nbval-current-env $(CHAPTERS)
 
+# PICTURES=true leaves a picture of every page, in both modes and widths, in artifacts/.
 site: notebooks
 	$(MAKE) book
 	$(PYTEST) $(SHARED) -m "not alone" $(SITE_TESTS)

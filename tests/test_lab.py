@@ -502,11 +502,10 @@ def test_running_lab_is_accessible_and_fits_a_phone(lab, mode):
     lab.wait_for_selector("#lab-success-table tbody tr")
     idle(lab)
     serious = web.violations(lab, inside="#lab", but=".citation-list")
-    web.SCREENSHOTS.mkdir(exist_ok=True)
     for size in (web.DESKTOP, web.PHONE):
-        lab.set_viewport_size(size)
+        web.in_size(lab, size)
         lab.evaluate("() => scrollTo(0, 0)")
-        lab.screenshot(path=web.SCREENSHOTS / f"lab-{mode}-{size['width']}.png", full_page=True)
+        web.picture(lab, f"lab-{mode}-{size['width']}")
     assert not serious, serious
     assert lab.evaluate("() => document.documentElement.scrollWidth") <= web.PHONE["width"]
 

@@ -73,8 +73,7 @@ def test_what_is_pointed_at_is_there_once(visit):
 def test_no_serious_accessibility_violation(visit, mode, size):
     page = visit.page
     web.in_mode(page, mode)
-    page.set_viewport_size(web.PHONE if size == "phone" else web.DESKTOP)
-    page.wait_for_timeout(50)  # the page has taken note of its new width
+    web.in_size(page, web.PHONE if size == "phone" else web.DESKTOP)
     # in dark mode only colours are others
     found = web.violations(page, *(["color-contrast"] if mode == "dark" else []))
     page.set_viewport_size(web.DESKTOP)
@@ -84,13 +83,11 @@ def test_no_serious_accessibility_violation(visit, mode, size):
 @pytest.mark.parametrize("size", ["desktop", "phone"])
 @pytest.mark.parametrize("mode", ["light", "dark"])
 def test_fits_the_screen(visit, mode, size):
-    """No scrolling sideways; and a picture of the page for people to look at."""
+    """No scrolling sideways."""
     page = visit.page
     web.in_mode(page, mode)
-    page.set_viewport_size(web.PHONE if size == "phone" else web.DESKTOP)
-    web.SCREENSHOTS.mkdir(exist_ok=True)
-    file = web.SCREENSHOTS / f"{visit.name.replace('/', '-')}-{mode}-{size}.jpg"  # half the time of a PNG
-    page.screenshot(path=file, full_page=True, quality=80, animations="disabled")
+    web.in_size(page, web.PHONE if size == "phone" else web.DESKTOP)
+    web.picture(page, f"{visit.name.replace('/', '-')}-{mode}-{size}")
     width, visible = page.evaluate(
         "() => [document.documentElement.scrollWidth, document.documentElement.clientWidth]"
     )
@@ -106,8 +103,7 @@ def test_fits_the_screen(visit, mode, size):
 def test_wide_tables_keep_their_names_in_sight(visit):
     """On a phone: an edge with more behind it has a shadow, a table's first column stays, a keyboard can scroll."""
     page = visit.page
-    page.set_viewport_size(web.PHONE)
-    page.wait_for_timeout(50)  # the page has taken note of its new width
+    web.in_size(page, web.PHONE)
     wrong = page.evaluate(
         """async () => {
             const wrong = [], frames = [...document.querySelectorAll('.bd-article .scrolls')];
@@ -139,8 +135,7 @@ def test_wide_tables_keep_their_names_in_sight(visit):
 
 def test_text_of_drawings_can_be_read_on_a_phone(visit):
     page = visit.page
-    page.set_viewport_size(web.PHONE)
-    page.wait_for_timeout(50)
+    web.in_size(page, web.PHONE)
     small = page.evaluate(
         """() => [...document.querySelectorAll('.bd-article figure.drawing')].flatMap(figure => {
             if (figure.closest('.jupyter-widgets') || !figure.checkVisibility()) return [];

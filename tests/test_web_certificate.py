@@ -66,12 +66,11 @@ def test_a_code_becomes_a_certificate_that_a_link_brings_back(browser, site):
     other = browser.new_page()
     other.goto(link)
     assert other.locator(".certificate-sheet").inner_text() == words
-    web.SCREENSHOTS.mkdir(exist_ok=True)
     for mode in ("light", "dark"):
         web.in_mode(other, mode)
         for width, size in (("phone", web.PHONE), ("desktop", web.DESKTOP)):
-            other.set_viewport_size(size)
-            other.screenshot(path=web.SCREENSHOTS / f"certificate-{mode}-{width}.png", full_page=True)
+            web.in_size(other, size)
+            web.picture(other, f"certificate-{mode}-{width}")
             assert other.evaluate("() => document.documentElement.scrollWidth <= innerWidth")
         assert not web.violations(other, "color-contrast")
     assert not seen.errors and not seen.external

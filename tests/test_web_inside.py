@@ -88,11 +88,10 @@ def test_switches_are_turned_by_key_and_the_picture_follows(page):
 @pytest.mark.parametrize("mode", ["light", "dark"])
 def test_it_can_be_read_in_every_mode_and_width(page, mode):
     web.in_mode(page, mode)
-    web.SCREENSHOTS.mkdir(exist_ok=True)
     for tails in ("separate", "shared"):
         page.locator(f"input[value='{tails}']").check(force=True)
         for width, size in (("phone", web.PHONE), ("desktop", web.DESKTOP)):
-            page.set_viewport_size(size)
-            page.screenshot(path=web.SCREENSHOTS / f"toy-inside-{tails}-{mode}-{width}.png", full_page=True)
+            web.in_size(page, size)
+            web.picture(page, f"toy-inside-{tails}-{mode}-{width}")
             assert page.evaluate("() => document.documentElement.scrollWidth <= innerWidth")
     assert not web.violations(page, *(["color-contrast"] if mode == "dark" else []))

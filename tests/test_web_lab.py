@@ -343,7 +343,7 @@ def test_state_shows_in_forced_colours(lab):
             };
         }"""
     )
-    lab.locator("#lab").screenshot(path=web.SCREENSHOTS / "lab-forced-colours.png")
+    web.picture(lab.locator("#lab"), "lab-forced-colours")
     assert seen["pad"] == "rgb(0, 0, 0)", "white ink needs a black pad"
     assert seen["chosen"] != seen["other"]
     assert seen["image"] == "solid"

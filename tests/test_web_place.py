@@ -93,9 +93,8 @@ def test_costs_follow_and_are_said(page, facts):
 @pytest.mark.parametrize("mode", ["light", "dark"])
 def test_it_can_be_read_in_every_mode_and_width(page, mode):
     web.in_mode(page, mode)
-    web.SCREENSHOTS.mkdir(exist_ok=True)
     for width, size in (("phone", web.PHONE), ("desktop", web.DESKTOP)):
-        page.set_viewport_size(size)
-        page.screenshot(path=web.SCREENSHOTS / f"toy-place-{mode}-{width}.png", full_page=True)
+        web.in_size(page, size)
+        web.picture(page, f"toy-place-{mode}-{width}")
         assert page.evaluate("() => document.documentElement.scrollWidth <= innerWidth")
     assert not web.violations(page, *(["color-contrast"] if mode == "dark" else []))

@@ -108,14 +108,12 @@ def opened(visits):
 
 
 def look_at(page, name):
-    """Check a page in both modes and widths; leave pictures of it for people to look at."""
-    web.SCREENSHOTS.mkdir(exist_ok=True)
+    """Check a page in both modes and widths."""
     for mode in ("light", "dark"):
         web.in_mode(page, mode)
         for width, size in (("phone", web.PHONE), ("desktop", web.DESKTOP)):
-            page.set_viewport_size(size)
-            file = web.SCREENSHOTS / f"toy-{name}-{mode}-{width}.png"
-            page.screenshot(path=file, full_page=True, animations="disabled")
+            web.in_size(page, size)
+            web.picture(page, f"toy-{name}-{mode}-{width}")
             wide = page.evaluate("() => document.documentElement.scrollWidth > innerWidth")
             assert not wide, f"{name} scrolls sideways on a {width}"
         found = web.violations(page, *([] if mode == "light" else ["color-contrast"]))
@@ -388,7 +386,7 @@ def test_bar_shows_what_the_numbers_say(opened):
 def test_marks_show_in_forced_colours(opened, name):
     page = opened(name)
     page.emulate_media(forced_colors="active")
-    page.screenshot(path=web.SCREENSHOTS / f"toy-{name}-forced.png", full_page=True)
+    web.picture(page, f"toy-{name}-forced")
     lost = page.evaluate(
         """() => {
             const ground = getComputedStyle(document.querySelector('.toy')).backgroundColor;

@@ -123,9 +123,35 @@ def settle(page) -> None:
 
 
 def in_mode(page, mode: str) -> None:
-    """Put a page into light or dark mode."""
+    """Put a page into light or dark mode, at once: colours that fade in would be judged halfway."""
     page.emulate_media(color_scheme=mode)
-    page.evaluate("mode => { document.documentElement.dataset.theme = mode }", mode)
+    page.evaluate(
+        """mode => {
+            document.documentElement.dataset.theme = mode;
+            const fading = document.getAnimations().filter(a => a.effect.getComputedTiming().endTime < Infinity);
+            fading.forEach(animation => animation.finish());
+        }""",
+        mode,
+    )
+
+
+def in_size(page, size: dict) -> None:
+    """Give a page another size, and time to take note of it."""
+    page.set_viewport_size(size)
+    page.wait_for_timeout(50)
+
+
+def picture(shown, name: str) -> None:
+    """Leave a picture of a page, or of a part of it, for people to look at: where PICTURES asks for them.
+
+    They take two minutes and show nothing to a machine.
+    """
+    if not os.environ.get("PICTURES"):
+        return
+    SCREENSHOTS.mkdir(exist_ok=True)
+    whole = {} if hasattr(shown, "page") else {"full_page": True}
+    # a JPEG takes half the time of a PNG
+    shown.screenshot(path=SCREENSHOTS / f"{name}.jpg", quality=80, animations="disabled", **whole)
 
 
 def violations(page, *rules: str, inside: str = ".bd-article", but: str = ".citation-list") -> str:
