@@ -18,9 +18,10 @@ def write(tmp_path, monkeypatch):
     monkeypatch.setattr(records, "RESULTS", tmp_path)
     monkeypatch.setattr(data, "TEST_IMAGES", 1000)
 
-    def written(name, cells, seed=0, epochs=40, **fields):
+    def written(name, cells, seed=0, epochs=40, score=0.0, **fields):
         record = records.new_record(records.unit("mnist", name, seed))
-        record["history"], record["chosen"] = [{"epoch": 1 + i} for i in range(epochs)], {"epoch": epochs}
+        record["history"] = [{"epoch": 1 + i} for i in range(epochs)]
+        record["chosen"] = {"epoch": epochs, "score": score}
         record["environments"] = [{"number_format": "bfloat16"}]
         record["cells"] = [
             {
@@ -111,9 +112,20 @@ def test_several_seeds_give_their_mean_and_range(write):
     cell = results.summary("1a").loc[("q-base", "fgsm 0.3")]
     assert (cell.ours, cell.low, cell.high, cell.seeds, cell.difference) == (54, 50, 60, 3, 1.31)
     assert results.summary("1a", seed=1).loc[("q-base", "fgsm 0.3")].ours == 60
-    assert "<strong>54.00</strong><br><small>50.00<br>60.00<br>52.69<br>+1.31" in seen(
-        results.comparison("1a").html
-    )
+
+
+def test_beside_the_mean_stands_the_network_that_validation_images_prefer(write):
+    """As the paper chose which of three to show; the best on test images it need not be."""
+    for seed, (accuracy, score) in enumerate(((50, 80.0), (60, 70.0), (52, 90.0))):
+        write("q-base", [(key("1a", "q-base", "fgsm 0.3"), accuracy)], seed=seed, score=score)
+    write("cnn", [(key("1a", "cnn", "fgsm 0.3"), 40)])
+    assert results.summary("1a").loc[("q-base", "fgsm 0.3")].chosen == 52
+    shown = results.comparison("1a")
+    assert "<strong>54.00</strong><br><small>50.00<br>60.00<br>52.00<br>52.69<br>+1.31" in seen(shown.html)
+    assert "ours 54.00 at least 50.00 at most 60.00 chosen 52.00 paper 52.69" in heard(shown.html)
+    assert "ours 40.00 at least 37.01 at most 43.07 paper 40.03" in heard(shown.html)  # one seed: no choice
+    assert "Chosen: the network that validation images prefer" in shown.text
+    assert "hosen" not in results.comparison("1a", seed=0).html
 
 
 def test_a_mean_over_seeds_is_of_the_images_that_every_seed_was_measured_on(write):

@@ -28,12 +28,14 @@ def summary(number: str, seed: int | None = None) -> pd.DataFrame:
     Returns:
         Index row and column, in the paper's order. Columns paper, ours (mean over seeds, each of the images that all
         were measured on), low and high (lowest and highest of several seeds, else the 95 % Wilson interval),
-        difference, seeds (how many; 0 where nothing is recorded), few (whether only the first of the test images were
-        attacked) and unreliable (a reason, or None).
+        chosen (of several seeds, `tables.preferred`), difference, seeds (how many; 0 where nothing is recorded), few
+        (whether only the first of the test images were attacked) and unreliable (a reason, or None).
     """
     found = {}
     for place, part in tables.table(number, seed).groupby(["row", "column"], sort=False):
-        one, ours = part.iloc[0], list(tables.alike(part[part.ours.notna()], "ours").ours)
+        one, alike = part.iloc[0], tables.alike(part[part.ours.notna()], "ours")
+        ours, about = list(alike.ours), paper.TABLES[number].cell(*place)
+        several = dict(zip(alike.seed, ours, strict=True)) if len(ours) > 1 else {}
         low, high = (min(ours), max(ours)) if len(ours) > 1 else (one.low, one.high)
         reasons = part.unreliable.dropna()
         found[place] = {
@@ -41,6 +43,7 @@ def summary(number: str, seed: int | None = None) -> pd.DataFrame:
             "ours": round(mean(ours), 2) if ours else np.nan,
             "low": low,
             "high": high,
+            "chosen": several[tables.preferred(about.dataset, about.model, several)] if several else np.nan,
             "difference": round(mean(ours) - one.paper, 2) if ours else np.nan,
             "seeds": len(ours),
             "few": bool((part.n < data.TEST_IMAGES).any()),
@@ -51,7 +54,7 @@ def summary(number: str, seed: int | None = None) -> pd.DataFrame:
         frame.rename_axis(["row", "column"])
         .astype({"unreliable": object})
         .where(frame.notna(), None)
-        .astype(dict.fromkeys(("paper", "ours", "low", "high", "difference"), float))
+        .astype(dict.fromkeys(("paper", "ours", "low", "high", "chosen", "difference"), float))
     )
 
 
@@ -92,22 +95,31 @@ def measured(
 
 
 def comparison(number: str, seed: int | None = None) -> Markup:
-    """Return a table of the paper with ours: our accuracy, what bounds it, the paper's and the difference."""
+    """Return a table of the paper with ours: our accuracy, what bounds it, the paper's and the difference.
+
+    Rows of several seeds say what the one has that the paper would have shown, too.
+    """
     frame = summary(number, seed)
     columns, rows = _columns(frame), []
     for row in _recorded_rows(frame):
-        line = [line_names(row_name(row), *_BOUNDS, "paper", "difference")]
+        says = *_BOUNDS, *(["chosen"] if frame.loc[row].chosen.notna().any() else []), "paper", "difference"
+        line = [line_names(row_name(row), *says)]
         for column in columns:
             cell = frame.loc[(row, column)]
-            bounds = decimal(cell.low), decimal(cell.high)
             ours = struck(decimal(cell.ours), cell.unreliable) + (FEW if cell.few else "")
-            others = *bounds, decimal(cell.paper), decimal(cell.difference, sign=True)
-            line.append(lines(ours, *others, says=("ours", *_BOUNDS, "paper", "difference")))
+            values = dict(zip(_BOUNDS, (cell.low, cell.high), strict=True)) | cell.to_dict()
+            others = (decimal(values[name], sign=name == "difference") for name in says)
+            line.append(lines(ours, *others, says=("ours", *says)))
         rows.append(line)
     return table(
         rows,
         ["", *map(column_name, columns)],
-        f"{title(number)}, in percent. {measured(number, seed)}{_struck(frame)}",
+        f"{title(number)}, in percent. {measured(number, seed)}{_struck(frame)}"
+        + (
+            " Chosen: the network that validation images prefer, which is the one that the paper shows."
+            if frame.chosen.notna().any()
+            else ""
+        ),
     )
 
 

@@ -1,5 +1,7 @@
 """All recorded cells as one data frame, and the paper's tables beside ours."""
 
+from collections.abc import Iterable
+
 import pandas as pd
 
 from qlayer_core import intervals
@@ -72,6 +74,17 @@ def alike(rows: pd.DataFrame, value: str = "accuracy") -> pd.DataFrame:
     n = int(rows.n.min())
     right = (records.unpack({"n": int(row.n), "right": row.right})[:n] for row in rows.itertuples())
     return rows.assign(**{"n": n, value: [round(100 * bits.mean(), 2) for bits in right]})
+
+
+def preferred(dataset: str, model: str, seeds: Iterable[int]) -> int:
+    """Return the seed whose network scored best on validation images: the one that the paper would show (appendix B).
+
+    Args:
+        dataset: of the networks.
+        model: of the grid.
+        seeds: of recorded runs.
+    """
+    return max(seeds, key=lambda seed: records.read(dataset, model, seed)["chosen"]["score"])
 
 
 def cell(dataset: str, model: str, seed: int = 0, **fields) -> dict | None:
