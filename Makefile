@@ -9,7 +9,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-com
 # Chapters are committed with execution counts, and with outputs only where a cell is tagged keep_output.
 NBSTRIPOUT := $(BIN)/nbstripout --keep-count --extra-keys "cell.metadata.execution metadata.language_info.version"
 
-# Each file of tests goes to one of two workers: the longest first, so that neither waits in the end.
+# Each file of tests goes to one worker (tests/conftest.py): the longest first, so that none waits in the end.
 LONGEST := $(addprefix tests/test_,site.py web_engines.py launch.py fast_paths.py export.py workflow.py) \
   $(addprefix book/,07-your-own-network.ipynb 01-fooling-a-network.ipynb 13-adaptive-attacks.ipynb 05-training.ipynb)
 longest_first = $(filter $(1),$(LONGEST)) $(filter-out $(LONGEST),$(sort $(1)))
@@ -18,7 +18,7 @@ SITE_TESTS := $(call longest_first,$(wildcard tests/test_site.py tests/test_lab*
 UNIT_TESTS := $(call longest_first,$(filter-out $(SITE_TESTS),$(wildcard tests/test_*.py)))
 CHAPTERS := $(call longest_first,$(wildcard book/*.ipynb))
 PYTEST := $(BIN)/python -m pytest -q
-SHARED := -n 2 --dist loadfile --no-loadscope-reorder
+SHARED := --dist loadfile --no-loadscope-reorder
 
 .PHONY: help book units notebooks site test live reproduce bench format timings clean
 .DEFAULT_GOAL := help
@@ -70,16 +70,16 @@ book: vendor/.installed vendor/lab/manifest.json vendor/start/start.json _build/
 
 # Takes what the browsers leave of the processor: they often wait.
 units: vendor/.installed .venv/.benchmarks
-	nice -n 10 $(PYTEST) $(SHARED) $(UNIT_TESTS)
+	nice -n 10 $(PYTEST) -n 2 $(SHARED) $(UNIT_TESTS)
 
 # A chapter whose cells have passed goes to the book's cache (book/conftest.py), so that its build need not run it again.
 notebooks: _build/.fresh
-	$(PYTEST) $(SHARED) --nbval-lax --nbval-current-env $(CHAPTERS)
+	$(PYTEST) -n 2 $(SHARED) --nbval-lax --nbval-current-env $(CHAPTERS)
 
-# PICTURES=true leaves a picture of every page, in both modes and widths, in artifacts/.
+# Three at a time, since browsers often wait. PICTURES=true leaves a picture of every page, in both modes and widths, in artifacts/.
 site: notebooks
 	$(MAKE) book
-	$(PYTEST) $(SHARED) -m "not alone" $(SITE_TESTS)
+	$(PYTEST) -n 3 $(SHARED) -m "not alone" $(SITE_TESTS)
 
 test: vendor/.installed .venv/.benchmarks  ## lint, unit tests, every notebook, the book, and the built site in a real browser
 	$(BIN)/ruff check .

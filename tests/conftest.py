@@ -9,6 +9,7 @@ import re
 import numpy as np
 import pytest
 import torch
+import website
 from PIL import Image
 from torch import nn
 
@@ -22,6 +23,23 @@ def pytest_configure() -> None:
     """Use one thread of the CPU: sums then run in one order, so that two runs can agree bit for bit."""
     os.environ["CUDA_VISIBLE_DEVICES"] = ""
     torch.set_num_threads(1)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log):
+    """Give whole files to workers, since their tests share fixtures; of the longest, every other page is a share."""
+    from xdist.scheduler import LoadFileScheduling
+
+    pages = [f"[{page}" for page in website.pages()]
+
+    class ByFileOrPage(LoadFileScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            file = super()._split_scope(nodeid)
+            if not file.endswith("test_site.py"):
+                return file
+            return f"{file} {next((i % 2 for i, page in enumerate(pages) if page in nodeid), 0)}"
+
+    return ByFileOrPage(config, log)
 
 
 @pytest.fixture(autouse=True)

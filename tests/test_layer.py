@@ -390,23 +390,33 @@ def test_inactive_codes_are_updated_after_training_in_bfloat16(strategy, gate):
     assert (layer.codebook[:, 0] < 100).all()
 
 
-def _one_of_two(rank: int, address: str, strategy: str, folder: str) -> None:
+def _one_of_two(rank: int, folder: str) -> None:
     torch.set_num_threads(1)
-    torch.distributed.init_process_group("gloo", init_method=address, rank=rank, world_size=2)
-    layer = make(2, gate=False)
-    layer.codebook.data[:, :3] += 50  # chosen by nobody
-    torch.manual_seed(rank)  # each process sees its own images
-    layer(make_map().clamp(-1, 1))
-    inactive = layer.update_inactive(strategy)
-    torch.save((layer.codebook.data, inactive), f"{folder}/{rank}.pt")
+    torch.distributed.init_process_group(
+        "gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=2
+    )
+    for strategy in ("pull", "reinitialize"):
+        layer = make(2, gate=False)
+        layer.codebook.data[:, :3] += 50  # chosen by nobody
+        torch.manual_seed(rank)  # each process sees its own images
+        layer(make_map().clamp(-1, 1))
+        inactive = layer.update_inactive(strategy)
+        torch.save((layer.codebook.data, inactive), f"{folder}/{strategy}-{rank}.pt")
     torch.distributed.destroy_process_group()
 
 
+@pytest.fixture(scope="module")
+def two_processes(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("processes")
+    torch.multiprocessing.spawn(_one_of_two, (str(folder),), nprocs=2)
+    return folder
+
+
 @pytest.mark.parametrize("strategy", ["pull", "reinitialize"])
-def test_several_processes_keep_equal_codebooks(strategy, tmp_path):
-    address = f"file://{tmp_path}/meeting"
-    torch.multiprocessing.spawn(_one_of_two, (address, strategy, str(tmp_path)), nprocs=2)
-    (codes, inactive), (others, also) = (torch.load(tmp_path / f"{rank}.pt") for rank in (0, 1))
+def test_several_processes_keep_equal_codebooks(strategy, two_processes):
+    (codes, inactive), (others, also) = (
+        torch.load(two_processes / f"{strategy}-{rank}.pt") for rank in (0, 1)
+    )
     assert torch.equal(codes, others) and inactive == also
     assert min(inactive) >= 3 and (strategy == "pull" or codes.abs().max() < 50)
 
