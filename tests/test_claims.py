@@ -50,12 +50,15 @@ def judged(first, second, by: float = 0.0, near: bool = False, n: int = 10_000) 
         ([70.2], [70.0], "undecided"),  # within the interval
         ([80.0, 81.0, 79.0], [70.0, 75.0, 60.0], "holds"),
         ([80.0, 81.0, 70.0], [70.0, 75.0, 71.0], "undecided"),  # one seed disagrees
+        ([80.0, 90.0], [70.0, 85.0], "undecided"),  # the first of one with the second of the other
+        ([80.0, 74.0], [70.0], "holds"),  # every seed counts, also where the other has fewer
+        ([80.0, 69.0], [70.0], "undecided"),
         ([60.0, 61.0, 62.0], [70.0, 75.0, 71.0], "fails"),
         ([69.5, 69.4], [70.0, 70.0], "undecided"),
         ([0.0], [0.0], "undecided"),  # nothing is left of either
     ],
 )
-def test_more_is_more_with_its_interval_and_in_every_seed(first, second, expected):
+def test_more_is_more_with_its_interval_and_in_every_pair_of_seeds(first, second, expected):
     assert judged(first, second) == expected
 
 
@@ -84,14 +87,40 @@ def test_fewer_images_decide_less():
     assert judged([52.0], [48.0], n=200) == "undecided"
 
 
-def test_the_interval_is_newcombes_averaged_over_seeds_that_both_have():
-    found = {A: {0: number(80), 1: number(82), 2: number(10)}, B: {0: number(70), 1: number(71)}}
+def test_slightly_more_is_not_much_more():
+    slightly = Comparison(A, B, most=5.0)
+    for first, expected in ((73.0, "holds"), (90.0, "fails"), (75.2, "undecided"), (60.0, "fails")):
+        assert evidence.judge(slightly, {A: {0: number(first)}, B: {0: number(70)}}).result == expected
+    assert str(slightly).endswith("> cnn clean, by 5 at most")
+    assert [Comparison(A, B, most=5.0, published=(70 + gap, 70)).in_the_paper() for gap in (1, 9)] == [
+        True,
+        False,
+    ]
+
+
+def test_ends_are_newcombes_of_one_pair_and_the_lowest_and_highest_of_several():
+    found = {A: {0: number(80)}, B: {3: number(70)}}
     outcome = evidence.judge(Comparison(A, B), found)
-    expected = [intervals.difference(found[A][seed], found[B][seed]) for seed in (0, 1)]
-    assert (outcome.low, outcome.high) == tuple(
-        pytest.approx(sum(end) / 2) for end in zip(*expected, strict=True)
-    )
-    assert (outcome.seeds, outcome.difference) == (2, pytest.approx(10.5))
+    assert (outcome.low, outcome.high) == intervals.difference(found[A][0][:3], found[B][3][:3])
+    found = {A: {0: number(80), 1: number(82), 2: number(78)}, B: {0: number(70), 1: number(71)}}
+    outcome = evidence.judge(Comparison(A, B), found)
+    assert (outcome.low, outcome.high) == (78 - 71, 82 - 70)
+    assert (outcome.seeds, outcome.difference) == (2, pytest.approx(9.5))
+
+
+def test_two_attacks_on_one_network_are_compared_seed_by_seed():
+    """Each seed is worse under the second attack; that another seed is worse still says nothing of it."""
+    other = Value("mnist", "q-base", "ladder", "square", 0.1)
+    found = {A: {0: number(80), 1: number(60)}, other: {0: number(70), 1: number(50), 2: number(90)}}
+    outcome = evidence.judge(Comparison(A, other), found)
+    assert (outcome.result, outcome.low, outcome.high) == ("holds", 10, 10)
+
+
+def test_all_seeds_of_both_are_cut_to_the_images_that_all_are_of():
+    right = torch.arange(100) >= 50  # the first are hard
+    many, few = (evidence.counted(right[:n].numpy()) for n in (100, 80))
+    outcome = evidence.judge(Comparison(A, B), {A: {0: many, 1: few}, B: {0: many}})
+    assert (outcome.first, outcome.second, outcome.images) == (37.5, 37.5, 80)
 
 
 def test_two_numbers_are_compared_on_the_images_that_both_are_of():
@@ -116,18 +145,20 @@ def test_what_two_networks_have_in_common_says_nothing_of_their_difference():
     assert evidence.judge(Comparison(A, B), {A: {0: one}, B: {0: other}}).low > -1
 
 
-def test_rows_of_a_table_stand_side_by_side_on_the_images_that_both_are_of():
+def test_rows_of_a_table_stand_side_by_side_on_the_images_that_all_are_of():
     """Seed 0 of the first row is of 100 images; seed 1 of the second is not recorded."""
     right = {n: records.pack(torch.arange(n) >= 5) for n in (10, 100)}
     columns = ["row", "column", "seed", "n", "ours", "low", "high", "right"]
     lines = [("a", 0, 100, 95.0), ("b", 0, 10, 50.0), ("a", 1, 10, 50.0), ("b", 1, None, None)]
     rows = [(row, "fgsm 0.2", seed, n, ours, ours, ours, right.get(n)) for row, seed, n, ours in lines]
-    ((one, other),) = evidence.side_by_side(pd.DataFrame(rows, columns=columns), "a", "b")["fgsm 0.2"]
-    assert (one.value, one.n, other.value, other.n) == (50.0, 10, 50.0, 10)
+    both = evidence.side_by_side(pd.DataFrame(rows, columns=columns), "a", "b")["fgsm 0.2"]
+    assert len(both) == 2  # each seed of the first with the only one of the second
+    for one, other in both:
+        assert (one.value, one.n, other.value, other.n) == (50.0, 10, 50.0, 10)
 
 
 def test_what_is_not_recorded_is_not_measured():
-    for found in ({}, {A: {0: number(80)}}, {A: {0: number(80)}, B: {1: number(70)}}):
+    for found in ({}, {A: {0: number(80)}}, {A: {}, B: {1: number(70)}}):
         assert evidence.judge(Comparison(A, B), found).result == "not measured"
 
 
@@ -184,7 +215,8 @@ def test_what_is_usually_so_need_not_always_be(held, failed, undecided, expected
         (["fails"], "reproduced", "holds for weak attacks only"),
         (["holds", "undecided"], "partly", "holds in part"),  # at a budget that leaves something to compare
         (["holds", "undecided"], "not measured yet", "holds in part"),
-        (["holds", "undecided", "fails"], "partly", "holds for weak attacks only"),
+        (["holds", "undecided", "fails"], "partly", "mixed"),
+        (["fails"], "", "does not hold"),  # it compares attacks
         (["undecided"], "reproduced", "undecided"),  # where nothing is left of either network
         (["undecided", "not measured"], "reproduced", "not measured yet"),
         (["fails", "undecided"], "partly", "holds for weak attacks only"),
@@ -241,16 +273,19 @@ def test_a_claim_that_falls_under_the_strongest_attack():
     }
     frame = pd.concat([published_frame(), frame_of(left)])
     row = claims.verdicts(frame).set_index("name").loc["black box, MNIST"]
-    assert (row.protocol, row.strongest) == ("reproduced", "holds for weak attacks only")
+    assert (row.protocol, row.strongest) == ("reproduced", "mixed")
     assert (row.protocol_numbers, row.strongest_numbers) == (
         "8 of 8 hold",
         "1 of 6 hold, 2 undecided, 3 fails",
     )
     assert row.in_paper == "8 of 8" and row.missing == ""
     text = claims.report(frame)
-    assert (
-        "under the strongest attack  holds for weak attacks only: 1 of 6 hold, 2 undecided, 3 fails" in text
-    )
+    assert "under the strongest attack  mixed: 1 of 6 hold, 2 undecided, 3 fails" in text
+    falls = {value: percent - (10 if value.model == "q-base" else 0) for value, percent in left.items()}
+    falls = {value: max(percent, 0.0) for value, percent in falls.items()}
+    frame = pd.concat([published_frame(), frame_of(falls)])
+    weak = claims.verdicts(frame).set_index("name").strongest["black box, MNIST"]
+    assert weak == "holds for weak attacks only"
     survives = {value: percent + (50 if value.model != "cnn" else 0) for value, percent in left.items()}
     frame = pd.concat([published_frame(), frame_of(survives)])
     assert claims.verdicts(frame).set_index("name").strongest["black box, MNIST"] == "holds"
@@ -285,14 +320,15 @@ def test_the_papers_own_numbers_bear_its_claims_out_but_where_it_contradicts_its
     assert wrong == {
         "another architecture's images": 1,
         "white box, adversarially trained": 4,
-        "white box, Fashion-MNIST": 6,
+        "white box, Fashion-MNIST": 7,  # "slightly" ahead by more than that
         "layer between the convolutions, white box": 1,
         "source A is the stronger attacker": 1,
         "several heads make up for lost information": 1,
         "the shortcut is the weaker attack": 3,
     }
     listed = sum(len(one.pairs) for one in paper.INCONSISTENCIES if one.kind in ("claim", "exception"))
-    assert sum(wrong.values()) == listed + 1  # the clean accuracies of Table 1b are no claim of section 4
+    # the clean accuracies of Table 1b are no claim of section 4, and "similar" does not promise "slightly"
+    assert sum(wrong.values()) == listed + 2
 
 
 def test_every_number_that_a_claim_names_can_be_recorded():
@@ -359,9 +395,9 @@ def test_a_worst_case_comes_from_a_complete_ladder_alone(recorded_ladder):
     assert found[worst_case("mnist", "q-base", 0.1)][1][:3] == (50.0, *intervals.wilson(50, 100))
     assert found[worst_case("mnist", "q-base", 0.3)][1].value == 40.0
     assert found[Value("mnist", "q-base", "ladder", "apgd on the e-path", 0.2)][1].value == 40.0
-    assert evidence.complete(recorded_ladder)
+    assert ladder.complete(recorded_ladder)
     some = recorded_ladder | {"cells": recorded_ladder["cells"][:-9]}
-    assert not evidence.complete(some)
+    assert not ladder.complete(some)
 
 
 def test_a_ladder_of_weights_that_were_replaced_counts_no_longer(recorded_ladder, tmp_path):

@@ -1,14 +1,14 @@
 """The verdicts as the book shows them: lights, sentences that follow from numbers, and what isn't measured yet."""
 
 import re
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
 import pandas as pd
 import pytest
 
 from qlayer_core import intervals
 from qlayer_core.show import found, verdict
-from qlayer_core.study import evidence, paper, statements
+from qlayer_core.study import claims, evidence, paper, statements
 from qlayer_core.study.evidence import Value, worst_case
 
 N = 200
@@ -43,22 +43,39 @@ NOTHING = frame_of({})
 # ---- luck ----
 
 
-def test_what_another_seed_might_turn_is_marked_and_counted(monkeypatch):
-    monkeypatch.setattr(verdict.heat, "seed_spread", lambda number: 6.7)
+def test_what_another_seed_might_turn_is_marked_and_counted():
     (claim,) = [one for one in statements.CLAIMS if one.name == "better than adversarial training"]
-    large, cnn = (
-        evidence.recorded(paper.TABLES["1a"].cell(name, "bim 0.3")) for name in ("q-large", "cnn-adv")
+    large, cnn, seen = (
+        evidence.recorded(paper.TABLES[number].cell(name, attack))
+        for number, name, attack in (
+            ("1a", "q-large", "bim 0.3"),
+            ("1a", "cnn-adv", "bim 0.3"),
+            ("2a", "cnn", "fgsm 0.3"),
+        )
     )
+    # blind BIM: two seeds of another network are 6.7 points apart; seeing FGSM: 20
+    twin = replace(cnn, model="q-base", path="q")
+    twice = [
+        frame_of({twin: 50.0, seen: 10.0}, 10_000),
+        frame_of({twin: 56.7, seen: 30.0}, 10_000).assign(seed=1),
+    ]
+    apart = claims.spreads(evidence.numbers(pd.concat(twice)))
+    assert apart == {
+        ("black-box", "bim"): pytest.approx(6.7),
+        ("white-box", "fgsm"): pytest.approx(20.0),
+    }
     for ahead, marked in ((4.0, True), (9.0, False)):
-        frame = frame_of({large: 60.0 + ahead, cnn: 60.0}, 10_000)
-        html = verdict.numbers(claim, frame, 6.7).html
-        assert ("holds¹" in html) is marked and ("two seeds of one network are: 6.7 points" in html) is marked
+        frame = pd.concat([frame_of({large: 60.0 + ahead, cnn: 60.0}, 10_000), *twice])
+        html = verdict.numbers(claim, frame, apart).html
+        assert ("holds¹" in html) is marked and ("nearer to the threshold" in html) is marked
         text = verdict.luck(frame).text
-        assert f"Of the 1 comparisons that are told apart here, {int(marked)} have one seed" in text
-        assert "And 1 intervals of 95 % are read" in text  # what is not measured has none
-    again = frame.assign(seed=1)
-    frame = pd.concat([frame_of({large: 64.0, cnn: 60.0}, 10_000), again])
-    assert "holds¹" not in verdict.numbers(claim, frame, 6.7).html  # two seeds agree
+        assert (
+            "moved a number by up to 20.0 points (FGSM, white box), under blind attacks by up to 6.7." in text
+        )
+        assert re.search(rf"Of the (\d+) comparisons .*, {int(marked)} have one seed", text)
+    again = pd.concat([frame_of({large: 64.0, cnn: 60.0}, 10_000).assign(seed=seed) for seed in (0, 1)])
+    assert "holds¹" not in verdict.numbers(claim, again, apart).html  # two seeds agree
+    assert "No network has a second seed yet" in verdict.luck(frame_of({large: 64.0, cnn: 60.0})).text
 
 
 # ---- sentences ----

@@ -26,7 +26,7 @@ class Gap(NamedTuple):
 def gaps(number: str, first: str, second: str) -> list[Gap]:
     """Return in which columns the first row is ahead of the second, the paper's and ours.
 
-    Ours is the mean over the seeds that both have, each of the images that both were measured on.
+    Ours is the mean over all pairs of seeds, of the images that all were measured on.
     """
     frame = tables.table(number, None)
     both = evidence.side_by_side(frame, first, second)

@@ -14,7 +14,7 @@ from qlayer_core import intervals
 from qlayer_core.show import names
 from qlayer_core.show.controls import choice, explorer, slider
 from qlayer_core.show.page import Markup, decimal, line_names, lines, listed, paragraph, table, wrapped
-from qlayer_core.study import adaptive, evidence, experiments, ladder, records, sanity
+from qlayer_core.study import adaptive, experiments, ladder, records, sanity
 
 PAPERS = {"bim on the e-path", "bim"}  # rungs that are the paper's own attack
 OWN = {*PAPERS, "bim as it is"}  # and, behind a quantizer of the input, the one that corresponds to it
@@ -55,7 +55,7 @@ def recorded(dataset: str = "mnist", seed: int = 0, *, quantizers: bool = False)
     found = {
         record["model"]: record
         for record in adaptive.recorded(dataset)
-        if record["seed"] == seed and evidence.complete(record)
+        if record["seed"] == seed and ladder.complete(record)
     }
     return {
         name: found[name]

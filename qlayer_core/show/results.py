@@ -253,8 +253,8 @@ def reading(number: str, *, clean: bool = True) -> Markup:
 def gains(number: str, seed: int | None = None) -> list[dict]:
     """Return by how much the models with the layer beat the plain CNN of the same training, in points.
 
-    One dict per model and attack: row, column, paper, ours (mean over the seeds that both have, each of the images
-    that both were measured on), low and high (lowest and highest of several seeds, else the 95 % interval),
+    One dict per model and attack: row, column, paper, ours (mean over all pairs of seeds, of the images that all
+    were measured on), low and high (lowest and highest of several pairs, else the 95 % interval),
     ``agrees``, whether ours has the paper's sign, ``unreliable``, a reason where one of the two cells has one, and
     ``few``, whether one is of the first images only. Ours and the rest are None where a cell is missing.
     """
@@ -301,7 +301,7 @@ def gain_table(number: str, seed: int | None = None) -> Markup:
     return table(
         list(rows.values()),
         ["", *map(column_name, columns)],
-        f"Table {number}: gain over the plain CNN of the same training and seed, in points."
+        f"Table {number}: gain over the plain CNN of the same training, in points, every seed against every seed."
         f" {measured(number, seed, interval='its 95 % interval')}"
         + (
             " Struck through: one of the two attacks failed a sanity check."

@@ -2,13 +2,13 @@
 
 import re
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from html import escape
 
 import numpy as np
 import pandas as pd
 
-from qlayer_core.show import heat, names
+from qlayer_core.show import names
 from qlayer_core.show.ladder import rung_name
 from qlayer_core.show.page import DASH, Markup, decimal, listed, paragraph, table, typeset
 from qlayer_core.show.plot import MUTED, SERIES, VARIABLES, WRONG
@@ -17,9 +17,10 @@ from qlayer_core.study import claims, evidence, paper
 from qlayer_core.study.evidence import Outcome, Value
 from qlayer_core.study.statements import CLAIMS, Claim
 
-GREEN, HALF, AMBER, RED, OPEN, GREY, NONE = (
+GREEN, HALF, MIXED, AMBER, RED, OPEN, GREY, NONE = (
     ("●", names.COLOURS["q-large"]),
     ("◑", names.COLOURS["q-large"]),
+    ("◒", SERIES[1]),
     ("◐", SERIES[1]),
     ("○", WRONG),
     ("◎", VARIABLES[MUTED]),
@@ -39,6 +40,7 @@ PROTOCOL = {
 STRONGEST = {
     "holds": (GREEN, "holds"),
     "holds in part": (HALF, "holds in part"),
+    "mixed": (MIXED, "holds here and fails there"),
     "holds for weak attacks only": (AMBER, "holds for weak attacks only"),
     "does not hold": (RED, "does not hold"),
     "undecided": (OPEN, "undecided"),
@@ -51,7 +53,8 @@ MEASURES = {
     "kl histogram": "KL divergence by histogram",
     "kl gaussian": "KL divergence by normal curves",
 }
-SIDES = ("first_value", "second_value", "by", "near")
+Spreads = Mapping[tuple[str, str], float]  # see `claims.spreads`
+SIDES = ("first_value", "second_value", "by", "near", "most")
 KINDS = {
     "value": "one measurement, two values",
     "caption": "a caption",
@@ -97,7 +100,7 @@ def lights(rows: Iterable[dict], frame: pd.DataFrame) -> Markup:
         rows: claims of one of the `groups`.
         frame: recorded numbers, as `evidence.frame` gives them.
     """
-    rows, apart = list(rows), heat.seed_spread("8a")
+    rows, apart = list(rows), claims.spreads(evidence.numbers(frame))
     parts = [_claim(row, frame, apart) for row in rows]
     words = [f"{row['name']}: {row['protocol']}, {row['strongest']}" for row in rows]
     return Markup("".join(parts) or "<p>None.</p>", "; ".join(words) or "None.")
@@ -108,7 +111,7 @@ def _light(light: tuple[str, str]) -> str:
     return f'<span aria-hidden="true" style="color: {colour}; font-weight: 700">{sign}</span>'
 
 
-def _claim(row: dict, frame: pd.DataFrame, apart: float) -> str:
+def _claim(row: dict, frame: pd.DataFrame, apart: Spreads) -> str:
     own, worst = PROTOCOL[row["protocol"]], STRONGEST[row["strongest"]]
     line = f"{_light(own[0])} {own[1]}"
     if row["strongest"] != "not about attacks":
@@ -133,10 +136,10 @@ def _plural(counts: str) -> str:
     return re.sub(r"\b(?!1 )(\d+) fails", r"\1 fail", re.sub(r"^1 of (\d+) hold", r"1 of \1 holds", counts))
 
 
-def numbers(claim: Claim, frame: pd.DataFrame, apart: float) -> Markup:
+def numbers(claim: Claim, frame: pd.DataFrame, apart: Spreads) -> Markup:
     """Return the comparisons of a claim that are measured, with the paper's two numbers and ours, as a table.
 
-    Those that another seed might turn are marked: see `near_luck`.
+    Those that another seed might turn are marked: see `near_luck`; ``apart`` is from `claims.spreads`.
     """
     found = claims.outcomes(claim, frame)
     measured = found[found.result != "not measured"] if len(found) else found
@@ -162,47 +165,66 @@ def numbers(claim: Claim, frame: pd.DataFrame, apart: float) -> Markup:
         )
     left = len(found) - len(measured)
     caption = f"{claim.name[0].upper()}{claim.name[1:]}: {len(rows)} of {len(found)} comparisons are measured"
-    heads = ["", "result", "paper", "ours", "difference (95 %)", "images, seeds"]
+    heads = ["", "result", "paper", "ours", "difference", "images, seeds"]
     caption += f", {left} are not yet." if left else "."
+    caption += (
+        " In brackets, of one pair of networks the 95 % interval, of several the lowest and the highest."
+    )
     if any("¹" in row[1] for row in rows):
         caption += (
-            f" ¹ One seed, and nearer to its threshold than two seeds of one network are: {apart:.1f} points."
+            " ¹ One seed, and nearer to the threshold than seeds of one network are to each other there."
         )
     return table(rows, heads, caption)
 
 
-def near_luck(one: Outcome, apart: float) -> bool:
+def near_luck(one: Outcome, apart: Spreads) -> bool:
     """Return whether another seed alone might turn an outcome.
 
-    That is where two networks with one seed each are told apart by less than two seeds of one network can differ by,
-    which is ``apart`` points.
+    That is where two networks, one of them with a single seed, are told apart by less than two seeds of one network
+    are known to differ by under the same attack or, where that is not known, under any.
     """
     what = one.comparison
     if one.result not in ("holds", "fails") or one.seeds != 1 or np.isnan(one.images):
         return False
     gap = abs(one.difference) if what.near else one.difference
-    return what.first.model != what.second.model and abs(gap - what.by) < apart
+    largest = max(apart.values(), default=0.0)
+    reach = max(apart.get(claims.kind(value), largest) for value in (what.first, what.second))
+    return what.first.model != what.second.model and min(abs(gap - what.by), abs(gap - what.most)) < reach
 
 
 def luck(frame: pd.DataFrame) -> Markup:
     """Return how many outcomes another seed might turn, and that intervals err, as a paragraph."""
-    known, apart = evidence.numbers(frame), heat.seed_spread("8a")
+    known = evidence.numbers(frame)
+    apart = claims.spreads(known)
     every = [evidence.judge(one, known) for claim in CLAIMS for one in (*claim.protocol, *claim.strongest)]
     told = [one for one in every if one.result in ("holds", "fails")]
     measured = sum(one.result != "not measured" for one in every)
     near = sum(near_luck(one, apart) for one in told)
     return paragraph(
-        "Where there is one seed, the interval covers the test images alone, and another seed by itself can move such"
-        f" a number by up to {apart:.1f} points (the chapter on what matters inside measures it). Of the {len(told)}"
-        f" comparisons that are told apart here, {near} have one seed and lie nearer to their threshold than that:"
-        f" they are marked ¹. And {measured} intervals of 95 % are read on this page, none of them corrected"
+        f"An interval covers the test images alone. {_moved(apart)} Of the {len(told)} comparisons that are told"
+        f" apart here, {near} have one seed and lie nearer to their threshold than seeds have been apart under their"
+        f" attack: they are marked ¹. And {measured} intervals of 95 % are read on this page, none of them corrected"
         " for the number of the others: a few will be wrong by chance."
     )
 
 
-def compared(first: Value, second: Value, by: float = 0.0, near: bool = False) -> str:
+def _moved(apart: Spreads) -> str:
+    """Return in a sentence how far another seed has moved a number, by the attack under which it moved most."""
+    attacked = {how: points for how, points in apart.items() if how[1] not in ("", "none")}
+    if not attacked:
+        return "No network has a second seed yet, so that nobody knows what another would do."
+    (setting, attack), points = max(attacked.items(), key=lambda one: one[1])
+    blind = [points for (setting, _), points in attacked.items() if setting == "black-box"]
+    text = f"Another seed of the same network has moved a number by up to {points:.1f} points"
+    text += f" ({names.attack(attack)}, {setting.replace('-', ' ')})"
+    return text + (f", under blind attacks by up to {max(blind):.1f}." if blind else ".")
+
+
+def compared(
+    first: Value, second: Value, by: float = 0.0, near: bool = False, most: float = float("inf")
+) -> str:
     """Return a comparison in words: ``"Q-base above CNN: BIM 0.3, black box from CNN A"``."""
-    more = f"more than {by:g} points " if by else ""
+    more = f"more than {by:g} points " if by else f"up to {most:g} points " if most < float("inf") else ""
     relation = f"within {by:g} points of" if near else f"{more}above"
     whose, other = subject(first), subject(second)
     if (how := condition(first)) == condition(second):

@@ -17,6 +17,7 @@ PROTOCOL = ("reproduced", "partly", "not", "undecided", "not measured yet", "no 
 STRONGEST = (
     "holds",
     "holds in part",
+    "mixed",
     "holds for weak attacks only",
     "does not hold",
     "undecided",
@@ -63,8 +64,8 @@ def outcomes(claim: Claim, frame: pd.DataFrame | None = None) -> pd.DataFrame:
     Returns:
         Columns under ("the paper's protocol" or "the strongest attack"), comparison, paper_first, paper_second,
         first, second, difference, low, high, seeds, images (of the one that is of fewer) and result; first_value and
-        second_value are the `evidence.Value` that are compared, near and by the relation, and outcome the whole
-        `evidence.Outcome`.
+        second_value are the `evidence.Value` that are compared, near, by and most the relation, and outcome the
+        whole `evidence.Outcome`.
     """
     frame = evidence.frame() if frame is None else frame
     numbers = evidence.numbers(frame)
@@ -85,6 +86,7 @@ def outcomes(claim: Claim, frame: pd.DataFrame | None = None) -> pd.DataFrame:
                     "second_value": comparison.second,
                     "by": comparison.by,
                     "near": comparison.near,
+                    "most": comparison.most,
                     "paper_first": published[0],
                     "paper_second": published[1],
                     "first": found.first,
@@ -128,9 +130,10 @@ def protocol_verdict(results: list[str], most: bool = False) -> str:
 def strongest_verdict(results: list[str], protocol: str) -> str:
     """Return the verdict on outcomes under the strongest attack.
 
-    The claim *holds* if all comparisons hold, *in part* if some do and none fails, and is *undecided* where none
-    fails and none holds. If not it *holds for weak attacks only* where at least a part of it is reproduced under the
-    paper's protocol, and *does not hold* where none is, or where the paper gives no numbers.
+    The claim *holds* if all comparisons hold, *in part* if some do and none fails, is *mixed* if some do and some
+    fail, and *undecided* where none fails and none holds. If not it *holds for weak attacks only* where at least a
+    part of it is reproduced under the paper's protocol, and *does not hold* where none is, where the paper gives no
+    numbers, or where it compares attacks.
     """
     if not results:
         return "not about attacks"
@@ -138,13 +141,29 @@ def strongest_verdict(results: list[str], protocol: str) -> str:
         return "holds"
     if "not measured" in results and "fails" not in results:
         return "not measured yet"
-    if "holds" in results and "fails" not in results:
-        return "holds in part"
+    if "holds" in results:
+        return "mixed" if "fails" in results else "holds in part"
     if protocol == "not measured yet":
         return "not measured yet"
     if set(results) == {"undecided"}:
         return "undecided"
     return "holds for weak attacks only" if protocol in ("reproduced", "partly") else "does not hold"
+
+
+def kind(value: Value) -> tuple[str, str]:
+    """Return the setting of a number and its attack, whatever its gradient: what `spreads` are told apart by."""
+    cell = value.setting in ("clean", "black-box", "white-box")
+    return value.setting, value.attack.split("-")[0] if cell else ""
+
+
+def spreads(numbers: Mapping[Value, Mapping[int, Number]]) -> dict[tuple[str, str], float]:
+    """Return how many points two seeds of one network are apart at most, on the same images, by `kind`."""
+    found: dict[tuple[str, str], float] = {}
+    for value, seeds in numbers.items():
+        if len(seeds) > 1 and all(number.n for number in seeds.values()):
+            apart = max(abs(one.value - other.value) for one, other in evidence.opposed(seeds, seeds))
+            found[kind(value)] = max(apart, found.get(kind(value), 0.0))
+    return found
 
 
 def _row(claim: Claim, numbers: Mapping[Value, Mapping[int, Number]]) -> dict:
@@ -153,6 +172,7 @@ def _row(claim: Claim, numbers: Mapping[Value, Mapping[int, Number]]) -> dict:
     in_paper = [comparison.in_the_paper() for comparison in claim.protocol]
     printed = [borne_out for borne_out in in_paper if borne_out is not None]
     protocol = protocol_verdict([outcome.result for outcome in own], claim.most)
+    of_attacks = all(one.first.model == one.second.model for one in claim.strongest)
     absent = [str(outcome.comparison) for outcome in own + worst if outcome.result == "not measured"]
     return {
         "name": claim.name,
@@ -161,7 +181,7 @@ def _row(claim: Claim, numbers: Mapping[Value, Mapping[int, Number]]) -> dict:
         "in_paper": f"{sum(printed)} of {len(printed)}" if printed else "",
         "protocol": protocol,
         "protocol_numbers": _count(own),
-        "strongest": strongest_verdict([outcome.result for outcome in worst], protocol),
+        "strongest": strongest_verdict([outcome.result for outcome in worst], "" if of_attacks else protocol),
         "strongest_numbers": _count(worst),
         "missing": "; ".join(absent),
     }

@@ -4,6 +4,7 @@ import json
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, fields
 from itertools import product
+from math import inf
 from statistics import mean
 from typing import NamedTuple
 
@@ -12,7 +13,7 @@ import pandas as pd
 import torch
 
 from qlayer_core import datasets, intervals
-from qlayer_core.study import adaptive, experiments, ladder, paper, records, tables, variants
+from qlayer_core.study import adaptive, ladder, paper, records, tables, variants
 
 OUTCOMES = ("holds", "undecided", "fails", "not measured")
 
@@ -48,25 +49,30 @@ COLUMNS = (*FIELDS, "seed", "value", "low", "high", "n", "right")
 
 @dataclass(frozen=True)
 class Comparison:
-    """``first`` exceeds ``second`` by more than ``by`` points; or, where ``near``, differs by ``by`` at most."""
+    """``first`` exceeds ``second`` by more than ``by`` points, at most ``most``; or, ``near``, is within ``by``."""
 
     first: Value
     second: Value
     by: float = 0.0
     near: bool = False
     published: tuple[float, float] | None = None  # the paper's own two numbers
+    most: float = inf
 
     def __str__(self) -> str:
         """Return the comparison as words."""
         relation = f"within {self.by:g} of" if self.near else ">" + (f" {self.by:g} +" if self.by else "")
-        return f"{self.first} {relation} {self.second}"
+        slightly = f", by {self.most:g} at most" if self.most < inf else ""
+        return f"{self.first} {relation} {self.second}{slightly}"
+
+    def allows(self, gap: float) -> bool:
+        """Return whether the two may lie so many points apart."""
+        return abs(gap) <= self.by if self.near else self.by < gap <= self.most
 
     def in_the_paper(self) -> bool | None:
         """Return whether the paper's own numbers bear it out; None if it prints none."""
         if self.published is None:
             return None
-        gap = round(self.published[0] - self.published[1], 2)
-        return abs(gap) <= self.by if self.near else gap > self.by
+        return self.allows(round(self.published[0] - self.published[1], 2))
 
 
 @dataclass(frozen=True)
@@ -77,9 +83,11 @@ class Outcome:
     result: str  # one of `OUTCOMES`
     first: float = float("nan")  # mean over seeds
     second: float = float("nan")
-    low: float = float("nan")  # of the difference
+    low: float = float(
+        "nan"
+    )  # of the difference: ends of its 95 % interval or, of several, lowest and highest
     high: float = float("nan")
-    seeds: int = 0
+    seeds: int = 0  # of the network that has fewer
     images: float = float("nan")  # of the seed that is of fewest; NaN where the numbers count no images
 
     @property
@@ -99,6 +107,8 @@ class Number(NamedTuple):
 
     def first(self, n: int) -> "Number":
         """Return the same number of the first ``n`` images alone."""
+        if n == self.n:
+            return self
         bits = records.unpack({"n": self.n, "right": self.right})[:n]
         return counted(bits)
 
@@ -112,39 +122,50 @@ def counted(right: np.ndarray) -> Number:
 
 
 def judge(comparison: Comparison, recorded: Mapping[Value, Mapping[int, Number]]) -> Outcome:
-    """Compare two recorded numbers, over all seeds that both have.
+    """Compare two recorded numbers, over all pairs of seeds: see `opposed`.
 
-    Where one is of more images, it is counted again on those that both are of: the first are harder than most. The
-    ends of the difference's `interval` are averaged over the seeds: that of one seed, wide rather than narrow. The
-    comparison *holds* if the whole interval is on its side and every seed is; it *fails* if the whole interval is on
-    the other side and every seed is; else it is *undecided*, also where so little is left of both that neither could
+    The comparison *holds* if every pair is on its side, and the whole `interval` of their difference, its ends
+    averaged over the pairs: that of one pair, wide rather than narrow. It *fails* if every pair and the whole
+    interval are on the other side; else it is *undecided*, also where so little is left of both that neither could
     be so far ahead.
 
     Args:
         comparison: what is claimed.
         recorded: numbers by seed, see `numbers`.
     """
-    first, second = (recorded.get(value, {}) for value in (comparison.first, comparison.second))
-    seeds = sorted(set(first) & set(second))
-    if not seeds:
+    values = comparison.first, comparison.second
+    one_network = (values[0].dataset, values[0].model) == (values[1].dataset, values[1].model)
+    both = opposed(*(recorded.get(value, {}) for value in values), by_seed=one_network)
+    if not both:
         return Outcome(comparison, "not measured")
-    both = [_of_the_same_images(first[seed], second[seed]) for seed in seeds]
-    ends = [interval(one, other) for one, other in both]
-    low, high = (mean(end) for end in zip(*ends, strict=True))
     gaps = [one.value - other.value for one, other in both]
-    if comparison.near:
-        inside = [abs(gap) <= comparison.by for gap in gaps]
-        holds = all(inside) and -comparison.by <= low and high <= comparison.by
-        fails = not any(inside) and (low > comparison.by or high < -comparison.by)
-    else:
-        beyond = [gap > comparison.by for gap in gaps]
-        holds = all(beyond) and low > comparison.by
-        fails = not any(beyond) and high < comparison.by
+    low, high = (mean(end) for end in zip(*(interval(*pair) for pair in both), strict=True))
+    least, most = (-comparison.by, comparison.by) if comparison.near else (comparison.by, comparison.most)
+    holds = all(map(comparison.allows, (*gaps, low, high)))
+    fails = not any(map(comparison.allows, gaps)) and (high < least or low > most)
+    if not comparison.near and high < least:
         fails &= not all(max(one.value, other.value) <= comparison.by for one, other in both)
     result = "holds" if holds else "fails" if fails else "undecided"
     means = (mean(number.value for number in part) for part in zip(*both, strict=True))
     images = min(number.n or float("nan") for pair in both for number in pair)
-    return Outcome(comparison, result, *means, low, high, len(seeds), images)
+    ends = (low, high) if len(both) == 1 else (min(gaps), max(gaps))
+    return Outcome(comparison, result, *means, *ends, min(len(recorded[value]) for value in values), images)
+
+
+def opposed(
+    first: Mapping[int, Number], second: Mapping[int, Number], by_seed: bool = False
+) -> list[tuple[Number, Number]]:
+    """Return every seed of one network against every seed of another, all on the images that all of them are of.
+
+    Equal seeds of two networks have nothing in common; where both numbers are of one network, ``by_seed``, they do.
+    The first images are harder than most: who is of more is counted again.
+    """
+    every = [*first.values(), *second.values()]
+    if every and all(number.right for number in every):
+        n = min(number.n for number in every)
+        first, second = ({seed: number.first(n) for seed, number in part.items()} for part in (first, second))
+    seeds = product(sorted(first), sorted(second))
+    return [(first[a], second[b]) for a, b in seeds if a == b or not by_seed]
 
 
 def interval(one: Number, other: Number) -> tuple[float, float]:
@@ -156,15 +177,8 @@ def interval(one: Number, other: Number) -> tuple[float, float]:
     return low, high
 
 
-def _of_the_same_images(one: Number, other: Number) -> tuple[Number, Number]:
-    if not (one.right and other.right) or one.n == other.n:
-        return one, other
-    n = min(one.n, other.n)
-    return one.first(n), other.first(n)
-
-
 def side_by_side(table: pd.DataFrame, first: str, second: str) -> dict[str, list[tuple[Number, Number]]]:
-    """Return our numbers of two rows of a table by column: a pair per seed that both have, of the same images.
+    """Return our numbers of two rows of a table by column, in pairs: see `opposed`.
 
     Args:
         table: as `tables.table` returns it.
@@ -180,7 +194,7 @@ def side_by_side(table: pd.DataFrame, first: str, second: str) -> dict[str, list
             }
             for name in (first, second)
         )
-        found[column] = [_of_the_same_images(one[seed], other[seed]) for seed in sorted(one.keys() & other)]
+        found[column] = opposed(one, other)
     return found
 
 
@@ -214,9 +228,10 @@ def recorded(cell: paper.Cell) -> Value:
     return Value(cell.dataset, cell.model, cell.setting, attack, *how)
 
 
-def compare(first: paper.Cell, second: paper.Cell, by: float = 0.0, near: bool = False) -> Comparison:
-    """Return the comparison of two of the paper's cells, under its protocol."""
-    return Comparison(recorded(first), recorded(second), by, near, (first.accuracy, second.accuracy))
+def compare(first: paper.Cell, second: paper.Cell, **how: float) -> Comparison:
+    """Return the comparison of two of the paper's cells, under its protocol; how: by, near, most."""
+    published = first.accuracy, second.accuracy
+    return Comparison(recorded(first), recorded(second), published=published, **how)
 
 
 def worst_case(dataset: str, model: str, eps: float) -> Value:
@@ -225,7 +240,7 @@ def worst_case(dataset: str, model: str, eps: float) -> Value:
 
 
 def pairs(
-    first: str, second: str, columns: str, by: float = 0.0, near: bool = False
+    first: str, second: str, columns: str, by: float = 0.0, near: bool = False, most: float = inf
 ) -> tuple[Comparison, ...]:
     """Return comparisons of rows such as "1a q-base" and "1a cnn" in the columns "fgsm 0.2, bim 0.2"."""
     found = []
@@ -234,28 +249,22 @@ def pairs(
             paper.TABLES[number].cell(row, column)
             for number, row in (first.split(" ", 1), second.split(" ", 1))
         )
-        found.append(compare(*cells, by=by, near=near))
+        found.append(compare(*cells, by=by, near=near, most=most))
     return tuple(found)
 
 
 def worst_cases(
-    dataset: str, first: str, second: str, *epsilons: float, by: float = 0.0, near: bool = False
+    dataset: str, first: str, second: str, *epsilons: float, **how: float
 ) -> tuple[Comparison, ...]:
-    """Return comparisons of the worst cases of two models."""
-    return tuple(
-        Comparison(worst_case(dataset, first, eps), worst_case(dataset, second, eps), by, near)
-        for eps in epsilons
-    )
+    """Return comparisons of the worst cases of two models; how: by, near, most."""
+    both = ((worst_case(dataset, first, eps), worst_case(dataset, second, eps)) for eps in epsilons)
+    return tuple(Comparison(*values, **how) for values in both)
 
 
-def validation(
-    first: str, second: str, *models: str, by: float = 0.0, near: bool = False
-) -> tuple[Comparison, ...]:
-    """Return comparisons of two variants of models by their validation score."""
-    return tuple(
-        Comparison(*(Value("mnist", model, "validation", name) for name in (first, second)), by, near)
-        for model in models
-    )
+def validation(first: str, second: str, *models: str, **how: float) -> tuple[Comparison, ...]:
+    """Return comparisons of two variants of models by their validation score; how: by, near, most."""
+    both = ([Value("mnist", model, "validation", name) for name in (first, second)] for model in models)
+    return tuple(Comparison(*values, **how) for values in both)
 
 
 def rungs(first: str, second: str, *models: str) -> tuple[Comparison, ...]:
@@ -303,21 +312,10 @@ def _ladders() -> Iterator[dict]:
         for cell in record["cells"]:
             rung = Value(dataset, model, "ladder", cell["rung"], cell["eps"])
             yield _counted(rung, seed, cell["correct"], cell["n"], cell["right"])
-        if complete(record):
+        if ladder.complete(record):
             for eps in sorted({cell["eps"] for cell in record["cells"]}):
                 left = counted(adaptive.worst(record, eps))
                 yield _row(worst_case(dataset, model, eps), seed, *left)
-
-
-def complete(record: dict) -> bool:
-    """Return whether enough of a ladder is recorded to speak of a worst case: all white-box rungs at every eps."""
-    wanted = {
-        (rung.name, eps)
-        for rung in ladder.ladder(experiments.spec(record["model"]), record["dataset"])
-        if (rung.kind, rung.purpose) == ("white-box", "ladder")
-        for eps in ladder.epsilons(record["dataset"])
-    }
-    return wanted <= {(cell["rung"], cell["eps"]) for cell in record["cells"]}
 
 
 def _variants() -> Iterator[dict]:

@@ -10,6 +10,7 @@ from qlayer_core import attacks, baselines, datasets
 from qlayer_core.attacks import surrogates
 from qlayer_core.models import QNet
 from qlayer_core.specs import RunSpec
+from qlayer_core.study import experiments
 
 SMALL = (0.05, 0.1)  # epsilons beside those of the tables
 FAR = 0.5  # an eps at which nothing but chance is left
@@ -158,6 +159,17 @@ def doubled(rung: Rung, eps: float) -> tuple[Rung, Rung]:
 def epsilons(dataset: str) -> tuple[float, ...]:
     """Return the budgets of the evaluation: those of the tables, and smaller ones."""
     return tuple(sorted({*SMALL, *datasets.find(dataset).epsilons}))
+
+
+def complete(record: Mapping) -> bool:
+    """Return whether enough of a ladder is recorded to speak of a worst case: all white-box rungs at every eps."""
+    wanted = {
+        (rung.name, eps)
+        for rung in ladder(experiments.spec(record["model"]), record["dataset"])
+        if (rung.kind, rung.purpose) == ("white-box", "ladder")
+        for eps in epsilons(record["dataset"])
+    }
+    return wanted <= {(cell["rung"], cell["eps"]) for cell in record["cells"]}
 
 
 def stand_in(net: nn.Module, name: str | None, images: Tensor) -> attacks.Model:

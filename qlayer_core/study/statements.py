@@ -123,14 +123,14 @@ CLAIMS = (
         _each(
             Q_ADV,
             lambda q: (
-                evidence.pairs("2a cnn-adv", f"2a {q}", WHITE_SMALL)
+                evidence.pairs("2a cnn-adv", f"2a {q}", WHITE_SMALL, most=CLOSE)
                 + evidence.pairs(f"2a {q}", "2a cnn-adv", WHITE_LARGE)
             ),
         ),
         _each(
             Q_ADV,
             lambda q: (
-                evidence.worst_cases("mnist", "cnn-adv", q, 0.2)
+                evidence.worst_cases("mnist", "cnn-adv", q, 0.2, most=CLOSE)
                 + evidence.worst_cases("mnist", q, "cnn-adv", 0.3)
             ),
         ),
@@ -142,7 +142,7 @@ CLAIMS = (
         _each(
             Q_ADV,
             lambda q: (
-                evidence.pairs("2b cnn-adv", f"2b {q}", SMALLER)
+                evidence.pairs("2b cnn-adv", f"2b {q}", SMALLER, most=CLOSE)
                 + evidence.pairs(f"2b {q}", "2b cnn-adv", LARGER)
             ),
         )
@@ -150,7 +150,7 @@ CLAIMS = (
         _each(
             Q_ADV,
             lambda q: (
-                evidence.worst_cases("fashion-mnist", "cnn-adv", q, 0.1)
+                evidence.worst_cases("fashion-mnist", "cnn-adv", q, 0.1, most=CLOSE)
                 + evidence.worst_cases("fashion-mnist", q, "cnn-adv", 0.2)
             ),
         )
