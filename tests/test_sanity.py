@@ -47,6 +47,16 @@ def test_an_attack_that_has_not_converged_is_flagged(purpose, name):
     assert raised(record_with(base), name) is None
 
 
+def test_an_attack_that_fools_other_images_with_twice_the_effort_is_flagged():
+    """Alone it leaves as many right; but of those that the whole ladder leaves it fools clearly more."""
+    base = cell_of("through", 0.2, first(50), surrogate="latent")
+    for spared, expected in ((first(50), False), (np.arange(100) % 98 >= 48, True)):
+        more = cell_of("through, twice", 0.2, spared, surrogate="latent", purpose="steps")
+        (flag, *_) = sanity.flags(record_with(base, more))
+        assert spared.sum() == 50 and flag.raised is expected
+    assert "0.0 points fewer right than through, and of the whole ladder 48.0 points fewer" in flag.message
+
+
 def test_twice_the_effort_says_nothing_where_nothing_is_left():
     """Fooling two more images of a hundred would be no sign: the check could not be raised."""
     base = cell_of("through", 0.3, first(2), surrogate="latent")

@@ -45,7 +45,7 @@ def measured(tmp_path, monkeypatch):
             )
         here = {"number_format": "float32", "code": {}}
         chosen = {"inactive": [3, 4]} if path else {}
-        written |= {"cells": cells, "environments": [here], "chosen": chosen | {"epoch": 1}}
+        written |= {"cells": cells, "environments": [here], "chosen": chosen | {"epoch": 1, "score": 0.0}}
         written["history"] = [{"epoch": 1, "score": 1.0}] * one.spec.epochs
         records.write(written)
 

@@ -69,6 +69,20 @@ def test_who_stands_shrinks_rung_by_rung_and_noise_fools_no_one_for_good(found):
     assert by_name["square"]["alone"] is None  # it attacks the survivors alone
 
 
+def test_a_rung_with_twice_the_effort_counts_once_more_where_it_was_tried(found):
+    record = found["q-base"]
+    (base,) = (cell for cell in record["cells"] if (cell["rung"], cell["eps"]) == ("apgd on soft codes", 0.1))
+    for purpose, spared in (("steps", 15), ("chance", 3)):
+        more = base | {
+            "rung": f"more {purpose}",
+            "how": base["how"] | {"purpose": purpose},
+            "correct": spared,
+        }
+        record["cells"].append(more | {"right": records.pack(torch.arange(N) < spared)})
+    assert ladder.climbed(record, 0.1)[-1] == {"name": "more steps", "alone": 15, "standing": 15, "n": N}
+    assert ladder.climbed(record, 0.2)[-1]["standing"] == 10
+
+
 def test_a_page_per_budget_shows_both_ladders_with_their_numbers(found):
     first, second = pages(ladder.ladders(found))
     assert "<b>Q-base</b>, 100 images, 98 of them right" in first and "<b>CNN</b>" in first

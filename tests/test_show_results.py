@@ -124,7 +124,7 @@ def test_beside_the_mean_stands_the_network_that_validation_images_prefer(write)
     assert "<strong>54.00</strong><br><small>50.00<br>60.00<br>52.00<br>52.69<br>+1.31" in seen(shown.html)
     assert "ours 54.00 at least 50.00 at most 60.00 chosen 52.00 paper 52.69" in heard(shown.html)
     assert "ours 40.00 at least 37.01 at most 43.07 paper 40.03" in heard(shown.html)  # one seed: no choice
-    assert "Chosen: the network that validation images prefer" in shown.text
+    assert "Chosen: the one of our seeds that validation images prefer" in shown.text
     assert "hosen" not in results.comparison("1a", seed=0).html
 
 

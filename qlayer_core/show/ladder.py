@@ -93,13 +93,14 @@ def climbed(record: dict, eps: float) -> list[dict]:
     """Return the rungs at one ``eps`` in their order: name, alone and standing (images right), n.
 
     ``alone`` counts the images that are right under this attack, ``standing`` those that none so far has fooled. The
-    control, noise, fools no one for good. A last rung that attacks the survivors alone has no ``alone``.
+    control, noise, fools no one for good. A last rung that attacks the survivors alone has no ``alone``. With twice
+    the effort a rung counts once more, where that was tried.
     """
     rows = []
     standing = records.unpack({"n": record["n"], "right": record["clean"]})
     for cell in record["cells"]:
         how = cell["how"]
-        if cell["eps"] != eps or how["purpose"] != "ladder":
+        if cell["eps"] != eps or how["purpose"] == "chance":
             continue
         if how["kind"] != "control":
             standing = standing & records.unpack(cell)

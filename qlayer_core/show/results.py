@@ -27,15 +27,17 @@ def summary(number: str, seed: int | None = None) -> pd.DataFrame:
 
     Returns:
         Index row and column, in the paper's order. Columns paper, ours (mean over seeds, each of the images that all
-        were measured on), low and high (lowest and highest of several seeds, else the 95 % Wilson interval),
-        chosen (of several seeds, `tables.preferred`), difference, seeds (how many; 0 where nothing is recorded), few
+        were measured on), low and high (lowest and highest of several seeds, else the 95 % Wilson interval), chosen
+        (of the seed that `tables.preferred` names), difference, seeds (how many; 0 where nothing is recorded), few
         (whether only the first of the test images were attacked) and unreliable (a reason, or None).
     """
-    found = {}
+    found, preferred = {}, {}
     for place, part in tables.table(number, seed).groupby(["row", "column"], sort=False):
         one, alike = part.iloc[0], tables.alike(part[part.ours.notna()], "ours")
         ours, about = list(alike.ours), paper.TABLES[number].cell(*place)
-        several = dict(zip(alike.seed, ours, strict=True)) if len(ours) > 1 else {}
+        if seed is None and about.model not in preferred:
+            preferred[about.model] = tables.preferred(about.dataset, about.model)
+        chosen = dict(zip(alike.seed, ours, strict=True)).get(preferred.get(about.model), np.nan)
         low, high = (min(ours), max(ours)) if len(ours) > 1 else (one.low, one.high)
         reasons = part.unreliable.dropna()
         found[place] = {
@@ -43,7 +45,7 @@ def summary(number: str, seed: int | None = None) -> pd.DataFrame:
             "ours": round(mean(ours), 2) if ours else np.nan,
             "low": low,
             "high": high,
-            "chosen": several[tables.preferred(about.dataset, about.model, several)] if several else np.nan,
+            "chosen": chosen,
             "difference": round(mean(ours) - one.paper, 2) if ours else np.nan,
             "seeds": len(ours),
             "few": bool((part.n < data.TEST_IMAGES).any()),
@@ -116,7 +118,7 @@ def comparison(number: str, seed: int | None = None) -> Markup:
         ["", *map(column_name, columns)],
         f"{title(number)}, in percent. {measured(number, seed)}{_struck(frame)}"
         + (
-            " Chosen: the network that validation images prefer, which is the one that the paper shows."
+            " Chosen: the one of our seeds that validation images prefer; the paper shows the best of three."
             if frame.chosen.notna().any()
             else ""
         ),

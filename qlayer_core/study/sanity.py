@@ -61,7 +61,7 @@ def _clearly_more(one: np.ndarray, other: np.ndarray) -> bool:
 
 
 def _twice(record: dict, purpose: str, what: str) -> Iterator[Flag]:
-    """Twice the effort must not fool clearly more images: the attack has converged.
+    """Twice the effort must not fool clearly more images, alone or after all others: the attack has converged.
 
     Tried on the rung on which the result hangs, or for want of that on another; where it leaves so few images that
     fooling all of them would not be clearly more, the check could not be raised, and says nothing.
@@ -75,13 +75,18 @@ def _twice(record: dict, purpose: str, what: str) -> Iterator[Flag]:
     base, cell = min(pairs, key=lambda pair: (pair[0]["rung"], pair[0]["eps"]) != best)
     once, twice = records.unpack(base), records.unpack(cell)
     gap, *_ = _difference(once, twice)
+    rungs = [one for one in record["cells"] if one["how"]["purpose"] == "ladder"]
+    standing = worst({**record, "cells": rungs}, cell["eps"])
+    further, *_ = _difference(standing, standing & twice)
     text = f"at eps {cell['eps']:g}, {cell['rung']} leaves {gap:.1f} points fewer right than {base['rung']}"
+    text += f", and of the whole ladder {further:.1f} points fewer"
     if (base["rung"], base["eps"]) != best:
         text += f"; not tried on the strongest, {best[0]} at eps {best[1]:g}"
     can = _clearly_more(once, np.zeros_like(once))
     if not can:
         text += f"; that leaves {base['correct']} of {base['n']} images, {TOO_FEW}"
-    yield Flag(what, _clearly_more(once, twice) if can else None, text)
+    raised = _clearly_more(once, twice) or _clearly_more(standing, standing & twice)
+    yield Flag(what, raised if can else None, text)
 
 
 def _base(record: dict, cell: dict) -> dict | None:

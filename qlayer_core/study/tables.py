@@ -1,7 +1,5 @@
 """All recorded cells as one data frame, and the paper's tables beside ours."""
 
-from collections.abc import Iterable
-
 import pandas as pd
 
 from qlayer_core import intervals
@@ -76,15 +74,17 @@ def alike(rows: pd.DataFrame, value: str = "accuracy") -> pd.DataFrame:
     return rows.assign(**{"n": n, value: [round(100 * bits.mean(), 2) for bits in right]})
 
 
-def preferred(dataset: str, model: str, seeds: Iterable[int]) -> int:
-    """Return the seed whose network scored best on validation images: the one that the paper would show (appendix B).
+def preferred(dataset: str, model: str) -> int | None:
+    """Return the seed whose network scored best on validation images, as the paper chose what to show (appendix B).
 
-    Args:
-        dataset: of the networks.
-        model: of the grid.
-        seeds: of recorded runs.
+    None unless several seeds of the model are measured.
     """
-    return max(seeds, key=lambda seed: records.read(dataset, model, seed)["chosen"]["score"])
+    scores = {}
+    for path in sorted((records.RESULTS / dataset / model).glob("seed*.json")):
+        record = records.read_file(path)
+        if record["cells"]:
+            scores[record["seed"]] = record["chosen"]["score"]
+    return max(scores, key=scores.get) if len(scores) > 1 else None
 
 
 def cell(dataset: str, model: str, seed: int = 0, **fields) -> dict | None:
