@@ -3,11 +3,13 @@
 import re
 import warnings
 
+import pandas as pd
 import pytest
 import torch
 
 from qlayer_core import attacks
 from qlayer_core.show import measuring
+from qlayer_core.study import records
 
 
 def follow(loss):
@@ -70,5 +72,28 @@ def test_the_ladder_says_what_each_attacker_leaves():
 
 def test_the_weak_attack_is_read_from_records():
     rows = measuring.weak()
-    assert {"model", "eps", "fgsm", "bim", "cw"} == set(rows[0])
+    assert {"model", "eps", "fgsm", "bim", "cw", "n", "seeds"} == set(rows[0])
     assert measuring.weak_table(rows).html.count('<th scope="row">') == len(rows)
+
+
+def test_the_weak_attack_is_compared_on_the_same_networks_and_images(monkeypatch):
+    """FGSM is measured on more images, easier ones, and with a second seed: neither may enter the mean."""
+
+    def row(attack: str, seed: int, right: torch.Tensor) -> dict:
+        fields = {"dataset": "mnist", "model": "cnn", "setting": "white-box", "eps": 0.2, "path": None}
+        accuracy = 100 * right.float().mean().item()
+        fields |= {"attacked_path": None, "attack": attack, "seed": seed, "accuracy": accuracy}
+        return fields | {"n": len(right), "right": records.pack(right)}
+
+    hard = torch.arange(1000) >= 700  # 30 % of the first thousand, 65 % of two
+    rows = [
+        row("fgsm", 0, torch.cat([hard, torch.ones(1000, dtype=torch.bool)])),
+        row("bim", 0, hard & (torch.arange(1000) >= 900)),
+        row("cw", 0, torch.arange(1000) >= 600),
+        row("fgsm", 1, torch.ones(1000, dtype=torch.bool)),
+    ]
+    monkeypatch.setattr(measuring.tables, "cells", lambda: pd.DataFrame(rows))
+    (found,) = measuring.weak()
+    assert (found["fgsm"], found["bim"], found["cw"]) == (30.0, 10.0, 40.0)
+    assert (found["n"], found["seeds"]) == (1000, 1)
+    assert "on the first 1,000 test images" in measuring.weak_table([found]).text
