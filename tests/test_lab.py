@@ -396,7 +396,7 @@ def test_nonsense_in_the_address_is_mended(page):
 
 
 def test_set_ups_in_the_text_show_what_they_are_said_to(lab):
-    links = lab.locator("a.lab-setup")
+    links = lab.locator("a.lab-setup[data-shows]")
     assert links.count() == 6
     for link in links.all():
         link.dispatch_event("click")
@@ -413,13 +413,13 @@ def test_set_ups_in_the_text_show_what_they_are_said_to(lab):
 def test_a_set_up_in_the_text_leaves_nothing_of_what_was_there(page):
     """It shows what its address shows to one who comes with nothing else."""
     with_fashion(page)
-    href = page.locator("a.lab-setup").nth(1).get_attribute("href")
+    href = page.locator("a.lab-setup[data-shows]").nth(1).get_attribute("href")
     page.goto(page.lab + href)
     page.wait_for_function("() => location.search.includes('data=mnist')")
     alone = page.evaluate("() => location.search")
     page.goto(f"{page.lab}?data=fashion-mnist&image=5&attack=pgd&steps=40&step=3")
     page.wait_for_selector("#lab-start:enabled")
-    page.locator("a.lab-setup").nth(1).dispatch_event("click")
+    page.locator("a.lab-setup[data-shows]").nth(1).dispatch_event("click")
     page.wait_for_function("() => location.search.includes('image=2')")
     assert page.evaluate("() => location.search") == alone
 

@@ -56,6 +56,14 @@ def test_every_link_sets_up_what_the_lab_offers():
             assert value in offered[key], f"{key}={value}"
 
 
+def test_a_class_finds_the_set_ups_of_its_tasks_in_the_lab_itself():
+    """The page for the teacher has the answers."""
+    assert re.findall(r'class="lab-setup" href="\?([^"]*)"', LAB) == LINKS
+    lab = TEACHING[TEACHING.index("### 25 minutes") : TEACHING.index("### 15 minutes")]
+    tasks = r"^(\d)\. \*\*(.*?)\.\*\*"
+    assert re.findall(tasks, LAB, re.MULTILINE) == re.findall(tasks, lab, re.MULTILINE)
+
+
 def test_the_parts_of_an_address_are_the_ones_that_the_lab_reads():
     described = re.findall(r"^\| `([\w-]+)` \|", TEACHING, re.MULTILINE)
     assert sorted(described) == sorted(keys("state.js", "state"))
