@@ -9,7 +9,6 @@ import re
 import numpy as np
 import pytest
 import torch
-import website
 from PIL import Image
 from torch import nn
 
@@ -28,6 +27,7 @@ def pytest_configure() -> None:
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log):
     """Give whole files to workers, since their tests share fixtures; of the longest, every other page is a share."""
+    import website  # where pytest alone looks for it
     from xdist.scheduler import LoadFileScheduling
 
     pages = [f"[{page}" for page in website.pages()]
