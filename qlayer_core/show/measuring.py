@@ -13,6 +13,8 @@ from qlayer_core.show.page import Markup, decimal, listed, table, wrapped
 from qlayer_core.show.plot import MUTED, SERIES, TEXT, axes, picture
 from qlayer_core.study import experiments, tables
 
+WEAK = ("fgsm", "bim", "cw")  # the paper's three, among which a weak one is looked for
+
 CHANCE = 10.0  # percent that guessing among ten classes gets right
 Attack = Callable[[attacks.Model, Tensor, Tensor, float], Tensor]
 
@@ -201,9 +203,6 @@ def symptom_table(found: Mapping[str, Sequence[Symptom]]) -> Markup:
         "Yes means that the attack failed. The first row gives the share of images that came back unmoved, the others"
         " the share still answered right.",
     )
-
-
-WEAK = ("fgsm", "bim", "cw")
 
 
 def weak(dataset: str = "mnist", seed: int | None = None) -> list[dict]:

@@ -161,8 +161,8 @@ def spreads(numbers: Mapping[Value, Mapping[int, Number]]) -> dict[tuple[str, st
     found: dict[tuple[str, str], float] = {}
     for value, seeds in numbers.items():
         if len(seeds) > 1 and all(number.n for number in seeds.values()):
-            apart = max(abs(one.value - other.value) for one, other in evidence.opposed(seeds, seeds))
-            found[kind(value)] = max(apart, found.get(kind(value), 0.0))
+            alike = [number.value for number, _ in evidence.opposed(seeds, seeds, by_seed=True)]
+            found[kind(value)] = max(max(alike) - min(alike), found.get(kind(value), 0.0))
     return found
 
 

@@ -6,6 +6,7 @@ that none explains is listed all the same, and says so.
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from math import inf
 from statistics import mean
 
 import pandas as pd
@@ -158,7 +159,11 @@ def _another_setting(cell: paper.Cell, accuracy: float) -> tuple[str, str] | Non
     one that is nearest to the paper's text.
     """
     kind = f"fgsm {cell.eps:g}"
-    if cell.setting != "black-box" or cell.model not in variants.DECIDED_ON or not (mine := _runs(cell)):
+    if (
+        cell.setting != "black-box"
+        or cell.model not in variants.DECIDED_ON
+        or not (mine := records.runs(cell.dataset, cell.model))
+    ):
         return None
     own, missing = mean(run["chosen"]["accuracy"][cell.path][kind] for run in mine), cell.accuracy - accuracy
     found = []
@@ -177,12 +182,6 @@ def _another_setting(cell: paper.Cell, accuracy: float) -> tuple[str, str] | Non
         f"commitment {best.then or best.commitment}, inactive codes {best.adversarial}, dropout {best.dropout}, one"
         f" seed: {value:.1f} instead of {own:.1f} % under {kind} on validation images",
     )
-
-
-def _runs(cell: paper.Cell) -> list[dict]:
-    """Return the records of a cell's network, one per seed."""
-    paths = sorted((records.RESULTS / cell.dataset / cell.model).glob("seed*.json"))
-    return [records.read_file(path) for path in paths]
 
 
 def _same(ours: pd.DataFrame, cell: paper.Cell, **changed: object) -> pd.DataFrame:
@@ -256,8 +255,8 @@ def _while_training(cell: paper.Cell) -> tuple[float, float, int]:
     are clean or attacked by FGSM from a network that the defender owns. (inf, -inf, 0) without.
     """
     kind, values = "clean" if cell.setting == "clean" else f"{cell.attack} {cell.eps:g}", []
-    for run in _runs(cell) if cell.setting != "white-box" else ():
+    for run in records.runs(cell.dataset, cell.model) if cell.setting != "white-box" else ():
         best = max((row["score"] for row in run["history"]), default=0.0)
         rows = (row["accuracy"].get(cell.path, {}) for row in run["history"] if row["score"] >= best - POINT)
         values += [row[kind] for row in rows if kind in row]
-    return (min(values), max(values), len(values)) if values else (float("inf"), float("-inf"), 0)
+    return (min(values), max(values), len(values)) if values else (inf, -inf, 0)

@@ -240,6 +240,11 @@ def read_unit(one: Unit) -> dict:
     return read_file(one.record)
 
 
+def runs(dataset: str, name: str) -> list[dict]:
+    """Return what is recorded of a model of the grid, one record per seed, in their order."""
+    return [read_file(path) for path in sorted((RESULTS / dataset / name).glob("seed*.json"))]
+
+
 def read_file(path: Path) -> dict:
     """Return the record in a file.
 

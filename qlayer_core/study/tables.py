@@ -79,11 +79,8 @@ def preferred(dataset: str, model: str) -> int | None:
 
     None unless several seeds of the model are measured.
     """
-    scores = {}
-    for path in sorted((records.RESULTS / dataset / model).glob("seed*.json")):
-        record = records.read_file(path)
-        if record["cells"]:
-            scores[record["seed"]] = record["chosen"]["score"]
+    measured = [run for run in records.runs(dataset, model) if run["cells"]]
+    scores = {run["seed"]: run["chosen"]["score"] for run in measured}
     return max(scores, key=scores.get) if len(scores) > 1 else None
 
 
