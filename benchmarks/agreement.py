@@ -15,7 +15,7 @@ from pathlib import Path
 
 import torch
 
-from qlayer_core import data, evaluation, fast, machine, models, training
+from qlayer_core import data, evaluation, fast, files, machine, models, training
 from qlayer_core.specs import Attack
 from qlayer_core.study import experiments, records
 
@@ -74,7 +74,8 @@ def main() -> None:
         "attacks": [white_box(name, *attack) for name in NETWORKS for attack in ATTACKS],
         "training": [trained(name) for name in ("cnn", "q-base")],
     }
-    Path(__file__).with_suffix(".json").write_text(json.dumps(found, indent=1) + "\n")
+    text = json.dumps(found, indent=1) + "\n"
+    files.write_atomically(Path(__file__).with_suffix(".json"), lambda partial: partial.write_text(text))
 
 
 if __name__ == "__main__":

@@ -25,7 +25,7 @@ from measure import in_own_process, in_turn, ratios, seconds
 from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
-from qlayer_core import attacks, data, machine, models, training
+from qlayer_core import attacks, data, files, machine, models, training
 from qlayer_core.specs import RunSpec
 from qlayer_core.study import records
 
@@ -253,7 +253,7 @@ def main() -> None:
     file = options.output / "results.json"
     recorded = json.loads(file.read_text()) if file.exists() else {}
     recorded[found["machine"]["number_format"]] = found
-    file.write_text(json.dumps(recorded, indent=1) + "\n")
+    files.write_atomically(file, lambda partial: partial.write_text(json.dumps(recorded, indent=1) + "\n"))
     for entry in found["rows"]:
         for name, other in entry["others"].items():
             print(f"{entry['case']}: {name} takes {other['ratio']:.2f} times as long", flush=True)

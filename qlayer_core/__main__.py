@@ -37,6 +37,7 @@ def _parser() -> argparse.ArgumentParser:
     command(_runs, "list every model of the paper and what is recorded of it")
     one = of_a_model(command(_train, "train one model; continues where an interrupted run stopped"))
     one.add_argument("--until", type=int, help="pause after so many epochs")
+    one.add_argument("--again", action="store_true", help="train anew what was trained and measured")
     one = of_a_model(command(_evaluate, "attack one trained model and record its accuracies"))
     one.add_argument(
         "--table", action="append", default=[], choices=tuple(paper.TABLES), help="only its cells"
@@ -54,6 +55,13 @@ def _parser() -> argparse.ArgumentParser:
     of_a_model(command(_release, "copy a trained model's weights to data/weights, for chapters to load"))
     one = of_a_model(command(_vary, "train a variant of a model, scored on validation images"))
     one.add_argument("variant")
+    one.add_argument("--until", type=int, help="pause after so many epochs")
+    one = of_a_model(
+        command(
+            _trail,
+            "train a model once more and attack it, seeing it, after every epoch, on validation images",
+        )
+    )
     one.add_argument("--until", type=int, help="pause after so many epochs")
     one = command(_likelihoods, "train a PixelCNN over pixels or a network's codes, and score images with it")
     one.add_argument("dataset", choices=tuple(datasets.DATASETS))
@@ -80,7 +88,8 @@ def _runs(options: argparse.Namespace) -> None:
 def _train(options: argparse.Namespace) -> None:
     units, records = _study()
     unit = records.unit(options.dataset, options.model, options.seed)
-    units.train(unit, until=options.until, report=_print_row, progress=sys.stderr.isatty())
+    progress = sys.stderr.isatty()
+    units.train(unit, until=options.until, again=options.again, report=_print_row, progress=progress)
 
 
 def _evaluate(options: argparse.Namespace) -> None:
@@ -107,8 +116,8 @@ def _likelihoods(options: argparse.Namespace) -> None:
     one = likelihoods.Unit(options.dataset, options.model, options.seed)
     likelihoods.train(one, until=options.until, report=print, progress=True)
     if options.images != 0:
-        likelihoods.measure(one, limit=options.images, report=print, progress=True)
-        if one.seed == 0:
+        record = likelihoods.measure(one, limit=options.images, report=print, progress=True)
+        if one.seed == 0 and record["finished"]:
             likelihoods.release(one)
 
 
@@ -130,6 +139,14 @@ def _vary(options: argparse.Namespace) -> None:
     unit = variants.unit(options.dataset, options.model, options.variant, options.seed)
     start, progress = variants.start(unit), sys.stderr.isatty()
     units.train(unit, start=start, until=options.until, report=_print_row, progress=progress)
+
+
+def _trail(options: argparse.Namespace) -> None:
+    from qlayer_core.study import trails
+
+    _, records = _study()
+    unit = records.unit(options.dataset, options.model, options.seed)
+    trails.measure(unit, until=options.until, report=_print_trail, progress=sys.stderr.isatty())
 
 
 def _table(options: argparse.Namespace) -> None:
@@ -166,6 +183,13 @@ def _print_row(row: dict) -> None:
 def _print_rung(cell: dict) -> None:
     found = cell.get("missing") or f"{100 * cell['correct'] / cell['n']:.1f} % right"
     print(f"{cell['rung']} {cell['eps']:g}: {found}", flush=True)
+
+
+def _print_trail(row: dict) -> None:
+    found = "  ".join(
+        f"{cell['attack']} {cell['eps']} {cell['path'] or ''} {cell['accuracy']:.1f}" for cell in row["cells"]
+    )
+    print(f"epoch {row['epoch']}  score {row['score']:.2f}  {found}", flush=True)
 
 
 def _print_cell(cell: dict) -> None:

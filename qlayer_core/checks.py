@@ -1,7 +1,7 @@
 """Every refusal of an argument, once; each raises an error that names the value, the rule and the remedy."""
 
 from collections.abc import Callable, Sequence
-from numbers import Integral
+from numbers import Integral, Real
 
 import torch
 from torch import Tensor, nn
@@ -13,7 +13,15 @@ MODE = (
 
 # ---- Attacks ----
 
-COUNTS = {"batch_size": 1, "iterations": 0, "restarts": 1, "halvings": 0, "doublings": 0, "queries": 1}
+COUNTS = {
+    "batch_size": 1,
+    "iterations": 0,
+    "restarts": 1,
+    "halvings": 0,
+    "doublings": 0,
+    "queries": 1,
+    "until": 1,
+}
 RATES = ("step", "learning_rate")
 
 
@@ -36,6 +44,9 @@ def attack(
     targeted: bool,
 ) -> float | Tensor:
     """What the contract of `attacks` asks; returns ``eps`` as a number or a tensor ``(N,)``."""
+    for name, value in {"images": images, "labels": labels}.items():
+        if not isinstance(value, Tensor) and not (name == "labels" and value is None):
+            raise TypeError(f"{name} are a {_kind(value)}; give a tensor, such as torch.as_tensor({name})")
     if not images.is_floating_point():
         raise TypeError(f"images have dtype {images.dtype}; convert them to floats in [0, 1]")
     if labels is None and targeted:
@@ -61,6 +72,11 @@ def attack(
     return eps
 
 
+def _kind(value: object) -> str:
+    kind = type(value)
+    return kind.__name__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__name__}"
+
+
 def _budget(eps: float | Tensor, n: int) -> float | Tensor:
     """``eps`` lies in [0, 1], once or once per image."""
     if isinstance(eps, Tensor) and eps.ndim == 0:
@@ -74,6 +90,10 @@ def _budget(eps: float | Tensor, n: int) -> float | Tensor:
             raise ValueError(
                 f"eps runs from {eps.min():g} to {eps.max():g}; it must lie in [0, 1], in units of the pixel range"
             )
+    elif not isinstance(eps, Real):
+        raise TypeError(
+            f"eps is a {_kind(eps)}; give one number, or a tensor with one per image, such as torch.as_tensor(eps)"
+        )
     elif not 0 <= eps <= 1:
         raise ValueError(f"eps is {eps}; it must lie in [0, 1], in units of the pixel range")
     return eps
@@ -157,6 +177,12 @@ def mode(network: nn.Module) -> None:
     """The network is in evaluation mode."""
     if network.training:
         raise ValueError(MODE.format("a network"))
+
+
+def seed(value: int) -> None:
+    """A run's number is 0 or more."""
+    if value < 0:
+        raise ValueError(f"seed is {value}; it must be at least 0")
 
 
 def one_of(kind: str, value: object, known: Sequence[str]) -> None:

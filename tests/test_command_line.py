@@ -223,6 +223,75 @@ def test_training_a_finished_run_again_keeps_what_was_measured(miniature, capsys
     assert records.read("mnist", "q-base") == record
 
 
+def test_in_a_clone_what_was_measured_is_not_trained_away(miniature, capsys, monkeypatch):
+    for name in ("validation-a", "q-base"):
+        main(["train", "mnist", name])
+    main(["evaluate", "mnist", "q-base", "--table", "2a"])
+    record, folder = records.read("mnist", "q-base"), unit("mnist", "q-base").folder
+    (folder / "checkpoint.pt").unlink()  # as in a clone, where nothing lies under runs/
+    real, trained = training.train, []
+    monkeypatch.setattr(training, "train", lambda *a, **k: trained.append(a) or real(*a, **k))
+    assert main(["train", "mnist", "q-base"]) == 0 and not trained
+    (folder / "weights.safetensors").unlink()
+    for more in ([], ["--until", "1"]):
+        assert main(["train", "mnist", "q-base", *more]) == 1 and not trained
+    says = capsys.readouterr().err
+    assert f"recorded with {len(record['cells'])} measured cells" in says
+    assert "train mnist q-base --seed 0 --again" in says
+    assert records.read("mnist", "q-base") == record
+    assert main(["train", "mnist", "q-base", "--again"]) == 0 and trained
+    assert records.read("mnist", "q-base") == record  # the same weights, so what was measured is of them
+
+
+def test_no_epoch_is_no_training(miniature, capsys):
+    assert main(["train", "mnist", "source-a", "--until", "0"]) == 1
+    assert "until is 0; it must be a whole number, at least 1" in capsys.readouterr().err
+    assert not unit("mnist", "source-a").record.exists()
+
+
+def test_a_training_goes_on_from_the_raw_network_and_the_code_that_it_began_with_alone(
+    miniature, capsys, monkeypatch
+):
+    for name in ("validation-a", "cnn", "cnn-adv"):
+        main(["train", "mnist", name])
+    first = records.read("mnist", "cnn-adv")
+    monkeypatch.setitem(experiments.RUNS, "cnn", replace(experiments.RUNS["cnn"], learning_rate=0.01))
+    (unit("mnist", "cnn").folder / "checkpoint.pt").unlink()
+    main(["train", "mnist", "cnn"])
+    assert main(["train", "mnist", "cnn-adv"]) == 1
+    assert "from a training with another raw network than today's" in capsys.readouterr().err
+    assert records.read("mnist", "cnn-adv") == first
+    assert main(["train", "mnist", "cnn-adv", "--again"]) == 0
+    assert records.read("mnist", "cnn-adv")["weights_sha256"] != first["weights_sha256"]
+    monkeypatch.setattr(fingerprint, "of", lambda stage: "0123456789ab")
+    assert main(["train", "mnist", "cnn-adv"]) == 1
+    assert "from a training with other code than today's" in capsys.readouterr().err
+
+
+def test_only_what_was_trained_to_the_end_is_released(miniature, capsys, monkeypatch):
+    monkeypatch.setitem(experiments.RUNS, "cnn", replace(experiments.RUNS["cnn"], epochs=2))
+    main(["train", "mnist", "validation-a"])
+    main(["train", "mnist", "cnn", "--until", "1"])
+    assert main(["release", "mnist", "cnn"]) == 1
+    assert "not the outcome of the finished training" in capsys.readouterr().err
+    assert not unit("mnist", "cnn").released.exists()
+    main(["train", "mnist", "cnn"])
+    assert main(["release", "mnist", "cnn"]) == 0 and unit("mnist", "cnn").released.exists()
+
+
+def test_images_that_were_kept_tell_no_time_of_their_attack(miniature, monkeypatch):
+    monkeypatch.setattr(experiments, "CURVE", (0.2,))
+    for name in ("validation-a", "source-a", "cnn", "q-base"):
+        main(["train", "mnist", name])
+    for name in ("cnn", "q-base"):
+        main(["evaluate", "mnist", name, "--table", "1a"])
+    made, kept = (
+        {what for what in records.read("mnist", name)["seconds"] if what.startswith("black-box")}
+        for name in ("cnn", "q-base")
+    )
+    assert made and not kept
+
+
 def test_a_trial_on_few_images_is_a_variant_and_replaces_no_result(miniature):
     one = unit("mnist", "validation-a")
     with pytest.raises(ValueError, match=r"limit is 8, but validation-a is no variant: .* variant='trial'"):

@@ -14,7 +14,7 @@ from torch import nn
 
 from qlayer_core import codes, data, pixelcnn
 from qlayer_core.pixelcnn import Settings
-from qlayer_core.study import divergence, likelihoods, records
+from qlayer_core.study import divergence, likelihoods, records, scores
 
 TINY = Settings(layers=2, filters=4, batch_size=20, epochs=2, learning_rate=0.01)
 
@@ -88,6 +88,19 @@ def test_bootstrap_intervals_hold_the_truth_as_often_as_they_say():
         assert low <= estimate <= high
         held += low <= stats.norm.cdf(-0.7 / math.sqrt(2)) <= high
     assert 88 <= held <= 100
+
+
+@pytest.mark.parametrize("measure", [divergence.histogram_kl, divergence.gaussian_kl])
+def test_the_interval_of_a_small_divergence_holds_it(measure):
+    """Both estimates are biased upwards, and quantiles of samples that are drawn anew would be so twice."""
+    gap, held = 0.05, 0
+    for trial in range(20):
+        random = np.random.default_rng(trial)
+        first, second = random.normal(size=4000), random.normal(gap, 1.0, 4000)
+        estimate, low, high = divergence.bootstrap(measure, first, second, draws=100)
+        assert 0 <= low <= high and estimate >= low
+        held += low <= gap**2 / 2 <= high
+    assert held >= 16
 
 
 def test_images_are_drawn_anew_in_pairs():
@@ -198,25 +211,25 @@ def test_a_unit_is_trained_scored_and_recorded(name, networks, places):
     attacked = likelihoods.perturbed("mnist", clean, "fgsm", 0.4)
     symbols, moved = likelihoods.encode(network, clean), likelihoods.encode(network, attacked)
     expected = pixelcnn.log_likelihood(model, moved).numpy()
-    found = likelihoods.unpack(record["sets"]["fgsm 0.4"])
+    found = scores.unpack(record["sets"]["fgsm 0.4"])
     assert np.allclose(found, expected, rtol=1e-6)
     row = next(row for row in rows if row["set"] == "fgsm 0.4")
     dimensions = symbols[0].numel()
     assert row["bits"] == pytest.approx(-expected.mean() / math.log(2) / dimensions, rel=1e-5)
-    assert row["auc"][0] == divergence.auc(likelihoods.unpack(record["sets"]["clean"]), found)
+    assert row["auc"][0] == divergence.auc(scores.unpack(record["sets"]["clean"]), found)
     assert row["changed"] == pytest.approx(100 * (symbols != moved).float().mean().item())
     if name == "pixels":
         assert trained["bits"]["uniform"] == 8 and "accuracy" not in row
         crossed = pixelcnn.log_likelihood(model, symbols, model.inputs(moved)).numpy()
-        assert np.allclose(likelihoods.unpack(record["sets"]["crossed fgsm 0.4"]), crossed, rtol=1e-6)
+        assert np.allclose(scores.unpack(record["sets"]["crossed fgsm 0.4"]), crossed, rtol=1e-6)
         # As published the model sees values up to 1 where it knows values up to 255: nearly black images.
         assert torch.allclose(pixelcnn.seen(attacked)[..., 0], 2 * attacked / 255 - 1)
         shown = pixelcnn.seen(attacked[:, 0]).movedim(-1, 1)
         dark = pixelcnn.log_likelihood(model, symbols, shown).numpy()
-        assert np.allclose(likelihoods.unpack(record["sets"]["published fgsm 0.4"]), dark, rtol=1e-5)
+        assert np.allclose(scores.unpack(record["sets"]["published fgsm 0.4"]), dark, rtol=1e-5)
     else:
         drawn = pixelcnn.sample(model, likelihoods.SAMPLES, symbols.shape[2:])
-        assert np.array_equal(likelihoods.samples(record), drawn.numpy())
+        assert np.array_equal(scores.samples(record), drawn.numpy())
         assert trained["bits"]["uniform"] == 4  # 16 codes
         labels = data.load("mnist", "test", limit=30).labels
         right = (networks[name](attacked).argmax(1) == labels).float().mean().item()
@@ -284,6 +297,31 @@ def test_training_goes_on_from_a_checkpoint_of_the_same_codes_alone(
     rows = []
     likelihoods.train(unit, limit=20, report=rows.append)
     assert [row["epoch"] for row in rows] == ([2] if goes_on else [1, 2])
+
+
+def test_what_is_trained_is_not_trained_again_and_what_is_scored_not_thrown_away(networks, places):
+    unit = likelihoods.Unit("mnist", settings=TINY)
+    likelihoods.train(unit, limit=20)
+    record = likelihoods.measure(unit, limit=5)
+    for path in unit.folder.glob("checkpoint*"):
+        path.unlink()  # as in a clone, where nothing lies under runs/
+    rows = []
+    assert likelihoods.train(unit, limit=20, report=rows.append) == record and not rows
+    unit.weights.unlink()
+    with pytest.raises(ValueError, match=r"holds \d+ scored sets, and nothing is left of that training"):
+        likelihoods.train(unit, limit=20)
+    with pytest.raises(ValueError, match="until is 0; it must be a whole number, at least 1"):
+        likelihoods.train(unit, limit=20, until=0)
+    assert likelihoods.read(unit) == record
+
+
+def test_a_trial_never_lies_where_a_result_does(networks, places):
+    trial, result = likelihoods.Unit("mnist", settings=TINY), likelihoods.Unit("mnist")
+    assert trial.record != result.record and trial.folder != result.folder
+    with pytest.raises(ValueError, match="seed is -1; it must be at least 0"):
+        likelihoods.Unit("mnist", seed=-1)
+    with pytest.raises(ValueError, match="name is 'pixel'; give 'pixels' or a model with a layer"):
+        likelihoods.Unit("mnist", "pixel")
 
 
 def test_a_trial_on_few_images_has_settings_of_its_own(networks, places):

@@ -91,10 +91,8 @@ def test_a_network_that_is_not_measured_has_a_dash_and_the_papers_number(measure
 
 def test_reading_counts_signs_of_the_paper_and_of_ours(measured):
     text = inside.reading("9", "q-large", "q-large-shared").text
-    paper = (
-        "In the paper, in 4 of 4 attacked columns Q-large is ahead of Q-large, shared tails (+1.4 to +19.8"
-    )
-    assert text.startswith(f"{paper} points), and on clean images it is 1.1 points behind.")
+    paper = "In the paper Q-large is ahead of Q-large, shared tails under every attack (+1.4 to +19.8"
+    assert text.startswith(f"{paper} points); on clean images it is 1.1 points behind.")
     assert "Q-large and Q-large, shared tails are not measured" in text
     measured("q-large", clean=98.0, black_fgsm_03=60.0, black_bim_03=50.0)
     measured("q-large-shared", clean=97.0)
@@ -102,11 +100,9 @@ def test_reading_counts_signs_of_the_paper_and_of_ours(measured):
     assert "Ours cannot be compared yet: they share no attack that is measured." in text
     measured("q-large-shared", clean=97.0, black_fgsm_03=50.0, black_bim_03=55.0)
     text = inside.reading("9", "q-large", "q-large-shared").text
-    ours = (
-        "In ours, in 1 of 2 attacked columns Q-large is ahead of Q-large, shared tails (-5.0 to +10.0 points)"
-    )
-    assert f"{ours}, and on clean images it is 1.0 points ahead." in text
-    assert "the same sign in 1 of 2. 2 of the paper's columns are not measured yet" in text
+    ours = "Among ours Q-large is ahead of Q-large, shared tails under 1 of 2 attacks (-5.0 to +10.0 points)"
+    assert f"{ours}; on clean images it is 1.0 points ahead." in text
+    assert "agree on who is ahead in 1 of 2 columns. 2 of the paper's columns are not measured yet" in text
 
 
 def test_an_attacker_who_sees_and_does_worse_stands_above_zero(measured):

@@ -14,7 +14,7 @@ from javascript import node
 from qlayer_core import codes, pixelcnn, show
 from qlayer_core.pixelcnn import Settings
 from qlayer_core.show.need import need
-from qlayer_core.study import divergence, likelihoods
+from qlayer_core.study import divergence, likelihoods, scores
 
 N = 200
 
@@ -31,9 +31,9 @@ def record() -> dict:
     ):
         more = {"clean": 0, "fgsm": 2, "signs": 1, "uniform": 0.5}[name.split()[0]]
         nats = -144 * math.log(2) * (2 + more + 0.3 * random.normal(size=N))
-        packed = likelihoods.pack(torch.from_numpy(nats))
+        packed = scores.pack(torch.from_numpy(nats))
         record["sets"][name] = {"n": N, "log_likelihoods": packed, "changed": 40.0 * more, "accuracy": 90.0}
-        record["statistics"].append(likelihoods.describe(record, name))
+        record["statistics"].append(scores.describe(record, name))
     return record
 
 
@@ -170,14 +170,12 @@ def test_the_table_names_the_ceiling_of_its_estimate(record):
 def test_the_spread_over_seeds_runs_from_the_lowest_to_the_highest_on_the_same_images(record):
     few = {name: found | {"n": 50, "log_likelihoods": ""} for name, found in record["sets"].items()}
     for name, found in few.items():
-        found["log_likelihoods"] = likelihoods.pack(
-            torch.from_numpy(likelihoods.unpack(record["sets"][name])[:50])
-        )
+        found["log_likelihoods"] = scores.pack(torch.from_numpy(scores.unpack(record["sets"][name])[:50]))
     other = record | {"sets": few, "bits": record["bits"] | {"model": 2.25}}
     cells = re.findall(r"<td>([^<]*)</td>", show.figure_2.spread({"q-base": [other, record]}).html)
     assert cells[:3] == ["2", "50", "2.000 to 2.250"]
     # All else is of the 50 images that both scored, so both agree, though the formula is a sum over images.
-    clean, attacked = (likelihoods.unpack(few[name]) for name in ("clean", "fgsm 0.4"))
+    clean, attacked = (scores.unpack(few[name]) for name in ("clean", "fgsm 0.4"))
     assert cells[6] == f"{divergence.published(clean, attacked, 144 * 64):.3f}"
     assert all("to" not in cell for cell in cells[3:])
 

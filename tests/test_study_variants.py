@@ -48,7 +48,7 @@ def test_settings_have_names_of_their_own_and_change_what_they_say(name):
 @pytest.mark.parametrize(
     ("name", "change", "message"),
     [
-        ("source-a", "chosen", "variant is 'chosen'; choose one of "),
+        ("source-a", "chosen", "source-a has no variants: choose a model that has, cnn, cnn-adv, q-base"),
         ("q-base", "warp-9", "variant is 'warp-9'; choose one of .*squared-pull-dropout-off.*framework-init"),
         ("cnn", "no-gate", "variant is 'no-gate'; choose one of chosen, without-l2"),
     ],

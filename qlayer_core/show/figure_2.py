@@ -8,12 +8,12 @@ import numpy as np
 from qlayer_core.show.page import Markup, decimal, listed, table, wrapped
 from qlayer_core.show.pixels import LOOKS, label
 from qlayer_core.show.plot import MUTED, axes, picture
-from qlayer_core.study import divergence, likelihoods, paper
+from qlayer_core.study import divergence, likelihoods, paper, scores
 
 
 def per_symbol(record: dict, name: str) -> np.ndarray:
     """Return a recorded set's surprise in bits per symbol, ``(n,)``."""
-    return -likelihoods.unpack(record["sets"][name]) / (likelihoods.dimensions(record) * math.log(2))
+    return -scores.unpack(record["sets"][name]) / (scores.dimensions(record) * math.log(2))
 
 
 @picture
@@ -120,10 +120,10 @@ def over_seeds(records: Sequence[dict], eps: float = 0.1) -> dict[str, list[floa
     They are of the first test images that all of the records scored, since the paper's formula is a sum over images.
     """
     n = shared(records)
-    scale = likelihoods.dimensions(records[0]) * records[0]["symbols"]["values"]
+    scale = scores.dimensions(records[0]) * records[0]["symbols"]["values"]
 
     def scored(name: str, measure: Callable[[np.ndarray, np.ndarray], float]) -> list[float]:
-        pairs = [[likelihoods.unpack(one["sets"][of])[:n] for of in ("clean", name)] for one in records]
+        pairs = [[scores.unpack(one["sets"][of])[:n] for of in ("clean", name)] for one in records]
         return [measure(clean, changed) for clean, changed in pairs]
 
     def formula(clean: np.ndarray, changed: np.ndarray) -> float:

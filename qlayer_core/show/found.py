@@ -28,11 +28,27 @@ def blind(frame: pd.DataFrame) -> str:
         "mixed": "The Q-Layer helps in part",
     }
     hardest = next((one for one in known if _is(one, LAYER, "bim", 0.3)), known[-1])
-    return (
-        f"{helps[_together(known)]} against an attacker who cannot see the network: of 100 attacked digits, each"
-        f" pixel moved by up to {hardest.comparison.first.eps:g}, where black is 0 and white is 1, a network with the"
-        f" layer still reads {whole(hardest.first)}, and the plain network without it {whole(hardest.second)}."
+    eps = hardest.comparison.first.eps
+    text = (
+        f"{helps[_together(known)]} against an attacker who cannot see the network: of 100 digits attacked on another"
+        f" network, each pixel moved by up to {eps:g}, where black is 0 and white is 1, a network with the layer"
+        f" still reads {whole(hardest.first)}, and the plain network without it {whole(hardest.second)}"
     )
+    (twin,) = _outcomes(
+        [
+            Comparison(
+                Value("mnist", LAYER, "ladder", "transfer from the undefended twin", eps),
+                Value("mnist", PLAIN, "ladder", "transfer from another seed", eps),
+            )
+        ],
+        frame,
+    )
+    if twin.result != "not measured":
+        text += (
+            "; under a stronger attack, on a network that was trained like the plain one,"
+            f" {whole(twin.first)} and {whole(twin.second)}"
+        )
+    return f"{text}."
 
 
 def seeing(frame: pd.DataFrame) -> str:

@@ -71,24 +71,26 @@ def reading(number: str, first: str, second: str, called: tuple[str, str] | None
     found = gaps(number, first, second)
     attacked, clean = [gap for gap in found if gap.column != "clean"], found[0]
     a, b = called or (results.row_name(first), results.row_name(second))
-    said = f"In the paper, {_ahead([gap.paper for gap in attacked], a, b)}, and on clean images it is"
+    said = f"In the paper {_ahead([gap.paper for gap in attacked], a, b)}; on clean images it is"
     said += f" {_by(clean.paper)}."
     ours = [gap for gap in attacked if gap.ours is not None]
     if not ours:
         text = f"{said} Ours cannot be compared yet: {_lacking(number, first, second)}."
         return finding(text, "What the paper has.")
-    said += f" In ours, {_ahead([gap.ours for gap in ours], a, b)}"
-    said += f", and on clean images it is {_by(clean.ours)}." if clean.ours is not None else "."
+    said += f" Among ours {_ahead([gap.ours for gap in ours], a, b)}"
+    said += f"; on clean images it is {_by(clean.ours)}." if clean.ours is not None else "."
     agree = sum((gap.ours > 0) == (gap.paper > 0) for gap in ours)
     missing = len(attacked) - len(ours)
     rest = f" {missing} of the paper's columns are not measured yet." if missing else ""
-    return finding(f"{said} The two have the same sign in {agree} of {len(ours)}.{rest}")
+    return finding(f"{said} The paper and we agree on who is ahead in {agree} of {len(ours)} columns.{rest}")
 
 
 def _ahead(points: Sequence[float], one: str, other: str) -> str:
     count = sum(point > 0 for point in points)
-    ends = f"{min(points):+.1f} to {max(points):+.1f} points"
-    return f"in {count} of {len(points)} attacked columns {one} is ahead of {other} ({ends})"
+    where = {0: "under none of the attacks", len(points): "under every attack"}.get(
+        count, f"under {count} of {len(points)} attacks"
+    )
+    return f"{one} is ahead of {other} {where} ({min(points):+.1f} to {max(points):+.1f} points)"
 
 
 def _by(points: float) -> str:

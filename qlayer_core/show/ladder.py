@@ -232,12 +232,14 @@ def reading(found: Mapping[str, dict], eps: float) -> Markup:
                 row for row in climbed(record, eps) if row["alone"] is not None and row["name"] != "noise"
             ]
             best = min(alone, key=lambda row: row["alone"])
-            says += f"; {rung_name(best['name'])} alone, the strongest single attack, {100 * best['alone'] / n:.1f} %"
+            says += (
+                f"; the strongest single attack ({rung_name(best['name'])}) {100 * best['alone'] / n:.1f} %"
+            )
         parts.append(f"{says}; all together {100 * left / n:.1f} % ({low:.1f} to {high:.1f})")
     whom = ", all adversarially trained" if beside != "cnn" else ""
     says = f"At epsilon {eps:g}{whom}, {'. '.join(parts)}."
     if turned := [name for name in shares if _turns(found, shares, name, eps)]:
-        who, than = listed([names.short(name) for name in turned]), _the(beside)
+        who, than = listed([names.short(name) for name in turned]), names.inside(beside)
         one, it = ("is", "it is") if len(turned) == 1 else ("are", "they are")
         says += f" Judged by BIM alone, {who} {one} more robust than {than}; judged by all attacks, {it} less robust."
     return paragraph(says)
@@ -249,11 +251,6 @@ def _turns(found: Mapping[str, dict], shares: Mapping[str, float], name: str, ep
     if name == beside or beside not in shares or shares[name] <= shares[beside]:
         return False
     return next(row["high"] < 0 for row in compared(found, name) if row["eps"] == eps)
-
-
-def _the(name: str) -> str:
-    """Return a network's name inside a sentence that has said how it was trained."""
-    return f"the {names.short(name)}" if name.startswith("cnn") else names.short(name)
 
 
 def compared(found: Mapping[str, dict], name: str) -> list[dict]:
@@ -282,7 +279,7 @@ def verdict(found: Mapping[str, dict], name: str) -> Markup:
         gaps = "{eps:g} ({gap:+.1f} points, {low:+.1f} to {high:+.1f})"
         return listed([gaps.format(**row) for row in some])
 
-    who, than = names.short(name), _the(plain(name))
+    who, than = names.short(name), names.inside(plain(name))
     both = ", both adversarially trained," if name.endswith("-adv") else ""
     says = [
         f"Under all attacks together {who} keeps clearly more images right than {than}{both} at epsilon {at(more)}."

@@ -92,6 +92,11 @@ def short(name: str) -> str:
     return label(name.removesuffix("-adv"))
 
 
+def inside(model: str) -> str:
+    """Return a network's name inside a sentence that has said how it was trained: ``"the CNN"``."""
+    return f"the {short(model)}" if model.startswith("cnn") else short(model)
+
+
 def attack(words: str) -> str:
     """Return how the text calls an attack or a column of a table: ``"bim 0.2"`` is ``"BIM 0.2"``."""
     name, *rest = words.split()

@@ -46,7 +46,7 @@ def _missing(dataset: str, name: str) -> str | None:
             return None
         return f"There is no complete ladder of attacks on {model} on {dataset}. Make it with: {how}"
     if model == "pixelcnn":
-        return likelihoods.missing(likelihoods.Unit(dataset, variant))
+        return _unscored(likelihoods.Unit(dataset, variant))
     if variant:
         unit = variants.unit(dataset, model, variant)
         return None if unit.record.exists() else f"There is no record of {name}. Make it with: {unit.how()}"
@@ -64,3 +64,12 @@ def _missing(dataset: str, name: str) -> str | None:
 def _skip(lines: list[str]) -> list[str]:
     """Empty a cell, unless it asks again whether what it needs is there."""
     return lines if any(line.lstrip().startswith("need(") for line in lines) else []
+
+
+def _unscored(unit: likelihoods.Unit) -> str | None:
+    """Return what a unit lacks of a scored and released PixelCNN, with the command that makes it; None if nothing."""
+    if unit.record.exists() and unit.weights.exists():
+        record = likelihoods.read(unit)
+        if set(likelihoods.set_names(unit)) <= record["sets"].keys() and "samples" in record:
+            return None
+    return f"{unit.name} on {unit.dataset} has no PixelCNN that was scored. Make it with: {unit.how()}"

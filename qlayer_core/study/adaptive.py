@@ -13,11 +13,10 @@ from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 import torch
 from torch import Tensor, nn
 
-from qlayer_core import attacks, data, evaluation, files, intervals, machine
+from qlayer_core import attacks, data, evaluation, files, machine
 from qlayer_core.specs import RunSpec
 from qlayer_core.study import fingerprint, health, records
 from qlayer_core.study.ladder import Rung, attacked, decisive, doubled, epsilons, ladder, quick
@@ -113,8 +112,8 @@ def run(
     Args:
         unit: the network; its weights must be those that its results are recorded of.
         rungs: left out, the whole ladder, and what doubles the effort of its strongest rung.
-        images: how many of the first test images. More than are recorded replace the record when all rungs are
-            climbed; fewer leave it as it is.
+        images: how many of the first test images. More than are recorded replace the record when all rungs that it
+            has are climbed; fewer leave it as it is.
         report: called with each new cell.
         progress: show the batches of an attack as they pass.
     """
@@ -131,7 +130,7 @@ def run(
         except FileNotFoundError as error:
             report({"rung": rung.name, "eps": eps, "missing": str(error)})
             continue
-        alive = torch.from_numpy(worst(record, eps)) if rung.survivors else None
+        alive = torch.from_numpy(_survivors(record, rung.name, eps)) if rung.survivors else None
         cell = measure(net, *test, rung, eps, source=source, alive=alive, progress=progress)
         if source is not None:
             cell["source_seed"] = other(unit, rung).seed
@@ -148,8 +147,12 @@ def run(
         report(cell)
     if _place(unit, record) != path_of(unit):
         record.update(_so_far(unit, about["weights_sha256"], len(test.labels)) or {})
-        write(record, path_of(unit))
-        _apart(unit).unlink(missing_ok=True)
+        climbed, before = (
+            {(cell["rung"], cell["eps"]) for cell in one["cells"]} for one in (record, read(unit))
+        )
+        if before <= climbed:
+            write(record, path_of(unit))
+            _apart(unit).unlink(missing_ok=True)
     return record
 
 
@@ -238,37 +241,10 @@ def worst(record: dict, eps: float, kinds: Sequence[str] = ("black-box", "white-
     return found
 
 
-def table(record: dict) -> pd.DataFrame:
-    """Return the ladder as a data frame, one row per eps and rung, in the order of its rungs.
-
-    Returns:
-        Columns eps, rung, kind, purpose, n, correct, accuracy (percent), low, high (its 95 % Wilson interval),
-        standing (percent that no rung of the ladder up to this one fooled, at this eps), unmoved and seconds.
-    """
-    rows = []
-    for eps in sorted({cell["eps"] for cell in record["cells"]}):
-        standing = records.unpack({"n": record["n"], "right": record["clean"]})
-        for cell in (cell for cell in record["cells"] if cell["eps"] == eps):
-            if cell["how"]["kind"] != "control" and cell["how"]["purpose"] == "ladder":
-                standing = standing & records.unpack(cell)
-            low, high = intervals.wilson(cell["correct"], cell["n"])
-            rows.append(
-                {
-                    "eps": eps,
-                    "rung": cell["rung"],
-                    "kind": cell["how"]["kind"],
-                    "purpose": cell["how"]["purpose"],
-                    "n": cell["n"],
-                    "correct": cell["correct"],
-                    "accuracy": 100 * cell["correct"] / cell["n"],
-                    "low": low,
-                    "high": high,
-                    "standing": 100 * float(standing.mean()),
-                    "unmoved": cell["unmoved"],
-                    "seconds": cell["seconds"],
-                }
-            )
-    return pd.DataFrame(rows)
+def _survivors(record: dict, rung: str, eps: float) -> np.ndarray:
+    """Return which images no recorded attack fooled at ``eps``, this rung left out: ``(n,)`` bool."""
+    others = [cell for cell in record["cells"] if (cell["rung"], cell["eps"]) != (rung, eps)]
+    return worst(record | {"cells": others}, eps)
 
 
 def _started(unit: records.Unit, weights: str, test: data.Split, net: nn.Module) -> dict:
@@ -304,11 +280,20 @@ def _same(record: dict, weights: str, images: int) -> bool:
 
 
 def _recorded(record: dict, rung: Rung, eps: float, spec: RunSpec) -> bool:
-    """Return whether this rung is recorded, of today's options and code."""
+    """Return whether this rung is recorded, of today's options and code, and of all whom it should have attacked.
+
+    A rung for survivors counts the others as wrong. Where one that came before it was measured anew, some of them
+    may survive now, and were never attacked.
+    """
     code = {stage: fingerprint.of(stage) for stage in _stages(rung, spec)}
     return any(
         (cell["rung"], cell["eps"], cell["how"]) == (rung.name, eps, _plain(rung))
         and record["environments"][cell["environment"]]["code"] == code
+        and (
+            not rung.survivors
+            or (_survivors(record, rung.name, eps) & ~records.unpack(cell)).sum()
+            <= cell["attacked"] - cell["correct"]
+        )
         for cell in record["cells"]
     )
 

@@ -134,6 +134,7 @@ def grade(
             " copy.deepcopy(network), and take gradients with torch.autograd.grad(loss, images)",
         )
     check(found, images, task.eps)
+    found = found.to(images)  # what is scored keeps to the budget up to rounding
     judge = network_of(task, load)
     right, clean = (_percent_right(judge, some, labels, task.draws) for some in (found, images))
     return Grade(task.number, right, clean, right <= task.target, took, code(task, right, name))

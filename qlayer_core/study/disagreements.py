@@ -68,7 +68,10 @@ def _explanations(cell: paper.Cell, accuracy: float, ours: pd.DataFrame) -> Iter
             "clipped",
             "the paper's gradient rounded to zero where the network is sure, so that images stayed as they were",
         ),
-        ("softmax", "the paper's attack saw probabilities, which hardly move where the network is sure"),
+        (
+            "softmax",
+            "the paper's attack may have seen probabilities, which hardly move where the network is sure",
+        ),
     ):
         again = _same(ours, cell, attack=f"{cell.attack}-{other}")
         if cell.setting == "white-box" and len(again):
@@ -167,7 +170,8 @@ def _another_setting(cell: paper.Cell, accuracy: float) -> tuple[str, str] | Non
         return None
     own, missing = mean(run["chosen"]["accuracy"][cell.path][kind] for run in mine), cell.accuracy - accuracy
     found = []
-    for setting in variants.SETTINGS.values():
+    settings = variants.SETTINGS.values()
+    for setting in settings:
         unit = setting.unit(cell.dataset, cell.model)
         if unit.spec != experiments.spec(cell.model) and unit.record.exists():
             value = records.read_unit(unit)["chosen"]["accuracy"][cell.path][kind]
@@ -176,9 +180,11 @@ def _another_setting(cell: paper.Cell, accuracy: float) -> tuple[str, str] | Non
     if not found:
         return None
     departures, _, value, best = min(found, key=lambda one: one[:2])
-    text = "is the one of" if not departures else "departs from"
+    used = min(one.departures() for one in settings if one.spec(cell.model) == experiments.spec(cell.model))
+    text = "nearer to" if departures < used else "no nearer to" if departures == used else "further from"
     return (
-        f"how a network is trained: another setting comes nearer, which {text} the paper's text",
+        f"how a network is trained: another setting comes nearer; it is {text} the paper's text than the one used"
+        f" here (departures: {departures}, here {used})",
         f"commitment {best.then or best.commitment}, inactive codes {best.adversarial}, dropout {best.dropout}, one"
         f" seed: {value:.1f} instead of {own:.1f} % under {kind} on validation images",
     )

@@ -89,9 +89,11 @@ def compare(clean: np.ndarray, attacked: np.ndarray, draws: int = DRAWS) -> dict
 def bootstrap(
     statistic: Statistic, clean: np.ndarray, attacked: np.ndarray, draws: int = DRAWS, seed: int = 0
 ) -> list[float]:
-    """Return a statistic and its 95 % percentile interval over images drawn anew, with replacement (Efron, 1979).
+    """Return a statistic and its 95 % interval over images drawn anew, with replacement (Efron, 1979).
 
-    An image is drawn with both of its numbers, since one attacked image belongs to each clean one.
+    An image is drawn with both of its numbers, since one attacked image belongs to each clean one. The interval is
+    the basic one, which turns the quantiles round at the statistic: drawing anew raises an estimate of a divergence
+    as much as having a sample instead of the whole did, and quantiles as they are would count that twice.
     """
     if clean.shape != attacked.shape or clean.ndim != 1:
         raise ValueError(
@@ -102,8 +104,8 @@ def bootstrap(
     for _ in range(draws):
         chosen = random.integers(0, n, n)
         found.append(statistic(clean[chosen], attacked[chosen]))
-    low, high = np.quantile(found, (0.025, 0.975))
-    return [statistic(clean, attacked), float(low), float(high)]
+    value, (low, high) = statistic(clean, attacked), np.quantile(found, (0.025, 0.975))
+    return [value, *(max(0.0, float(2 * value - end)) for end in (high, low))]
 
 
 def _edges(first: np.ndarray, second: np.ndarray, bins: int) -> np.ndarray:

@@ -6,6 +6,7 @@ others' fingerprints alone.
 
 import ast
 import hashlib
+import sys
 from functools import cache
 from pathlib import Path
 
@@ -63,4 +64,10 @@ def of_source(source: str) -> str:
             node, clean=False
         ):
             node.body = body[1:] or [ast.Pass()]
-    return hashlib.sha256(ast.dump(tree).encode()).hexdigest()
+    return hashlib.sha256(_dump(tree).encode()).hexdigest()
+
+
+def _dump(tree: ast.AST) -> str:
+    """Return a syntax tree as text, the same from every Python: as 3.11 writes it."""
+    whole = {"show_empty": True} if sys.version_info >= (3, 13) else {}
+    return ast.dump(tree, **whole).replace(", type_params=[]", "")

@@ -17,16 +17,15 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from qlayer_core import codes, data, datasets, evaluation, files, machine, pixelcnn
+from qlayer_core import checks, codes, data, datasets, evaluation, files, machine, pixelcnn
 from qlayer_core.files import RESULTS, RUNS, WEIGHTS
 from qlayer_core.models import QNet
 from qlayer_core.pixelcnn import PixelCNN, Settings
 from qlayer_core.specs import seed_of
-from qlayer_core.study import divergence, experiments, records
+from qlayer_core.study import experiments, records, scores
 from qlayer_core.study.perturbations import EPSILONS, FIGURE_2, PERTURBATIONS, perturbed
 
 FORMAT = 1
@@ -46,18 +45,27 @@ class Unit:
 
     def __post_init__(self):
         datasets.find(self.dataset)
-        if self.name != PIXELS and experiments.spec(self.name).layer is None:
+        checks.seed(self.seed)
+        if self.name != PIXELS and (
+            self.name not in experiments.RUNS or experiments.spec(self.name).layer is None
+        ):
             raise ValueError(f"name is {self.name!r}; give 'pixels' or a model with a layer, like 'q-base'")
 
     @property
     def record(self) -> Path:
         """Where the results are recorded."""
-        return RESULTS / self.dataset / "pixelcnn" / self.name / f"seed{self.seed}.json"
+        return RESULTS / self.dataset / "pixelcnn" / self._called / f"seed{self.seed}.json"
 
     @property
     def folder(self) -> Path:
         """Where the run keeps its checkpoint and weights."""
-        return RUNS / self.dataset / "pixelcnn" / self.name / f"seed{self.seed}"
+        return RUNS / self.dataset / "pixelcnn" / self._called / f"seed{self.seed}"
+
+    @property
+    def _called(self) -> str:
+        return (
+            self.name if self.settings == SETTINGS else f"{self.name} trial"
+        )  # it must not pass for a result
 
     @property
     def released(self) -> Path:
@@ -85,6 +93,8 @@ def train(
 ) -> dict:
     """Train the PixelCNN of a unit, or go on where an earlier call stopped, and record it; return the record.
 
+    One whose training is recorded as finished, and whose weights are there, is not trained again.
+
     Args:
         unit: what to train.
         limit: only the first so many training and validation images: a trial, so only with settings of its own.
@@ -96,9 +106,21 @@ def train(
         raise ValueError(
             f"limit is {limit}: a trial with the result's settings would pass for it; give the unit other ones"
         )
+    if until is not None:
+        checks.option("until", until)
     device = machine.device()
     network, network_sha256 = _network(unit, device)
     of = "" if network is None else f" of {network_sha256[:12]}"  # whose codes are learned
+    checkpoint = unit.folder / f"checkpoint{of}.pt"
+    if unit.record.exists() and not checkpoint.exists():
+        before = read(unit)
+        if before["finished"] and unit.weights.exists():
+            return before
+        if before["sets"]:
+            raise ValueError(
+                f"{unit.record} holds {len(before['sets'])} scored sets, and nothing is left of that training to"
+                " continue. Another one would replace them: remove the file if you want that"
+            )
     train_set, validation_set = (
         encode(network, data.load(unit.dataset, split, limit=limit).images.to(device))
         for split in ("train", "validation")
@@ -109,7 +131,7 @@ def train(
         train_set,
         validation_set,
         seed=seed_of(f"pixelcnn/{unit.name}", unit.seed),
-        checkpoint=unit.folder / f"checkpoint{of}.pt",
+        checkpoint=checkpoint,
         until=until,
         report=report,
         progress=progress,
@@ -159,7 +181,7 @@ def measure(
     Args:
         unit: what scores.
         limit: only the first so many test images, unless more are recorded; a set of all takes an eighth of an epoch.
-        report: called with what `describe` says of each new set.
+        report: called with what `scores.describe` says of each new set.
         progress: show the batches as they pass.
     """
     device = machine.device()
@@ -185,8 +207,8 @@ def measure(
                 right = evaluation.correct_by_path(network, images, labels, full_precision=True)["q"]
                 facts["accuracy"] = 100 * right.float().mean().item()
         found = pixelcnn.log_likelihood(model, scored, context, progress=progress)
-        record["sets"][name] = new = {"n": len(found), "log_likelihoods": pack(found)} | facts
-        row, seconds = describe(record, name), round(time.perf_counter() - started, 1)
+        record["sets"][name] = new = {"n": len(found), "log_likelihoods": scores.pack(found)} | facts
+        row, seconds = scores.describe(record, name), round(time.perf_counter() - started, 1)
         record = _now(unit, record)
         if record["sets"].get("clean", {}).get("n", 0) > len(clean):  # another call scores more images
             return record
@@ -208,13 +230,6 @@ def _now(unit: Unit, record: dict) -> dict:
     if now["weights_sha256"] != record["weights_sha256"]:
         raise ValueError(f"{unit.name} was trained further while it scored: start again with: {unit.how()}")
     return now
-
-
-def samples(record: dict) -> np.ndarray:
-    """Return the symbols drawn from the model, ``(n, heads, H, W)`` uint8."""
-    shape = record["symbols"]
-    drawn = np.frombuffer(base64.b64decode(record["samples"]), np.uint8)
-    return drawn.reshape(-1, shape["heads"], *shape["side"]).copy()
 
 
 def release(unit: Unit) -> None:
@@ -240,15 +255,6 @@ def read(unit: Unit) -> dict:
     if record.get("format") != FORMAT:
         raise ValueError(f"{unit.record} has format {record.get('format')}, this package reads {FORMAT}")
     return record
-
-
-def missing(unit: Unit) -> str | None:
-    """Return what a unit lacks of a scored and released PixelCNN, with the command that makes it; None if nothing."""
-    if unit.record.exists() and unit.weights.exists():
-        record = read(unit)
-        if set(set_names(unit)) <= record["sets"].keys() and "samples" in record:
-            return None
-    return f"{unit.name} on {unit.dataset} has no PixelCNN that was scored. Make it with: {unit.how()}"
 
 
 def load(unit: Unit, device: torch.device | str = "cpu") -> tuple[PixelCNN, QNet | None, dict]:
@@ -288,40 +294,6 @@ def encode(network: QNet | None, images: Tensor, batch_size: int = 256) -> Tenso
             indices = network.layer.nearest(network.layer.project(network.encoder(batch)))
             found.append(indices.transpose(0, 1).to(torch.uint8))
     return torch.cat(found)
-
-
-def describe(record: dict, name: str) -> dict:
-    """Return how far a recorded set of images lies from the clean one.
-
-    Returns:
-        ``set``; ``bits``, the mean per dimension; ``changed`` symbols and the Q-path's ``accuracy``, in percent, if
-        known; for all but the clean set ``kl histogram`` and ``kl gaussian`` of the clean likelihoods from the
-        set's, in nats, and ``auc``, each with its 95 % bootstrap interval (see `divergence`), and ``kl published``.
-    """
-    found = record["sets"][name]
-    clean, values = unpack(record["sets"]["clean"]), unpack(found)
-    row = {"set": name, "bits": float(-values.mean() / dimensions(record) / math.log(2))}
-    row |= {fact: found[fact] for fact in ("changed", "accuracy") if fact in found}
-    if name != "clean":
-        row |= divergence.compare(clean, values)
-        scale = dimensions(record) * record["symbols"]["values"]
-        row["kl published"] = divergence.published(clean, values, scale)
-    return row
-
-
-def dimensions(record: dict) -> int:
-    """Return how many symbols an image has, over all heads."""
-    return record["symbols"]["heads"] * math.prod(record["symbols"]["side"])
-
-
-def pack(values: Tensor) -> str:
-    """Return ``(N,)`` numbers as base64 of little-endian float32."""
-    return base64.b64encode(values.cpu().numpy().astype("<f4").tobytes()).decode()
-
-
-def unpack(found: dict) -> np.ndarray:
-    """Return the log-likelihoods of a recorded set in nats, ``(n,)`` float64."""
-    return np.frombuffer(base64.b64decode(found["log_likelihoods"]), "<f4").astype(np.float64)
 
 
 def _network(unit: Unit, device: torch.device | str) -> tuple[QNet | None, str | None]:

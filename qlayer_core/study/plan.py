@@ -86,7 +86,10 @@ class Plan:
             )
             return [str(word).strip() for word in given if str(word).strip()]
 
-        seeds = tuple(int(seed) for seed in words(config.get("seeds", 0)))
+        given = words(config.get("seeds", 0))
+        if wrong := [word for word in given if not word.isdecimal()]:
+            raise ValueError(f"seeds are {', '.join(wrong)}; give whole numbers from 0, such as SEEDS=0,1")
+        seeds = tuple(map(int, given))
         return cls(seeds or (0,), tuple(words(config.get("only"))), config.get("smoke") or {})
 
     # ---- What is wanted ----
@@ -233,7 +236,7 @@ class Plan:
         if job.stage == "adapt":
             adaptive.run(self.unit(job), progress=progress)
         elif job.stage == "train":
-            units.train(self.unit(job), limit=limit, progress=progress)
+            units.train(self.unit(job), limit=limit, again=True, progress=progress)
         else:
             units.evaluate(self.unit(job), self.tables(job), limit=limit, progress=progress)
 

@@ -16,7 +16,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from qlayer_core import baselines, datasets, files, loop, machine, models
+from qlayer_core import baselines, checks, datasets, files, loop, machine, models
 from qlayer_core.files import RESULTS, RUNS, WEIGHTS
 from qlayer_core.specs import LayerSpec, RunSpec
 from qlayer_core.study import experiments, fingerprint
@@ -39,8 +39,7 @@ class Unit:
 
     def __post_init__(self):
         datasets.find(self.dataset)
-        if self.seed < 0:
-            raise ValueError(f"seed is {self.seed}; it must be at least 0")
+        checks.seed(self.seed)
 
     @property
     def record(self) -> Path:
@@ -81,7 +80,8 @@ class Unit:
         if self.variant:
             return f"python -m qlayer_core vary {self.dataset} {self.spec.name} '{self.variant}' --seed {self.seed}"
         what = f"{self.dataset} {self.spec.name} --seed {self.seed}"
-        return f"python -m qlayer_core train {what} && python -m qlayer_core evaluate {what}"
+        again = " --again" if self.record.exists() else ""
+        return f"python -m qlayer_core train {what}{again} && python -m qlayer_core evaluate {what}"
 
 
 def unit(dataset: str, name: str, seed: int = 0) -> Unit:

@@ -11,15 +11,13 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from qlayer_core import attacks, baselines, data, datasets, evaluation, files, machine, training
+from qlayer_core import attacks, baselines, data, evaluation, files, intervals, machine
 from qlayer_core.files import RUNS
-from qlayer_core.quantizers import RandomDiscretization
-from qlayer_core.specs import Attack, RunSpec, seed_of
-from qlayer_core.study import experiments, fingerprint, paper, records
+from qlayer_core.specs import Attack, RunSpec
+from qlayer_core.study import experiments, fingerprint, fitting, paper, records
 from qlayer_core.study.records import Unit
 
 Report = Callable[[dict], None]
-COLOURED = 5000  # training images that colours are learned from
 
 
 def train(
@@ -28,16 +26,21 @@ def train(
     start: Unit | None = None,
     limit: int | None = None,
     until: int | None = None,
+    again: bool = False,
     report: Report = lambda row: None,
     progress: bool = False,
 ) -> dict:
     """Train one network, or go on where an earlier call stopped, and record it; return the record.
+
+    A network whose training is recorded as finished, and whose weights are there, is not trained again.
 
     Args:
         unit: what to train.
         start: the raw-trained unit that adversarial training starts from; left out, that of the grid.
         limit: only the first so many training and validation images: a trial, not a result, so only of a variant.
         until: pause after so many epochs, to be continued later; the record is then of the epochs so far.
+        again: train anew, though nothing is left to continue and the recorded network was measured. Its cells are
+            kept if the weights come out the same, and else are gone.
         report: called with each row of the history.
         progress: show the batches of an epoch as they pass.
     """
@@ -46,24 +49,20 @@ def train(
             f"limit is {limit}, but {unit.spec.name} is no variant: a trial would be recorded as its result. Leave"
             " limit out, or give the trial a name of its own: dataclasses.replace(unit, variant='trial')"
         )
-    spec, device = unit.spec, machine.device()
-    model = _untrained(unit, start)
-    source = None
-    if spec.selection == "mixed":  # every seed is judged by the same validation images
-        source = records.load(unit.dataset, experiments.VALIDATION_SOURCE)[0].to(device)
-    about = datasets.find(unit.dataset)
-    state = training.train(
-        spec,
-        model.to(device),
-        data.load(unit.dataset, "train", limit=limit).to(device),
-        training.validation_sets(unit.dataset, source, about.epsilons, limit, device),
-        seed=seed_of(spec.name, unit.seed),
-        adversarial_eps=about.adversarial_eps,
-        checkpoint=unit.folder / "checkpoint.pt",
+    checkpoint = unit.folder / "checkpoint.pt"
+    if not (again or checkpoint.exists()) and (before := _measured(unit)):
+        return before
+    model, state = fitting.fit(
+        unit,
+        checkpoint,
+        start=start,
+        limit=limit,
         until=until,
+        again=again,
         report=report,
         progress=progress,
     )
+    device = machine.device()
     weights = unit.folder / "weights.safetensors"
     records.save_weights(model, weights)
     record = records.new_record(unit, device)
@@ -80,6 +79,28 @@ def train(
             record["seconds"] = before["seconds"] | record["seconds"]
     records.write(record)
     return record
+
+
+def _measured(unit: Unit) -> dict | None:
+    """Return the record of a finished training whose weights are there; None if a training may begin.
+
+    Raises:
+        ValueError: it was measured, but its weights are gone: training anew might replace what was measured.
+    """
+    record = records.read_unit(unit) if unit.record.exists() else None
+    if record is None or records.spec_of(record) != unit.spec:
+        return None
+    there = unit.weights.exists() and files.sha256(unit.weights) == record["weights_sha256"]
+    if there and record["history"] and records.finished(record):
+        return record
+    if record["cells"]:
+        raise ValueError(
+            f"{unit.spec.name} on {unit.dataset}, seed {unit.seed}, is recorded with {len(record['cells'])} measured"
+            " cells, and of its training nothing is left to continue. Another one gives the same weights on the same"
+            " kind of machine alone, and else replaces the record. If you want that, say so:"
+            f" {unit.how()}"
+        )
+    return None
 
 
 def evaluate(
@@ -108,8 +129,9 @@ def evaluate(
     for attack in left_to_measure(record, unit, tables, device if again else None, len(images)):
         started = time.perf_counter()
         if attack.setting == "black-box":
-            made = _black_box(unit.dataset, attack, images, progress)
+            made, kept = _black_box(unit.dataset, attack, images, progress)
         else:
+            kept = False
             made = _white_box(model.eval(), images, attack, progress)  # where it draws, it begins anew
         scored = evaluation.cells(model, made, labels, attack, images)
         # Nothing that takes long may stand between reading the record and writing it.
@@ -117,7 +139,8 @@ def evaluate(
         where = records.environment_index(record, _environment(attack, unit.spec, device))
         cells = [cell | {"right": records.pack(cell["right"]), "environment": where} for cell in scored]
         record["cells"] = [cell for cell in record["cells"] if attack_of(cell) != attack] + cells
-        record["seconds"][str(attack)] = round(time.perf_counter() - started, 1)
+        if not kept:  # reading images takes no time that would tell how long the attack does
+            record["seconds"][str(attack)] = round(time.perf_counter() - started, 1)
         judge(record)
         records.write(record)
         for cell in cells:
@@ -143,6 +166,12 @@ def release(unit: Unit) -> None:
     source = unit.folder / "weights.safetensors"
     if not source.exists():
         raise FileNotFoundError(f"{source} is missing: train the model first")
+    record = records.read_unit(unit)
+    if not records.finished(record) or files.sha256(source) != record["weights_sha256"]:
+        raise ValueError(
+            f"{source} is not the outcome of the finished training that is recorded: finish it first, with"
+            f" {unit.how()}"
+        )
     files.write_atomically(unit.released, lambda temporary: shutil.copyfile(source, temporary))
 
 
@@ -154,21 +183,20 @@ def attack_of(cell: dict) -> Attack:
 def judge(record: dict) -> None:
     """Mark the cells in which a sanity check fails as unreliable, with the reason.
 
-    A white-box attack that leaves more images right than the same attack made on another network, or that leaves
-    images unmoved for want of a gradient, has failed: its number says nothing of the network's strength.
+    A white-box attack that leaves clearly more images right than the same attack made on another network, or that
+    leaves images unmoved for want of a gradient, has failed: its number says nothing of the network's strength.
     """
     blind = {
-        (cell["attack"].removesuffix("-clipped"), cell["eps"], cell["path"]): cell
+        (cell["attack"], cell["eps"], cell["path"]): cell
         for cell in record["cells"]
         if cell["source"] == "cnn-a"
     }
     for cell in record["cells"]:
         cell.pop("unreliable", None)
-        other = blind.get((cell["attack"].removesuffix("-clipped"), cell["eps"], cell["path"]))
+        other = blind.get((cell["attack"].split("-")[0], cell["eps"], cell["path"]))
         if cell["setting"] != "white-box":
             continue
-        if other and (fewer := _right(other, cell)) < _right(cell, other):
-            share = 100 * fewer / min(cell["n"], other["n"])
+        if other and (share := _undercut(cell, other)) is not None:
             cell["unreliable"] = (
                 f"the same attack made on another network leaves fewer images right ({share:.2f} %)"
             )
@@ -180,22 +208,12 @@ def judge(record: dict) -> None:
             cell["unreliable"] = f"{share:.1f} % of the images had no gradient and were not attacked"
 
 
-def _right(cell: dict, other: dict) -> int:
-    """Return how many of the images that both cells are of the first one counts as right."""
-    if cell["n"] <= other["n"]:
-        return cell["correct"]
-    return int(records.unpack(cell)[: other["n"]].sum())
-
-
-def _untrained(unit: Unit, start: Unit | None) -> nn.Module:
-    """Return the network that training begins with."""
-    model = records.build(unit.spec, unit.seed)
-    if unit.spec.adversarial:  # what differs from the raw network, such as dropout, holds no weights
-        raw, _ = records.load_unit(start or records.unit(unit.dataset, unit.spec.raw_name, unit.seed))
-        model.load_state_dict(raw.state_dict())
-    elif unit.spec.quantizer and isinstance(model.quantizer, RandomDiscretization):
-        model.quantizer.learn(data.load(unit.dataset, "train", limit=COLOURED).images)
-    return model
+def _undercut(cell: dict, blind: dict) -> float | None:
+    """Return what percentage a blind attack leaves right, of the images that both cells are of, if clearly less."""
+    n = min(cell["n"], blind["n"])
+    seeing, unseen = (records.unpack(one)[:n] for one in (cell, blind))
+    _, low, _ = intervals.paired(int((seeing & ~unseen).sum()), int((unseen & ~seeing).sum()), n)
+    return 100 * float(unseen.mean()) if low > 0 else None
 
 
 def left_to_measure(
@@ -253,8 +271,10 @@ def _white_box(model: nn.Module, images: Tensor, attack: Attack, progress: bool)
         return evaluation.adversarial(seen, images, plain, progress=progress)
 
 
-def _black_box(dataset: str, attack: Attack, images: Tensor, progress: bool) -> Tensor:
-    """Return the images that the attacker's model makes of the test images, kept under runs/ for the next target.
+def _black_box(dataset: str, attack: Attack, images: Tensor, progress: bool) -> tuple[Tensor, bool]:
+    """Return the images that the attacker's model makes of the test images, and whether they were kept from before.
+
+    They are kept under runs/ for the next target.
 
     Their file's name says of which weights they are made, with which code and in which number format.
     """
@@ -263,10 +283,11 @@ def _black_box(dataset: str, attack: Attack, images: Tensor, progress: bool) -> 
     code = here["code"][fingerprint.stage_of(attack.attack)]
     made_with = f"{record['weights_sha256'][:12]} {code} {here['number_format']} {len(images)} images"
     path = RUNS / dataset / "black-box" / f"{attack} {made_with}.safetensors"
-    if not path.exists():
+    kept = path.exists()
+    if not kept:
         made = evaluation.adversarial(source.to(images.device), images, attack, progress=progress)
         files.write_atomically(path, lambda temporary: save_file({"images": made.contiguous()}, temporary))
-    return load_file(path)["images"].to(images.device)
+    return load_file(path)["images"].to(images.device), kept
 
 
 def _json(rows: object) -> object:

@@ -112,7 +112,10 @@ def unit(dataset: str, name: str, variant: str, seed: int = 0) -> Unit:
     }
     if variant in settings:
         return settings[variant].unit(dataset, name, seed)
-    checks.one_of("variant", variant, (*settings, *STUDIED.get(name, ())))
+    if not (known := (*settings, *STUDIED.get(name, ()))):
+        tried = ", ".join(sorted({*DECIDED_ON, *STUDIED}))
+        raise ValueError(f"{name} has no variants: choose a model that has, {tried}")
+    checks.one_of("variant", variant, known)
     fields = dict(CHANGES[variant])
     spec = experiments.spec(name)
     if layer := fields.pop("layer", None):

@@ -1,0 +1,99 @@
+"""Train one unit without recording it: what a recorded training and a trail share."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+from torch import nn
+
+from qlayer_core import checks, data, datasets, files, loop, machine, training
+from qlayer_core.quantizers import RandomDiscretization
+from qlayer_core.specs import seed_of
+from qlayer_core.study import experiments, fingerprint, records
+from qlayer_core.study.records import Unit
+
+Report = Callable[[dict], None]
+COLOURED = 5000  # training images that colours are learned from
+
+
+def fit(
+    unit: Unit,
+    checkpoint: Path,
+    *,
+    start: Unit | None = None,
+    limit: int | None = None,
+    until: int | None = None,
+    again: bool = False,
+    report: Report = lambda row: None,
+    progress: bool = False,
+) -> tuple[nn.Module, loop.State]:
+    """Train one network without recording it; return it with its best weights, and the final state.
+
+    Args:
+        unit: what to train.
+        checkpoint: where to keep the state after each epoch, and where to continue from if it is there.
+        start: the raw-trained unit that adversarial training starts from; left out, that of the grid.
+        limit: only the first so many training and validation images.
+        until: pause after so many epochs.
+        again: begin afresh where the checkpoint is of another raw network or of other code, instead of refusing it.
+        report: called with each row of the history.
+        progress: show the batches.
+    """
+    if until is not None:
+        checks.option("until", until)
+    spec, device = unit.spec, machine.device()
+    model = _untrained(unit, start)
+    _same_origin(checkpoint, _origin(unit, start), again)
+    source = None
+    if spec.selection == "mixed":  # every seed is judged by the same validation images
+        source = records.load(unit.dataset, experiments.VALIDATION_SOURCE)[0].to(device)
+    about = datasets.find(unit.dataset)
+    state = training.train(
+        spec,
+        model.to(device),
+        data.load(unit.dataset, "train", limit=limit).to(device),
+        training.validation_sets(unit.dataset, source, about.epsilons, limit, device),
+        seed=seed_of(spec.name, unit.seed),
+        adversarial_eps=about.adversarial_eps,
+        checkpoint=checkpoint,
+        until=until,
+        report=report,
+        progress=progress,
+    )
+    return model, state
+
+
+def _untrained(unit: Unit, start: Unit | None) -> nn.Module:
+    """Return the network that training begins with."""
+    model = records.build(unit.spec, unit.seed)
+    if unit.spec.adversarial:  # what differs from the raw network, such as dropout, holds no weights
+        raw, _ = records.load_unit(start or records.unit(unit.dataset, unit.spec.raw_name, unit.seed))
+        model.load_state_dict(raw.state_dict())
+    elif unit.spec.quantizer and isinstance(model.quantizer, RandomDiscretization):
+        model.quantizer.learn(data.load(unit.dataset, "train", limit=COLOURED).images)
+    return model
+
+
+def _origin(unit: Unit, start: Unit | None) -> dict:
+    """Return what a training rests on beside its settings: the code, and the raw network that it starts from."""
+    weights = None
+    if unit.spec.adversarial:
+        raw = start or records.unit(unit.dataset, unit.spec.raw_name, unit.seed)
+        weights = records.read_unit(raw)["weights_sha256"]
+    return {"code": fingerprint.of("training"), "start": weights}
+
+
+def _same_origin(checkpoint: Path, origin: dict, again: bool) -> None:
+    """Keep a training's origin beside its checkpoint, and don't continue one of another origin."""
+    beside = checkpoint.with_suffix(".json")
+    found = json.loads(beside.read_text()) if checkpoint.exists() and beside.exists() else origin
+    if found != origin and not again:
+        words = {"code": "other code", "start": "another raw network"}
+        what = " and ".join(words[name] for name in origin if found.get(name) != origin[name])
+        raise ValueError(
+            f"{checkpoint} is from a training with {what} than today's: delete it, or train with again=True"
+            " (--again), to start this one afresh"
+        )
+    if found != origin:
+        checkpoint.unlink()
+    files.write_atomically(beside, lambda temporary: temporary.write_text(json.dumps(origin) + "\n"))

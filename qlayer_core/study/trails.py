@@ -1,0 +1,116 @@
+"""What an attacker who sees the network would find after every epoch: BIM, white box, on validation images.
+
+The epoch that is kept is chosen by images that another network made (`training.score`). Here a training is repeated,
+and its network attacked after each epoch. Recorded in ``data/results/<data set>/trails/<model>/seed<k>.json``; test
+images are not touched.
+"""
+
+import dataclasses
+import json
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from qlayer_core import attacks, data, evaluation, files, machine
+from qlayer_core.files import RESULTS, RUNS
+from qlayer_core.specs import Attack
+from qlayer_core.study import experiments, fingerprint, fitting, records
+from qlayer_core.study.records import Unit
+
+IMAGES = 500
+
+
+def path_of(unit: Unit) -> Path:
+    """Return where a trail is recorded."""
+    return RESULTS / unit.dataset / "trails" / unit.spec.name / f"seed{unit.seed}.json"
+
+
+def attacks_on(unit: Unit) -> list[Attack]:
+    """Return the attacks of a trail: BIM at the epsilons of the tables, by the exact and by the clipped gradient."""
+    return [
+        attack
+        for attack in experiments.attacks_on(unit.dataset, unit.spec)
+        if attack.attack in ("bim", "bim-clipped")
+        and attack.setting == "white-box"
+        and attack.attacked_path in (None, "e")
+    ]
+
+
+def measure(
+    unit: Unit,
+    *,
+    images: int = IMAGES,
+    until: int | None = None,
+    report: Callable[[dict], None] = lambda row: None,
+    progress: bool = False,
+) -> dict:
+    """Repeat a training, attack its network after each epoch, and record it; return the record.
+
+    Goes on where an earlier call stopped, also within an epoch.
+
+    Args:
+        unit: the run to repeat, with its seed and so its batches. On another machine it may differ a little.
+        images: the first so many validation images are attacked.
+        until: stop after so many epochs, to be continued later.
+        report: called with each row: epoch, score and accuracy as in a history, cells as in a record.
+        progress: show the batches as they pass.
+
+    Raises:
+        ValueError: what is recorded is of other settings, other code or another number of images.
+    """
+    device, path = machine.device(), path_of(unit)
+    here = records.environment(fingerprint.stages(unit.spec, "training", "steps"), device)
+    record = {
+        "format": records.FORMAT,
+        "dataset": unit.dataset,
+        "model": unit.spec.name,
+        "seed": unit.seed,
+        "spec": json.loads(json.dumps(dataclasses.asdict(unit.spec))),
+        "n": images,
+        "environments": [],
+        "finished": False,
+        "rows": [],
+    }
+    if path.exists():
+        before = records.read_file(path)
+        differ = [name for name in ("spec", "n") if before[name] != record[name]]
+        differ += ["code"] if any(one["code"] != here["code"] for one in before["environments"]) else []
+        if differ:
+            raise ValueError(
+                f"{path} is of another {' and '.join(differ)} than today's: remove it to begin anew"
+            )
+        record = before
+    checkpoint = RUNS / unit.dataset / "trails" / unit.spec.name / f"seed{unit.seed}" / "checkpoint.pt"
+    validation = data.load(unit.dataset, "validation", limit=images).to(device)
+    while not record["finished"] and (until is None or len(record["rows"]) < until):
+        epoch = len(record["rows"]) + 1
+        model, state = fitting.fit(unit, checkpoint, until=epoch, progress=progress)
+        if state.epoch > epoch:  # of a record that is no longer there: its epochs have to come again
+            checkpoint.unlink()
+            continue
+        if state.epoch < epoch:
+            record["finished"] = True
+        else:
+            model.load_state_dict(torch.load(checkpoint, map_location="cpu", weights_only=True)["model"])
+            row = {name: state.history[-1][name] for name in ("epoch", "score", "accuracy")}
+            row["environment"] = records.environment_index(record, here)
+            row["cells"] = [
+                cell for attack in attacks_on(unit) for cell in _cells(model, validation, attack, progress)
+            ]
+            record["rows"].append(row)
+            report(row)
+        text = json.dumps(record, indent=1) + "\n"
+        files.write_atomically(path, lambda temporary, text=text: temporary.write_text(text))
+    return record
+
+
+def _cells(model: nn.Module, validation: data.Split, attack: Attack, progress: bool) -> list[dict]:
+    """Return how a network stands up to one attack: recorded cells, but not which of the images were right."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", attacks.UnmovedWarning)  # they are counted
+        made = evaluation.adversarial(model, validation.images, attack, progress=progress)
+    found = evaluation.cells(model, made, validation.labels, attack, validation.images)
+    return [{name: value for name, value in cell.items() if name != "right"} for cell in found]
