@@ -4,6 +4,7 @@ import copy
 from functools import partial
 from typing import NamedTuple
 
+import numpy as np
 import pytest
 import torch
 from attacking import (
@@ -244,6 +245,15 @@ BAD_INPUT = {
     "bytes": BadInput(
         TypeError, "dtype torch.uint8; convert them to floats", torch.zeros(2, 12, dtype=torch.uint8)
     ),
+    "numpy images": BadInput(
+        TypeError,
+        r"images are a numpy.ndarray; give a tensor, such as torch.as_tensor\(images\)",
+        np.full((2, 12), 0.5),
+    ),
+    "a list of labels": BadInput(TypeError, "labels are a list; give a tensor", labels=[0, 1]),
+    "numpy labels": BadInput(TypeError, "labels are a numpy.ndarray; give a tensor", labels=np.array([0, 1])),
+    "a list of eps": BadInput(TypeError, "eps is a list; give one number, or a tensor", eps=[0.1, 0.2]),
+    "numpy eps": BadInput(TypeError, "eps is a numpy.ndarray; give one number", eps=np.array([0.1, 0.2])),
     "negative eps": BadInput(ValueError, r"eps is -0.1; it must lie in \[0, 1\]", eps=-0.1),
     "eps of bytes": BadInput(ValueError, r"eps is 51; .*in units of the pixel range", eps=51),
     "eps NaN": BadInput(ValueError, r"eps is nan; it must lie in \[0, 1\]", eps=float("nan")),

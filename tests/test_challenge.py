@@ -159,6 +159,14 @@ def test_rounding_is_no_offence():
     challenge.check(found, images, 0.3)
 
 
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float16])
+def test_images_of_another_number_format_are_scored_too(dtype, load):
+    """An attack that computes in numpy answers in float64."""
+    same = grade(lambda network, images, labels, eps: images, load)
+    other = grade(lambda network, images, labels, eps: images.to(dtype), load)
+    assert abs(other.right - same.right) < 4
+
+
 # ---- Scores ----
 
 

@@ -359,6 +359,14 @@ def test_white_box_cells_are_those_of_the_papers_own_gradient():
     assert evidence.recorded(shortcut).attack == "bim"
 
 
+def test_two_ways_into_one_network_are_compared_by_the_same_gradient():
+    round_it, over_it = (paper.TABLES["11"].cell(f"q-base via {way}", "bim 0.2") for way in ("e", "shortcut"))
+    both = evidence.compare(over_it, round_it)
+    assert [value.attack for value in (both.first, both.second)] == ["bim", "bim"]
+    plain = paper.TABLES["2a"].cell("cnn", "bim 0.2")  # another network: as the paper attacked it
+    assert evidence.compare(round_it, plain).first.attack == "bim-clipped"
+
+
 # ---- from files to numbers ----
 
 

@@ -11,7 +11,7 @@ from conftest import small_cnn, small_q_net
 
 from qlayer_core import data, datasets, evaluation, files, machine, models, training
 from qlayer_core.__main__ import main
-from qlayer_core.study import experiments, fingerprint, paper, records, tables, units, variants
+from qlayer_core.study import experiments, fingerprint, paper, records, tables, trails, units, variants
 from qlayer_core.study.records import unit
 
 IMAGES = 24
@@ -21,7 +21,7 @@ IMAGES = 24
 def folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Results, weights and runs in an empty folder."""
     for name in ("RESULTS", "WEIGHTS", "RUNS"):
-        for module in (files, records, units):
+        for module in (files, records, units, trails):
             if hasattr(module, name):
                 monkeypatch.setattr(module, name, tmp_path / name.lower())
     return tmp_path
@@ -241,6 +241,62 @@ def test_in_a_clone_what_was_measured_is_not_trained_away(miniature, capsys, mon
     assert records.read("mnist", "q-base") == record
     assert main(["train", "mnist", "q-base", "--again"]) == 0 and trained
     assert records.read("mnist", "q-base") == record  # the same weights, so what was measured is of them
+
+
+def test_a_trail_is_the_training_once_more_with_its_network_attacked_after_each_epoch(
+    miniature, capsys, monkeypatch
+):
+    monkeypatch.setitem(
+        experiments.RUNS, "q-base-adv", replace(experiments.RUNS["q-base-adv"], epochs=3, patience=3)
+    )
+    for name in ("validation-a", "q-base", "q-base-adv"):
+        main(["train", "mnist", name])
+    recorded, one = records.read("mnist", "q-base-adv"), unit("mnist", "q-base-adv")
+    lines(capsys)
+    assert main(["trail", "mnist", "q-base-adv", "--until", "1"]) == 0
+    assert len(lines(capsys)) == 1 and not records.read_file(trails.path_of(one))["finished"]
+
+    def stop(row):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):  # after the attack, before it is written
+        trails.measure(one, images=IMAGES, report=stop)
+    trail = trails.measure(one, images=IMAGES)
+    assert trail == records.read_file(trails.path_of(one)) and trail["finished"]
+    for row, epoch in zip(trail["rows"], recorded["history"], strict=True):
+        assert (row["epoch"], row["score"], row["accuracy"]) == tuple(
+            epoch[name] for name in ("epoch", "score", "accuracy")
+        )
+        assert {(cell["attack"], cell["eps"], cell["path"]) for cell in row["cells"]} == {
+            (attack, eps, path)
+            for attack in ("bim", "bim-clipped")
+            for eps in (0.2, 0.3)
+            for path in ("q", "e")
+        }
+    # The last epoch's own weights are attacked, not the best one's.
+    last = torch.load(miniature / "runs/mnist/trails/q-base-adv/seed0/checkpoint.pt", weights_only=True)
+    model = records.build(one.spec)
+    model.load_state_dict(last["model"])
+    attack = trails.attacks_on(one)[0]
+    images, labels = data.load("mnist", "validation")
+    made = evaluation.adversarial(model.eval(), images, attack)
+    again = evaluation.cells(model, made, labels, attack)
+    assert [cell["correct"] for cell in again] == [cell["correct"] for cell in trail["rows"][-1]["cells"][:2]]
+    assert records.read("mnist", "q-base-adv") == recorded
+
+
+def test_a_trail_of_other_settings_or_code_is_not_continued(miniature, monkeypatch):
+    for name in ("validation-a", "cnn"):
+        main(["train", "mnist", name])
+    one = unit("mnist", "cnn")
+    trails.measure(one, images=IMAGES)
+    few = data.load("mnist", "validation")
+    monkeypatch.setattr(data, "load", lambda dataset, split, limit=None: few.first(limit))
+    with pytest.raises(ValueError, match="is of another n than today's: remove it to begin anew"):
+        trails.measure(one, images=IMAGES - 1)
+    monkeypatch.setattr(fingerprint, "of", lambda stage: "0123456789ab")
+    with pytest.raises(ValueError, match="is of another code than today's"):
+        trails.measure(one, images=IMAGES)
 
 
 def test_no_epoch_is_no_training(miniature, capsys):

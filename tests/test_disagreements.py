@@ -190,6 +190,7 @@ def test_another_setting_of_the_training_that_comes_nearer_is_evidence(write):
         records.write(records.new_record(pulled) | {"chosen": chosen})
         why, found = reasons("1a")["q-base-adv", "fgsm 0.3"]
         assert found == support and ("another setting" in why) == bool(support)
+    assert "it is nearer to the paper's text than the one used here (departures: 1, here 3)" in why
     better = Setting("none", "pull", "pull", "off").unit("mnist", "q-base-adv")
     chosen = {"accuracy": {"q": {"fgsm 0.3": 91.0}}}
     records.write(records.new_record(better) | {"chosen": chosen})
@@ -204,4 +205,6 @@ def test_the_table_shows_each_with_its_evidence(write):
     shown = disagreement_table("6b")
     assert "6b: Q-base, E-path" in shown.html and "-42.69" in shown.html
     assert "Q-base, E-path: BIM 0.2 and BIM 0.3 both leave 43.69&nbsp;%" in shown.html  # no names of the code
-    assert "1, of which 0 are not explained" in shown.text
+    assert (
+        "1, of which 0 are not explained" in shown.text and "at least a third of the difference" in shown.text
+    )

@@ -93,6 +93,13 @@ def test_the_first_sentence_turns_with_the_numbers():
     assert "a network with the layer still reads 38, and the plain network without it 16." in found.blind(
         frame
     )
+    harder = {
+        Value("mnist", "q-base", "ladder", "transfer from the undefended twin", 0.3): 8.0,
+        Value("mnist", "cnn", "ladder", "transfer from another seed", 0.3): 1.0,
+    }
+    assert found.blind(frame_of(published() | harder)).endswith(
+        "16; under a stronger attack, on a network that was trained like the plain one, 8 and 1."
+    )
     cnn = {value: 99.0 for value in published() if value.model == "cnn"}
     assert found.blind(frame_of(published() | cnn)).startswith("The Q-Layer does not help")
 

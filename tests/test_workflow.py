@@ -135,6 +135,8 @@ def test_configurations_read_alike_from_a_file_and_from_the_command_line():
     assert Plan.of({"seeds": [0, 2], "only": ["table:1a", "figure:2"]}) == expected
     assert Plan.of({"seeds": "0,2", "only": "table:1a, figure:2"}) == expected
     assert Plan.of({"seeds": 0, "only": None}) == Plan.of({}) == Plan()
+    with pytest.raises(ValueError, match="seeds are a, -1; give whole numbers from 0, such as SEEDS=0,1"):
+        Plan.of({"seeds": "0,a,-1"})
     with pytest.raises(ValueError, match="only is 'table:12'; give table:1a"):
         Plan.of({"only": "table:12"})
 

@@ -63,13 +63,14 @@ def measure(
     """
     device, path = machine.device(), path_of(unit)
     here = records.environment(fingerprint.stages(unit.spec, "training", "steps"), device)
+    validation = data.load(unit.dataset, "validation", limit=images).to(device)
     record = {
         "format": records.FORMAT,
         "dataset": unit.dataset,
         "model": unit.spec.name,
         "seed": unit.seed,
         "spec": json.loads(json.dumps(dataclasses.asdict(unit.spec))),
-        "n": images,
+        "n": len(validation.labels),
         "environments": [],
         "finished": False,
         "rows": [],
@@ -84,7 +85,6 @@ def measure(
             )
         record = before
     checkpoint = RUNS / unit.dataset / "trails" / unit.spec.name / f"seed{unit.seed}" / "checkpoint.pt"
-    validation = data.load(unit.dataset, "validation", limit=images).to(device)
     while not record["finished"] and (until is None or len(record["rows"]) < until):
         epoch = len(record["rows"]) + 1
         model, state = fitting.fit(unit, checkpoint, until=epoch, progress=progress)
