@@ -147,8 +147,12 @@ def still_to_run(models: Sequence[str] = MODELS) -> Markup:
         return Markup("<p>Every change is recorded.</p>", "Every change is recorded.")
     name, change = next((name, some[0]) for name, some in lacking.items() if some)
     how = unit("mnist", name, change).how()
-    text = f"Not run yet. {'; '.join(parts)}."
-    return Markup(f"<p>{html.escape(text)} The first is made with <code>{html.escape(how)}</code>.</p>", text)
+    count, text = sum(map(len, lacking.values())), f"{'; '.join(parts)}."
+    return Markup(
+        f"<details><summary>Not run yet: {count} changes</summary><p>{html.escape(text)} The first is made with"
+        f" <code>{html.escape(how)}</code>.</p></details>",
+        f"Not run yet: {count} changes. {text}",
+    )
 
 
 def _said(cost: Cost) -> str:

@@ -113,9 +113,9 @@ def _light(light: tuple[str, str]) -> str:
 
 def _claim(row: dict, frame: pd.DataFrame, apart: Spreads) -> str:
     own, worst = PROTOCOL[row["protocol"]], STRONGEST[row["strongest"]]
-    line = f"{_light(own[0])} {own[1]}"
+    line = f"{_light(own[0])} {own[1]}{_share(row['protocol_numbers'])}"
     if row["strongest"] != "not about attacks":
-        line += f" &nbsp; {_light(worst[0])} strongest attack: {worst[1]}"
+        line += f" &nbsp; {_light(worst[0])} strongest attack: {worst[1]}{_share(row['strongest_numbers'])}"
     counts = []
     if row["in_paper"]:
         counts.append(f"The paper's own numbers bear out {row['in_paper']} comparisons.")
@@ -129,6 +129,14 @@ def _claim(row: dict, frame: pd.DataFrame, apart: Spreads) -> str:
         f"<small>{line}</small></summary><p>{' '.join(counts)}</p>"
         f"{numbers(row['claim'], frame, apart).html}</details>"
     )
+
+
+def _share(counts: str) -> str:
+    """Return how many comparisons hold, for the end of a line: ``", 7 of 8"``; nothing where none is measured."""
+    known = counts and any(
+        not part.endswith((" hold", " not measured")) or part[0] != "0" for part in counts.split(", ")
+    )
+    return f", {counts.split(' hold')[0]}" if known else ""
 
 
 def _plural(counts: str) -> str:
