@@ -39,7 +39,6 @@ def summary(number: str, seed: int | None = None) -> pd.DataFrame:
             preferred[about.model] = tables.preferred(about.dataset, about.model)
         chosen = dict(zip(alike.seed, ours, strict=True)).get(preferred.get(about.model), np.nan)
         low, high = (min(ours), max(ours)) if len(ours) > 1 else (one.low, one.high)
-        reasons = part.unreliable.dropna()
         found[place] = {
             "paper": one.paper,
             "ours": round(mean(ours), 2) if ours else np.nan,
@@ -49,7 +48,7 @@ def summary(number: str, seed: int | None = None) -> pd.DataFrame:
             "difference": round(mean(ours) - one.paper, 2) if ours else np.nan,
             "seeds": len(ours),
             "few": bool((part.n < data.TEST_IMAGES).any()),
-            "unreliable": None if reasons.empty else reasons.iloc[0],
+            "unreliable": tables.unreliable(part),
         }
     frame = pd.DataFrame.from_dict(found, orient="index")
     return (

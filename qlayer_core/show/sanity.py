@@ -185,10 +185,10 @@ def white_box(dataset: str, name: str, seed: int | None = None) -> pd.DataFrame:
 
 def _mean(cells: pd.DataFrame) -> str:
     """Return the mean accuracy of cells, struck through where one is unreliable; a dash for none."""
-    cells, reasons = tables.alike(cells), cells.unreliable.dropna()
+    cells = tables.alike(cells)
     mean = decimal(cells.accuracy.astype(float).mean() if len(cells) else None)
     few = FEW if (cells.n < data.TEST_IMAGES).any() else ""
-    return struck(mean, None if reasons.empty else reasons.iloc[0]) + few
+    return struck(mean, tables.unreliable(cells)) + few
 
 
 def _equal(values: pd.Series, wanted: str | None) -> pd.Series:

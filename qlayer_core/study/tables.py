@@ -91,3 +91,11 @@ def cell(dataset: str, model: str, seed: int = 0, **fields) -> dict | None:
     for name, value in fields.items():
         found = found[found[name].isna() if value is None else found[name] == value]
     return None if found.empty else found.iloc[0].to_dict()
+
+
+def unreliable(cells: pd.DataFrame) -> str | None:
+    """Return why cells of one measurement with several seeds are unreliable, seed by seed; None if none is."""
+    reasons = cells[cells.unreliable.notna()]
+    if len(cells) == 1 or reasons.empty:
+        return None if reasons.empty else reasons.unreliable.iloc[0]
+    return "; ".join(f"seed {one.seed}: {one.unreliable}" for one in reasons.itertuples())
