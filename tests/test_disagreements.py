@@ -1,11 +1,13 @@
 """Cells that differ from the paper's are all listed, and each explanation rests on a cell that bears it out."""
 
+import json
+
 import pytest
 import torch
 
 from qlayer_core.show.disagreements import disagreement_table
 from qlayer_core.specs import Attack
-from qlayer_core.study import paper, records
+from qlayer_core.study import paper, records, trails
 from qlayer_core.study.disagreements import disagreements
 from qlayer_core.study.variants import Setting
 
@@ -13,7 +15,8 @@ from qlayer_core.study.variants import Setting
 @pytest.fixture
 def write(tmp_path, monkeypatch):
     """A function that records cells of a network: (paper's cell, accuracy, changed fields), and its history."""
-    monkeypatch.setattr(records, "RESULTS", tmp_path)
+    for module in (records, trails):
+        monkeypatch.setattr(module, "RESULTS", tmp_path)
 
     def record(
         name: str, *cells: tuple, history: list = (), chosen: float = 0.0, seed: int = 0, score: float = 0.0
@@ -112,6 +115,31 @@ def test_a_number_that_crosses_the_papers_in_training_says_so(write):
     assert reasons("1a")["q-base", "fgsm 0.3"] == ("not explained", "")
     write("q-base", (cell, 40.0, {}), history=history[:1])
     assert reasons("1a")["q-base", "fgsm 0.3"] == ("not explained", "")
+
+
+def test_a_number_that_crosses_the_papers_from_epoch_to_epoch_under_a_seeing_attacker_says_so(write):
+    cell = paper.TABLES["2a"].cell("cnn-adv", "bim 0.2")  # 88.03
+    write("cnn-adv", (cell, 70.0, {}))
+    place = trails.path_of(records.unit("mnist", "cnn-adv"))
+    place.parent.mkdir(parents=True)
+
+    def trail(*shares: float) -> None:
+        cells = [[{**vars(cell), "n": 500, "correct": 5 * share}] for share in shares]
+        rows = [{"score": 92.0 - k, "cells": some} for k, some in enumerate(cells)]
+        content = {"format": records.FORMAT, "seed": 2, "n": 500, "rows": rows}
+        place.write_text(json.dumps(content))
+
+    trail(73, 80, 85)  # it never gets there
+    assert reasons("2a")["cnn-adv", "bim 0.2"] == ("not explained", "")
+    trail(73, 80, 88, 95)
+    why, support = reasons("2a")["cnn-adv", "bim 0.2"]
+    assert "does not see it" in why and support == (
+        "trained once more, seed 2: 73.0 % after epoch 1, which is kept, 88.0 % after epoch 3, whose score is 2.0"
+        " points lower; on 500 validation images"
+    )
+    blind = paper.TABLES["1a"].cell("cnn-adv", "bim 0.2")  # 96.18
+    write("cnn-adv", (blind, 70.0, {}))
+    assert reasons("1a")["cnn-adv", "bim 0.2"] == ("not explained", "")
 
 
 def test_seeds_on_both_sides_of_the_papers_number_are_chance(write):

@@ -11,10 +11,11 @@ import torch
 from qlayer_core import baselines, datasets, files
 from qlayer_core.show import names, others
 from qlayer_core.show.results import measured
-from qlayer_core.study import experiments, paper, records, tables, units, variants
+from qlayer_core.study import experiments, paper, records, tables, trails, units, variants
 
 PATHS = sorted(records.RESULTS.glob("*/*/seed*.json"))
 VARIANTS = sorted(records.RESULTS.glob("*/variants/*/*/seed*.json"))
+TRAILS = sorted(records.RESULTS.glob("*/trails/*/seed*.json"))
 READ = {path: records.read_file(path) for path in (*PATHS, *VARIANTS)}
 EACH = pytest.mark.parametrize("path", READ, ids=lambda path: str(path.relative_to(records.RESULTS)))
 MEASURED = pytest.mark.parametrize(
@@ -155,6 +156,20 @@ def test_a_larger_budget_leaves_fewer_images_right(path):
     least = datasets.find(record["dataset"]).adversarial_eps if encoded else 0
     values = [by_eps[eps] for eps in sorted(by_eps) if eps >= least]
     assert all(later <= earlier + 0.5 for earlier, later in itertools.pairwise(values))
+
+
+@pytest.mark.parametrize("path", TRAILS, ids=lambda path: f"{path.parent.name}-{path.stem}")
+def test_a_trail_is_of_the_recorded_training(path):
+    trail = records.read_file(path)
+    unit = records.unit(trail["dataset"], trail["model"], trail["seed"])
+    record = records.read_unit(unit)
+    assert path == trails.path_of(unit) and trail["spec"] == record["spec"]
+    wanted = {(a.attack, a.eps) for a in trails.attacks_on(unit)}
+    for row, epoch in zip(trail["rows"], record["history"], strict=False):
+        assert {(cell["attack"], cell["eps"]) for cell in row["cells"]} == wanted
+        assert all(cell["n"] == trail["n"] for cell in row["cells"])
+        # One machine made both: the training repeats itself to the last digit.
+        assert all(row[name] == epoch[name] for name in ("epoch", "score", "accuracy"))
 
 
 @pytest.mark.parametrize("dataset", datasets.DATASETS)

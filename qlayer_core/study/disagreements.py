@@ -11,7 +11,7 @@ from statistics import mean
 
 import pandas as pd
 
-from qlayer_core.study import experiments, paper, records, tables, variants
+from qlayer_core.study import experiments, paper, records, tables, trails, variants
 
 BEYOND = 10.0  # points: more than other test images, another attacker or another seed usually change
 POINT = 1.0  # of the validation score: epochs that are nearer to the best might have been kept as well
@@ -150,9 +150,30 @@ def _explanations(cell: paper.Cell, accuracy: float, ours: pd.DataFrame) -> Iter
                 " is trained",
                 span.format(low, high, epochs),
             )
+    yield from _along_a_trail(cell)
     if setting := _another_setting(cell, accuracy):
         yield setting
     yield "not explained", ""
+
+
+def _along_a_trail(cell: paper.Cell) -> Iterator[tuple[str, str]]:
+    """Yield the evidence that a white-box number crosses the paper's from epoch to epoch, on validation images.
+
+    The score that keeps an epoch is made of images that another network attacked: it does not see this.
+    """
+    for trail in trails.recorded(cell.dataset, cell.model) if cell.setting == "white-box" else ():
+        values = trails.along(trail, cell.attack, cell.eps, cell.path)
+        if values and min(values) <= cell.accuracy <= max(values):
+            scores = [row["score"] for row in trail["rows"]]
+            nearest = min(range(len(values)), key=lambda at: abs(values[at] - cell.accuracy))
+            kept = scores.index(max(scores))
+            yield (
+                "which epoch is kept: under an attacker who sees it, the network reaches the paper's number after"
+                " another epoch; the score, made of images that another network attacked, does not see it",
+                f"trained once more, seed {trail['seed']}: {values[kept]:.1f} % after epoch {kept + 1}, which is"
+                f" kept, {values[nearest]:.1f} % after epoch {nearest + 1}, whose score is"
+                f" {scores[kept] - scores[nearest]:.1f} points lower; on {trail['n']} validation images",
+            )
 
 
 def _another_setting(cell: paper.Cell, accuracy: float) -> tuple[str, str] | None:

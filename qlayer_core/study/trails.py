@@ -28,6 +28,22 @@ def path_of(unit: Unit) -> Path:
     return RESULTS / unit.dataset / "trails" / unit.spec.name / f"seed{unit.seed}.json"
 
 
+def recorded(dataset: str, name: str) -> list[dict]:
+    """Return what is recorded of the trails of a model of the grid, one per seed, in their order."""
+    folder = path_of(records.unit(dataset, name)).parent
+    return [records.read_file(path) for path in sorted(folder.glob("seed*.json"))]
+
+
+def along(trail: dict, attack: str, eps: float, path: str | None) -> list[float]:
+    """Return how many percent of a trail's images an attack leaves right after each epoch, by a path's answer."""
+    return [
+        100 * cell["correct"] / cell["n"]
+        for row in trail["rows"]
+        for cell in row["cells"]
+        if (cell["attack"], cell["eps"], cell["path"]) == (attack, eps, path)
+    ]
+
+
 def attacks_on(unit: Unit) -> list[Attack]:
     """Return the attacks of a trail: BIM at the epsilons of the tables, by the exact and by the clipped gradient."""
     return [
