@@ -74,7 +74,7 @@ def place_table(found: dict, heads: int = 1) -> Markup:
         rows.append([f"behind {_code(_place(place['behind']))}", shape, *_cells(place["heads"][heads])])
     return table(
         rows,
-        ["the layer stands", "map", "millions trained", "deployed", "operations"],
+        ["the layer stands", "map", "millions trained", "deployed", "multiply-adds"],
         "Millions of parameters that are trained (both tails) and deployed (Q-path alone), and millions of"
         f" multiply-adds of one answer, with {heads} head{'s' if heads > 1 else ''}.",
     )
