@@ -216,7 +216,9 @@ def _epoch(
     model.train()
     device = train_set.images.device
     batches = torch.randperm(len(train_set.labels)).to(device).split(spec.batch_size)
-    defended = isinstance(model, baselines.Defended)  # adaptive, but with one draw of noise, for time
+    defended = isinstance(
+        model, baselines.Defended
+    )  # adaptive, but with one draw of noise, the same for every batch, since evaluation mode starts it anew
     surrogate = baselines.straight_through(model) if defended else attacks.surrogate(model)
     sums: dict[str, Tensor] = {}
     unmoved = torch.zeros((), device=device)

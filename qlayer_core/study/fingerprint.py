@@ -1,7 +1,8 @@
 """Which code a number was made with: a hash of each stage's modules that comments and docstrings don't change.
 
 A stage is what a number depends on, and no more: a new attack, a new model in the grid or a new chapter leaves the
-others' fingerprints alone.
+others' fingerprints alone. What only names an attack's options (`attacks.REGISTRY`, `study.ladder`) is in none: a
+cell records its options itself.
 """
 
 import ast
