@@ -224,6 +224,7 @@ def test_likelihoods_are_done_when_every_set_of_images_is_scored(empty):
         "settings": dataclasses.asdict(unit.settings),
         "finished": True,
         "sets": {name: {"n": 10_000} for name in likelihoods.set_names(unit)},
+        "network_sha256": None,
     }
     unit.record.parent.mkdir(parents=True)
     unit.record.write_text(json.dumps(record))
@@ -233,6 +234,23 @@ def test_likelihoods_are_done_when_every_set_of_images_is_scored(empty):
         assert not Plan().done(job)
     record["sets"].pop("uniform 0.4")
     unit.record.write_text(json.dumps(record))
+    assert not Plan().done(job)
+
+
+def test_likelihoods_of_codes_are_those_of_today_s_network(empty):
+    unit, job = likelihoods.Unit("mnist", "q-base"), Job("likelihoods", "mnist", "q-base")
+    network = record_of(Job("train", "mnist", "q-base"))
+    record = {
+        "format": likelihoods.FORMAT,
+        "settings": dataclasses.asdict(unit.settings),
+        "finished": True,
+        "sets": {name: {"n": 10_000} for name in likelihoods.set_names(unit)},
+        "network_sha256": network["weights_sha256"],
+    }
+    unit.record.parent.mkdir(parents=True)
+    unit.record.write_text(json.dumps(record))
+    assert Plan().done(job)
+    unit.record.write_text(json.dumps(record | {"network_sha256": "of a network that was replaced"}))
     assert not Plan().done(job)
 
 

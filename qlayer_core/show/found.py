@@ -10,7 +10,7 @@ from qlayer_core.show import verdict
 from qlayer_core.show.page import Markup, listed, typeset, whole
 from qlayer_core.study import claims, evidence, paper
 from qlayer_core.study.evidence import Comparison, Outcome, Value, worst_case
-from qlayer_core.study.statements import CLAIMS, Claim
+from qlayer_core.study.statements import CLAIMS, MUCH, Claim
 
 LAYER, PLAIN = "q-base", "cnn"
 SMALL = (0.1, 0.2)  # epsilons at which something is left to compare
@@ -61,6 +61,7 @@ def seeing(frame: pd.DataFrame) -> str:
         "harms": "It does not help against an attacker who knows it, and even harms",
         "neither": "It makes no measurable difference against an attacker who knows it",
         "both": "It helps in one case and harms in the other against an attacker who knows it",
+        "luck": "What it does against an attacker who knows it hangs on the single training",
     }[_direction(known)]
     return f"{says}: {_left(known)}."
 
@@ -76,6 +77,7 @@ def trained(frame: pd.DataFrame) -> str:
         "harms": "it does not help, and even harms",
         "neither": "it makes no measurable difference",
         "both": "it helps in one case and harms in the other",
+        "luck": "what it does hangs on the single training",
     }[_direction(known)]
     return f"Where both networks are trained on attacked digits, {says}: {_left(known)}."
 
@@ -88,14 +90,33 @@ def _against_all(frame: pd.DataFrame, training: str = "") -> list[Outcome]:
 
 
 def _direction(known: list[Outcome]) -> str:
-    """Return whether the layer clearly "helps", "harms", does "both" at one budget each, or "neither"."""
-    better, worse = any(one.low > 0 for one in known), any(one.high < 0 for one in known)
-    return "both" if better and worse else "helps" if better else "harms" if worse else "neither"
+    """Return whether the layer clearly "helps", "harms", does "both" at one budget each, or "neither".
+
+    "luck", where nothing is clear because seeds lie far apart.
+    """
+    better, worse = (any(one.result == result for one in known) for result in ("holds", "fails"))
+    if not (better or worse):
+        return "luck" if any(map(_hangs, known)) else "neither"
+    return "both" if better and worse else "helps" if better else "harms"
+
+
+def _hangs(one: Outcome) -> bool:
+    """Return whether it is another seed, rather than a small difference, that leaves an outcome undecided."""
+    return one.result == "undecided" and one.seeds > 1 and one.high - one.low > MUCH
 
 
 def _left(known: list[Outcome]) -> str:
     """Return what all attacks together leave of both networks, by budget, where they differ."""
-    clear = [one for one in known if one.low > 0 or one.high < 0]
+    clear = [one for one in known if one.result in ("holds", "fails")]
+    alike = [one for one in known if one not in clear and not _hangs(one)]
+    luck = [one for one in known if _hangs(one)]
+    spread = [
+        f"when pixels move by up to {one.comparison.first.eps:g}, all attacks together leave the network with the"
+        f" layer between {_signed(one.low)} and {_signed(one.high)} than the one without it"
+        for one in luck
+    ]
+    if not clear and luck:
+        return _and_alike("; ".join(spread), alike)
     first, *others = clear or known
     text = (
         f"of 100 digits, all attacks together leave the network with the layer {whole(first.first)}, and the"
@@ -105,9 +126,18 @@ def _left(known: list[Outcome]) -> str:
         f"; at {one.comparison.first.eps:g} they leave {whole(one.first)} and {whole(one.second)}"
         for one in others
     )
-    if rest := [f"{one.comparison.first.eps:g}" for one in known if clear and one not in clear]:
-        text += f"; at {listed(rest)} the two cannot be told apart"
-    return text
+    return "; ".join([_and_alike(text, alike if clear else []), *spread])
+
+
+def _and_alike(text: str, alike: list[Outcome]) -> str:
+    """Return a text with the budgets at which two networks cannot be told apart."""
+    where = [f"{one.comparison.first.eps:g}" for one in alike]
+    return f"{text}; at {listed(where)} the two cannot be told apart" if where else text
+
+
+def _signed(points: float) -> str:
+    """Return a difference in words: ``"34 of 100 digits fewer"``, ``"2 more"``."""
+    return f"{-points:.0f} of 100 digits fewer" if points < 0 else f"{points:.0f} more"
 
 
 def own_attack(frame: pd.DataFrame) -> str:

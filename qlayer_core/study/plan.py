@@ -248,9 +248,13 @@ def _can(unit: records.Unit, rung: adaptive.Rung) -> bool:
 
 
 def _scored(unit: likelihoods.Unit) -> bool:
+    """Return whether all sets are scored, with today's settings, and codes are those of today's network."""
     record = tried(likelihoods.read, unit)
+    of_pixels = unit.name == likelihoods.PIXELS
+    network = None if of_pixels else tried(records.read_unit, records.unit(unit.dataset, unit.name))
     return (
         record is not None
+        and record["network_sha256"] == (network and network["weights_sha256"])
         and record["finished"]
         and record["settings"] == dataclasses.asdict(unit.settings)
         and all(
