@@ -6,6 +6,17 @@ const root = document.documentElement;
 // ---- Settings that the browser has kept. The theme takes them as they are; one that it doesn't know leaves a page
 // without colours, and a browser that keeps nothing stops the theme's own script before it has chosen any.
 
+// One that forbids to keep anything, as in a frame of somebody else's page, stops the theme's menu and search as well.
+for (const name of ["localStorage", "sessionStorage"]) {
+  try {
+    window[name].getItem("");
+  } catch {
+    const kept = new Map();
+    const store = { getItem: (key) => kept.get(key) ?? null, setItem: (key, value) => kept.set(key, `${value}`), removeItem: (key) => kept.delete(key) };
+    Object.defineProperty(window, name, { value: store });
+  }
+}
+
 const prefersDark = matchMedia("(prefers-color-scheme: dark)");
 try {
   if (!["auto", "light", "dark"].includes(localStorage.getItem("mode") ?? "auto")) localStorage.removeItem("mode");
@@ -88,4 +99,13 @@ document.addEventListener("DOMContentLoaded", () => {
 
 addEventListener("DOMContentLoaded", () => {
   for (const line of document.querySelectorAll("details > summary[aria-label]")) line.removeAttribute("aria-label");
+});
+
+// ---- Each button that unfolds a box is called after the box: "Toggle hidden content", six times on a page, says nothing.
+
+addEventListener("load", () => {
+  for (const button of document.querySelectorAll("button.toggle-button")) {
+    const title = button.closest(".admonition")?.querySelector(":scope > .admonition-title");
+    if (title) button.setAttribute("aria-label", [...title.childNodes].filter((node) => node !== button).map((node) => node.textContent).join("").trim());
+  }
 });

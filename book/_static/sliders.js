@@ -52,7 +52,8 @@ function resultOf(explorer) {
 
 let waiting;
 
-function announce({ target }) {
+function announce({ target, key }) {
+  if (["Tab", "Shift", "Control", "Alt", "Meta"].includes(key)) return; // nothing moves by them
   const control = target.closest?.(`${SLIDER}, .noUi-target, ${LIST}, .widget-play button`);
   const explorer = control?.closest(".widget-subarea");
   if (!explorer) return;
@@ -60,7 +61,8 @@ function announce({ target }) {
   waiting = setTimeout(() => {
     const box = control.closest(".widget-inline-hbox"), at = box?.querySelector("select option:checked, .widget-readout");
     const where = at ? `${text(box.querySelector(".widget-label"))} ${at.textContent}. ` : "";
-    spoken.textContent = where + resultOf(explorer);
+    const found = where + resultOf(explorer);
+    if (spoken.textContent !== found) spoken.textContent = found;
   }, PAUSE);
 }
 

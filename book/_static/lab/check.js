@@ -1,7 +1,7 @@
 // The page against PyTorch: the loaded networks' logits on the test images, and those that the manifest brings.
 
 import { argmax, inTurn } from "./networks.js";
-import { $, current, element, loaded, notify, trayImage } from "./state.js";
+import { $, current, element, loaded, trayImage } from "./state.js";
 
 /** Hold the loaded networks' logits against PyTorch's, which the manifest brings. */
 export async function check() {
@@ -16,6 +16,6 @@ export async function check() {
     const apart = Math.max(...pairs.flatMap(([ours, theirs]) => ours.map((value, i) => Math.abs(value - theirs[i]))));
     lines.push(`${network.title}: ${same} of ${pairs.length} answers are PyTorch's, logits differ by ${apart.toPrecision(1)} at most.`);
   }
+  if (!lines.length) lines.push("Start the lab first: no network is loaded yet.");
   $("check-text").replaceChildren(...lines.map((textContent) => element("li", { textContent })));
-  if (!lines.length) notify("Start the lab first: no network is loaded yet.");
 }

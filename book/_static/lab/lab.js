@@ -21,6 +21,7 @@ let latest = 0; // of what the reader asked for
 let halted = false; // whether the reader has stopped it
 let playing = false; // a film changes the state with every picture: its end is what the address remembers
 let pad;
+let preferred = ""; // the path that the reader took last, where there is a choice
 
 // ---- Controls that follow the state
 
@@ -50,7 +51,10 @@ function offerAll() {
     describe();
   }
   offer("net", now.networks.map(({ name }) => name));
-  offer("path", attacked().attacked);
+  const { attacked: paths } = attacked();
+  if (paths.length > 1) preferred = paths.includes(state.path) ? state.path : paths.includes(preferred) ? preferred : paths[0];
+  if (paths.length > 1) state.path = preferred; // not lost on a network that has no choice
+  offer("path", paths);
   offer("attack", Object.keys(ATTACKS));
   const tray = current().labels.map((_, i) => `${i}`);
   offer("image", now.drawn && state.data === "mnist" ? [...tray, "drawn"] : tray, (value) => {
@@ -66,8 +70,18 @@ function offerAll() {
   state.steps = $("steps").value ||= "20"; // a select shows nothing that it does not offer
   $("iterative").hidden = state.attack === "fgsm";
   $("drawing").hidden = state.data !== "mnist";
+  $("play").disabled = $("step").disabled = !now.frames.length;
+  if ($("success-table").dataset.of !== measuredUnder()) forgetSuccess();
   const size = firstNetworks().reduce((sum, { bytes }) => sum + bytes, $("start-progress").max);
   $("start").textContent = `Start the lab, ${megabytes(size)}`;
+}
+
+/** What the table over all test images hangs on. */
+const measuredUnder = () => [state.data, state.path, state.attack, state.eps, state.steps].join();
+
+function forgetSuccess() {
+  $("success-table").hidden = true;
+  $("success-text").textContent = "";
 }
 
 // ---- From the state to what is shown
@@ -85,8 +99,13 @@ async function refresh() {
   const isStale = begin();
   offerAll();
   $("found").textContent = "";
-  const key = `${state.data} ${state.image === "drawn" ? query() : state.image}`;
-  await inTurn(() => isStale() || update(key, isStale)).catch(({ message }) => notify(message));
+  const key = `${state.data} ${state.image === "drawn" ? query() : state.image}`, network = attacked();
+  try {
+    if (isRunning() && !network.ready) await load(network); // not in turn: meanwhile the reader may go on with another
+    await inTurn(() => isStale() || update(key, isStale));
+  } catch ({ message }) {
+    if (!isStale()) notify(message);
+  }
   if (isStale()) return;
   delete lab.dataset.busy;
   if (!playing) remember(link);
@@ -102,8 +121,6 @@ async function update(key, isStale) {
   notify("");
   if (!isRunning()) return paintImages(image);
   const network = attacked();
-  if (!network.ready) await load(network);
-  if (isStale()) return; // by now, the state may be about another network, or another data set's
   if (!state.eps && !(await startWhereItFools(isStale))) return;
   const { net, path, attack } = state, [eps, steps] = [+state.eps, +state.steps], { clean } = now;
   const wanted = [clean.key, net, path, attack, eps, steps].join();
@@ -123,6 +140,7 @@ async function update(key, isStale) {
     [now.frames, framesKey] = [found, halted ? "" : wanted];
     if (halted) $("found").textContent = `Stopped after ${found.length - 1} of ${steps} steps.`;
   }
+  $("play").disabled = $("step").disabled = false;
   const { frames } = now, last = ($("step").max = frames.length - 1);
   $("step").value = state.step || last;
   const step = +$("step").value; // one of this film's, whatever the address says
@@ -173,16 +191,17 @@ async function startWhereItFools(isStale) {
 
 async function load(network) {
   const progress = (bytes) => Object.assign(network.bar, { hidden: false, value: bytes });
-  await (network.loading ??= network.load(progress).finally(() => (network.loading = null)));
+  lab.dataset.loading = "yes"; // there is nothing to stop
+  await (network.loading ??= network.load(progress).finally(() => ((network.loading = null), delete lab.dataset.loading)));
   network.ready = true;
+  const focused = now.networks.find(({ cards }) => cards?.some((card) => card.contains(document.activeElement)));
   offerCards(isRunning(), loadAndShow);
+  const [card] = focused?.cards ?? []; // it is a new one now
+  (card?.querySelector("button") ?? card)?.focus({ preventScroll: true });
   showAnswers(); // on the cards of the others, which are new, too
 }
 
-function loadAndShow(network) {
-  const shown = load(network).then(refresh).then(() => network.cards?.[0].focus({ preventScroll: true }));
-  shown.catch(({ message }) => notify(message));
-}
+const loadAndShow = (network) => void load(network).then(refresh).catch(({ message }) => notify(message));
 
 // ---- What the reader does
 
@@ -250,7 +269,10 @@ async function attackAll() {
   const isStale = begin(), isOver = () => isStale() || halted;
   const images = current().labels.map((_, i) => trayImage(i)), rows = [], options = { attack, eps: +state.eps, steps: +state.steps };
   const table = $("success-table"), body = table.tBodies[0];
-  table.caption.textContent = `${ATTACKS[attack]}, epsilon ${(+state.eps).toFixed(2)}, made on each network by itself`;
+  const through = TITLES[state.path] ? `, gradient through ${TITLES[state.path]} where there is a choice` : "";
+  const steps = attack === "fgsm" ? "" : `, ${state.steps} steps`;
+  table.caption.textContent = `${TITLES[state.data]}: ${ATTACKS[attack]}, epsilon ${(+state.eps).toFixed(2)}${steps}, made on each network by itself${through}`;
+  table.dataset.of = measuredUnder();
   table.hidden = false;
   body.replaceChildren();
   for (const network of judges) {
@@ -312,8 +334,10 @@ function listen() {
   for (const set of document.querySelectorAll("a.lab-setup")) {
     set.onclick = (event) => {
       event.preventDefault();
+      history.pushState(null, "", location.href); // back leads to the text that the link stands in
       lab.scrollIntoView();
       Object.assign(state, DEFAULTS); // the text speaks of what it names, not of what the reader has left there
+      ($("begin").hidden ? $("eps") : $("start")).focus({ preventScroll: true });
       restore(set.search);
     };
   }

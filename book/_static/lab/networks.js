@@ -8,6 +8,7 @@ const NAMES = [["cnn", "CNN"], ["q-", "Q-"], ["-adv", ", adv. trained"]];
 
 export const titleOf = (name) => NAMES.reduce((title, [from, to]) => title.replace(from, to), name);
 
+let tries = 0; // to load the runtime
 let ort = null; // ONNX Runtime, once the reader has asked for it
 let turn = Promise.resolve();
 
@@ -41,7 +42,11 @@ export const runtimeBytes = async () => (await (await get(new URL("files.json", 
 export async function startRuntime(progress) {
   if (ort) return;
   const wasm = await unpack(new URL(RUNTIME, runtime), progress);
-  const loaded = await import(new URL("ort.wasm.bundle.min.mjs", runtime));
+  const script = new URL("ort.wasm.bundle.min.mjs", runtime);
+  if (tries++) script.search = `?again=${tries}`; // an import that failed is never asked for again under its name
+  const loaded = await import(script).catch(() => {
+    throw new Error("The runtime could not be loaded: there was no answer. Check the connection, then try again.");
+  });
   Object.assign(loaded.env.wasm, { numThreads: 1, wasmBinary: wasm.buffer }); // threads need headers that few hosts send
   ort = loaded;
 }

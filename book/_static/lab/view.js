@@ -55,7 +55,7 @@ export function offerCards(ready, onLoad) {
     network.bar = element("progress", { max: network.bytes, value: 0, hidden: true, ariaLabel: `loading ${network.title}` });
     const button = element("button", { type: "button", disabled: !ready, textContent: `Load ${megabytes(network.bytes)}` });
     button.onclick = () => onLoad(network);
-    return [card(network, "logits", button, network.bar)];
+    return (network.cards = [card(network, "logits", button, network.bar)]);
   });
   $("cards").replaceChildren(...cards.flat());
   const mapped = loaded().filter((network) => network.heads);

@@ -147,13 +147,16 @@ function elsewhere(digit) {
 // ---- Words for those who listen
 
 let speaking = null;
+let outcome = ""; // that was read out last
 
 /** Read out what is to be seen, once the reader pauses. */
 function announce() {
   clearTimeout(speaking);
   speaking = setTimeout(() => {
     const answers = [...$("answers").children].map((card) => [...card.children].map((part) => part.textContent.replace(/[✓✗] /, "")).join(", "));
-    $("spoken").textContent = `Epsilon ${epsilon(state.step)}. ${answers.join(". ")}. ${$("outcome").textContent.replace(/✓/, "Yes.").replace(/✗/, "No.")}`;
+    const known = $("outcome").textContent.replace(/✓/, "Yes.").replace(/✗/, "No.");
+    $("spoken").textContent = `Epsilon ${epsilon(state.step)}. ${answers.join(". ")}. ${known === outcome ? "" : known}`;
+    outcome = known;
   }, 600);
 }
 

@@ -94,7 +94,9 @@ export function fill(place) {
       cell.textContent = shown ? bits(all[at]).toFixed(1) : at === known ? "?" : "";
       cell.setAttribute("aria-label", `${name(at)}: ${shown ? `${colour(picture[at])}, ${bits(all[at]).toFixed(1)} bits` : "hidden"}`);
     });
+    const guessed = guesses.includes(document.activeElement);
     guesses.forEach((one) => (one.disabled = whole));
+    if (whole && guessed) cells[PIXELS - 1].focus(); // the button that was pressed can hold the focus no longer
     if (place.dataset.state !== "open") return;
     const product = likelihood(chance, picture, known);
     const rows = [

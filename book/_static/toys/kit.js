@@ -33,7 +33,7 @@ export const button = (text, onclick) => element("button", { type: "button", tex
 
 /** A slider with its name and its value in words. */
 export function slider(name, { min, max, step, value, words = (v) => v.toFixed(2), onInput }) {
-  const id = `toy-${++names}`, readout = element("output", { for: id });
+  const id = `toy-${++names}`, readout = element("output", { for: id, "aria-live": "off" });
   const input = element("input", { type: "range", id, min, max, step });
   const set = (to) => {
     input.value = to;
