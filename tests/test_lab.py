@@ -150,7 +150,7 @@ def answers(page):
     """What each card says, by its title: (answer, role)."""
     cards = page.locator(".lab-card[data-verdict]")
     return {
-        card.locator("h3").inner_text().strip(): (
+        card.locator("h2").inner_text().strip(): (
             card.locator("b").inner_text(),
             card.get_attribute("data-role"),
         )
@@ -402,12 +402,171 @@ def test_set_ups_in_the_text_show_what_they_are_said_to(lab):
         link.dispatch_event("click")
         idle(lab)
         verdicts = {
-            card.locator("h3").inner_text().strip(): card.get_attribute("data-verdict")
+            card.locator("h2").inner_text().strip(): card.get_attribute("data-verdict")
             for card in lab.locator(".lab-card[data-verdict]").all()
         }
         for claim in link.get_attribute("data-shows").split(", "):
             title, verdict = claim.rsplit(" ", 1)
             assert verdicts[title] == verdict, f"{link.get_attribute('href')}: {title}"
+
+
+def test_back_from_a_set_up_leads_to_the_text_that_it_stands_in(page):
+    link = page.locator("a.lab-setup:not([data-shows])").nth(1)  # those with data-shows are folded away
+    page.wait_for_function("() => location.search.includes('net=')")
+    link.scroll_into_view_if_needed()
+    page.keyboard.press("Shift")  # a reader who came by keyboard
+    before, was = page.evaluate("() => [location.href, history.length]")
+    link.press("Enter")
+    assert page.locator("#lab-start").evaluate("e => e === document.activeElement"), "where one goes on"
+    page.wait_for_function("href => location.href !== href", arg=before)
+    assert page.evaluate("() => history.length") == was + 1
+    page.go_back()
+    assert page.evaluate("() => location.href") == before
+
+
+def test_a_table_over_all_test_images_says_what_it_is_of_and_goes_when_that_changes(lab):
+    choose(lab, "net", "q-base")
+    choose(lab, "path", "straight-through")
+    lab.click("#lab-success")
+    table = lab.locator("#lab-success-table")
+    lab.wait_for_function("() => document.querySelectorAll('#lab-success-table tbody tr').length > 1")
+    idle(lab)
+    caption = table.locator("caption").inner_text()
+    assert caption.startswith("MNIST: FGSM, epsilon") and "straight through" in caption
+    choose(lab, "image", "3")
+    assert table.is_visible()
+    choose(lab, "path", "e")
+    assert table.is_hidden()
+
+
+def test_the_way_of_the_gradient_is_kept_over_a_network_without_a_choice(lab):
+    choose(lab, "net", "q-base")
+    choose(lab, "path", "straight-through")
+    choose(lab, "net", "cnn")
+    choose(lab, "net", "q-base")
+    assert lab.is_checked("#lab-path input[value='straight-through']")
+
+
+def test_while_a_network_loads_the_lab_goes_on_with_another(page, exported):
+    name, held = not_at_the_start(exported), []
+    start(page)
+    page.route(f"**/{exported[name]['file']}", lambda route: held.append(route))
+    page.check(f"#lab-net input[value='{name}']", force=True)
+    page.wait_for_function("() => 'loading' in document.getElementById('lab').dataset")
+    assert page.locator("#lab-stop").evaluate("e => getComputedStyle(e).visibility") == "hidden"
+    page.check("#lab-net input[value='cnn']", force=True)
+    page.locator("#lab-eps").fill("0.35")
+    idle(page)
+    assert page.locator("#lab-eps-text").inner_text() == "0.35"
+    for route in held:
+        route.continue_()
+
+
+def test_nothing_plays_before_there_is_a_film(page):
+    assert page.is_disabled("#lab-play") and page.is_disabled("#lab-step")
+    start(page)
+    assert page.is_enabled("#lab-play") and page.is_enabled("#lab-step")
+
+
+def test_who_compares_before_the_start_is_told_so_where_they_look(page):
+    page.click("#lab-check")
+    assert "Start the lab first" in page.locator("#lab-check-text").inner_text()
+    assert page.locator("#lab-notice").is_hidden()
+
+
+def test_the_runtime_can_be_asked_for_again_after_it_failed(page):
+    failed = []
+    page.route(
+        "**/ort.wasm.bundle.min.mjs*",
+        lambda route: failed.append(route.abort()) if not failed else route.continue_(),
+    )
+    page.click("#lab-start")
+    page.wait_for_selector("#lab-notice:visible")
+    assert "The runtime could not be loaded" in page.locator("#lab-notice").inner_text()
+    start(page)
+    assert answers(page)
+
+
+def test_a_large_network_waits_for_its_button(page, exported):
+    """Arrow keys pass over it on their way, and nobody asked for 16 MB."""
+    large = [name for name, entry in exported.items() if entry["bytes"] > 5e6]
+    if not large:
+        pytest.skip("the site was built without a large network")
+    start(page)
+    label = page.locator(f"#lab-net label:has(input[value='{large[0]}'])")
+    assert f"{exported[large[0]]['bytes'] / 1e6:.1f} MB" in label.inner_text()
+    assert "MB" not in page.locator("#lab-net label:has(input[value='cnn'])").inner_text()
+    choose(page, "net", large[0])
+    assert "not loaded yet" in page.inner_text("#lab-found")
+    assert (grey(page, "lab-adversarial") == grey(page, "lab-clean")).all()
+    choose(page, "image", "3")
+    assert not any(exported[large[0]]["file"] in url for url in page.asked)
+    button = page.locator(".lab-card button", has_text=f"{exported[large[0]]['bytes'] / 1e6:.1f} MB")
+    button.click()
+    page.wait_for_function("() => document.querySelector('.lab-card[data-role=attacked]')")
+    idle(page)
+    assert "MB" not in label.inner_text()
+    assert (grey(page, "lab-adversarial") != grey(page, "lab-clean")).any()
+
+
+def test_who_is_far_below_a_notice_sees_it(lab):
+    lab.click("#lab-success")
+    lab.locator("#lab-success").scroll_into_view_if_needed()
+    lab.set_viewport_size({"width": 390, "height": 500})
+    lab.locator("#lab-cards").scroll_into_view_if_needed()
+    lab.set_input_files("#lab-file", {"name": "note.png", "mimeType": "image/png", "buffer": b"no picture"})
+    lab.wait_for_selector("#lab-notice:visible")
+    lab.wait_for_timeout(100)
+    seen = "e => [e.getBoundingClientRect().top, innerHeight - e.getBoundingClientRect().bottom]"
+    assert min(lab.locator("#lab-notice").evaluate(seen)) >= 0
+
+
+def test_who_has_gone_on_keeps_the_focus_when_a_network_has_loaded(page, exported):
+    name, held = not_at_the_start(exported), []
+    start(page)
+    page.route(f"**/{exported[name]['file']}", lambda route: held.append(route))
+    with page.expect_request(f"**/{exported[name]['file']}"):
+        page.locator(".lab-card button").first.click()
+    page.focus("#lab-eps")
+    held[0].continue_()
+    page.wait_for_function(
+        f"() => document.querySelectorAll('.lab-card button').length < {len(exported) - 2}"
+    )
+    idle(page)
+    assert page.evaluate("() => document.activeElement.id") == "lab-eps"
+
+
+def test_a_map_of_codes_says_where_its_reader_stands(lab):
+    canvas = lab.locator("#lab-maps canvas").first
+    assert canvas.get_attribute("role") == "slider"
+    canvas.press("ArrowRight")
+    first = canvas.get_attribute("aria-valuenow")
+    canvas.press("ArrowDown")
+    assert int(canvas.get_attribute("aria-valuenow")) == int(first) + 12
+    said = canvas.get_attribute("aria-valuetext")
+    assert said == lab.inner_text("#lab-inspector-text").replace("→", "becomes")
+
+
+def test_paper_has_what_was_found_and_nothing_to_press(lab):
+    lab.emulate_media(media="print")
+    exact = lab.evaluate(
+        """() => ['::before', '::after'].map(part =>
+            getComputedStyle(document.querySelector('.lab-card i.top'), part).printColorAdjust)"""
+    )
+    assert exact == ["exact", "exact"], "bars are backgrounds"
+    assert not lab.locator("#lab button:visible, #lab progress:visible").count()
+
+
+def test_nothing_can_be_set_before_the_lab_is_there(page):
+    held = []
+    page.route("**/manifest.json", lambda route: held.append(route))
+    with page.expect_request("**/manifest.json"):
+        page.reload(wait_until="domcontentloaded")
+    assert page.inner_text("#lab-notice") == "The lab is loading."
+    assert page.locator(".lab-set").evaluate("e => e.inert")
+    held[0].continue_()
+    page.wait_for_selector("#lab-start:enabled")
+    assert not page.locator("#lab [inert]").count()
 
 
 def test_a_set_up_in_the_text_leaves_nothing_of_what_was_there(page):

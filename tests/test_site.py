@@ -39,6 +39,15 @@ def test_first_load_is_light(visit):
     assert sum(sizes.values()) < LOAD_LIMIT, f"{sum(sizes.values())} bytes, most of them {largest}"
 
 
+def test_text_waits_for_no_heavy_script(visit):
+    """On a slow line a script of 0.6 MB would keep the whole page white for seconds."""
+    waited_for = visit.page.evaluate(
+        """() => [...document.querySelectorAll('script[src]')]
+            .filter(script => !script.async && !script.defer && script.type !== 'module').map(script => script.src)"""
+    )
+    assert not [file for file, size in web.loaded_bytes(waited_for).items() if size > 100e3]
+
+
 def test_every_image_says_what_it_shows(visit):
     images = visit.page.evaluate(
         "() => [...document.images].map(i => [i.getAttribute('alt') ?? '', i.src.slice(0, 80)])"
@@ -340,6 +349,12 @@ def test_every_slider_says_its_value_and_what_came_of_it(visit):
         said = page.locator("#slider-result").text_content()
         assert said.split(". ")[0].endswith(readouts.nth(number).inner_text())
         assert "undefined" not in said, said
+        page.evaluate("() => document.getElementById('slider-result').textContent = ''")
+        for key in ("Control", "Tab"):  # nothing moves by them
+            page.keyboard.press(key)
+        if number == 0:
+            page.wait_for_timeout(700)
+            assert not page.locator("#slider-result").text_content()
     assert readouts.count() == handles.count()
 
 

@@ -315,7 +315,7 @@ def test_says_what_came_of_it_and_keeps_the_focus(page):
 def test_link_can_be_copied_anywhere(page, clipboard):
     """Over plain http there is no clipboard, and a browser may refuse it."""
     page.add_init_script(f"Object.defineProperty(navigator, 'clipboard', {{value: {clipboard}}})")
-    page.goto(f"{page.lab}?image=4&eps=0.1")
+    page.goto(f"{page.lab}?image=4&eps=0.1#what-you-see")
     page.wait_for_selector("#lab-start:enabled")
     page.click("#lab-share")
     page.wait_for_function(
@@ -323,6 +323,7 @@ def test_link_can_be_copied_anywhere(page, clipboard):
     )
     link = page.evaluate("() => window.copied ?? document.getElementById('lab-link').value")
     assert "image=4" in link and "eps=0.1" in link and link.startswith("http")
+    assert link.endswith("#lab"), "not where its sender was"
     if "copied" not in clipboard:
         marked = "() => [document.activeElement].map(box => box.value.slice(box.selectionStart, box.selectionEnd))[0]"
         assert page.evaluate(marked) == link

@@ -69,16 +69,48 @@ def test_formulas_offer_nothing_that_is_not_there(browser, address):
     assert not offered
 
 
-def test_page_has_its_colours_where_nothing_is_stored(browser, address):
+@pytest.fixture
+def forgetful(browser):
+    """A page of a browser that forbids to keep anything, as in a frame of somebody else's page."""
     page = browser.new_page()
-    page.add_init_script(
-        "Object.defineProperty(window, 'localStorage', {get() { throw new DOMException('no', 'SecurityError') }})"
-    )
-    page.goto(f"{address}/{FORMULAS}.html")
-    found = look(page)
+    for store in ("localStorage", "sessionStorage"):
+        page.add_init_script(
+            f"Object.defineProperty(window, '{store}',"
+            " {configurable: true, get() { throw new DOMException('no', 'SecurityError') }})"
+        )
+    yield page
     page.close()
+
+
+def test_page_has_its_colours_where_nothing_is_stored(forgetful, address):
+    forgetful.goto(f"{address}/{FORMULAS}.html")
+    found = look(forgetful)
     assert found["theme"] == "light"
     assert found["text"] == "rgb(26, 32, 39)"
+
+
+def test_buttons_work_where_nothing_is_stored(forgetful, address):
+    forgetful.goto(f"{address}/{FORMULAS}.html")
+    web.settle(forgetful)
+    modes = []
+    for _ in range(3):
+        forgetful.locator(".theme-switch-button:visible").first.click()
+        modes.append(forgetful.evaluate("() => document.documentElement.dataset.mode"))
+    assert set(modes) == {"auto", "light", "dark"}
+    forgetful.locator(".search-button__button:visible").first.click()
+    assert forgetful.locator(".search-button__search-container input:visible, dialog input:visible").count()
+
+
+def test_every_button_that_unfolds_is_called_after_what_it_unfolds(browser, address):
+    page = browser.new_page()
+    page.goto(f"{address}/{FORMULAS}.html")
+    page.wait_for_load_state("load")
+    buttons = page.locator(".admonition > .toggle-button, .admonition-title > .toggle-button")
+    names = [button.get_attribute("aria-label") for button in buttons.all()]
+    titles = page.locator(".admonition.toggle > .admonition-title").all_text_contents()
+    page.close()
+    assert names and "Toggle hidden content" not in names
+    assert all(any(name and name in title for title in titles) for name in names)
 
 
 @pytest.mark.parametrize("name", website.pages())

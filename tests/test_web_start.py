@@ -527,6 +527,34 @@ def test_what_changes_is_said(visit):
     assert strips == ["plain CNN: is first wrong at 0.14", "Q-base: is first wrong at 0.22"]
 
 
+def test_what_is_known_is_not_said_at_every_step(visit):
+    page = visit.page
+    guess(page, "q-base")
+    page.keyboard.press("End")
+    page.wait_for_function("document.getElementById('start-spoken').textContent.includes('falls first, at')")
+    page.keyboard.press("ArrowLeft")
+    page.wait_for_function("document.getElementById('start-spoken').textContent.startsWith('Epsilon 0.39.')")
+    assert "falls first" not in page.text_content("#start-spoken")
+    assert page.get_attribute("#start-eps-text", "aria-live") == "off"
+
+
+def test_who_was_without_a_connection_can_still_draw(browser, address, packs):
+    page = browser.new_page()
+    opened(page, f"{address}/book/intro.html")
+    page.set_viewport_size({"width": 390, "height": 400})
+    page.route("**/*", lambda route: route.abort())
+    page.click("#start-draw")
+    page.wait_for_selector("#start-notice:visible")
+    said = page.inner_text("#start-notice")
+    seen = page.locator("#start-notice").evaluate("e => e.getBoundingClientRect().top >= 0")
+    page.unroute("**/*")
+    page.click("#start-draw")
+    page.click("#start-draw")
+    page.wait_for_selector("#start-load:enabled")
+    page.close()
+    assert "could not be loaded" in said and "http" not in said and seen
+
+
 def test_everything_is_reached_by_keyboard(visit):
     page = visit.page
     page.focus("#start-guess button")

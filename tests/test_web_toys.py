@@ -460,6 +460,13 @@ def test_a_picture_is_guessed_pixel_by_pixel_and_flipped(opened):
     assert "16 of 16" in facts.inner_text()
     page.get_by_label("the middle of a 7").check()
     assert "0 of 16" in facts.inner_text()
+    for _ in range(15):
+        page.get_by_role("button", name="Next is white").press("Enter")
+    assert page.evaluate("document.activeElement.textContent") == "Next is white"
+    page.get_by_role("button", name="Next is white").press("Enter")
+    assert page.evaluate("document.activeElement.closest('.toy-pixels') !== null"), (
+        "the last guess lost the focus"
+    )
 
 
 def test_keys_lead_from_the_network_to_a_position_and_back(opened):

@@ -1,41 +1,31 @@
 // The attack lab: the book's networks, run and attacked in this page. Here, what the reader can do with it.
 
 import { remember, share } from "../link.js";
-import { ATTACKS, film, smallestEpsilon, successOver } from "./attacks.js";
+import { ATTACKS, film, smallestEpsilon } from "./attacks.js";
 import { check } from "./check.js";
+import { count, forgetOld } from "./count.js";
 import { inTurn, isRunning, loadManifest, Network, runtimeBytes, SIDE, startRuntime } from "./networks.js";
 import { makePad } from "./pad.js";
 import {
   $, announce, attacked, cleanImage, current, DEFAULTS, element, lab, link, loaded, notify, now, opening, query, read, state,
   TITLES, trayImage, wait,
 } from "./state.js";
-import { describe, megabytes, offerCards, paint, paintImages, showAnswers, verdicts } from "./view.js";
+import { describe, megabytes, offer, offerCards, paint, paintImages, showAnswers, showSizes, verdicts } from "./view.js";
 
 export { film, stepSize } from "./attacks.js"; // for those who would run an attack without the page
 export { prepare, prepareFile } from "./images.js";
 export { Network, startRuntime } from "./networks.js";
 
 const LARGEST = "0.40"; // the slider's end
+const LIGHT = 5e6; // bytes that are loaded unasked
 let framesKey; // what the film was made of
 let latest = 0; // of what the reader asked for
 let halted = false; // whether the reader has stopped it
 let playing = false; // a film changes the state with every picture: its end is what the address remembers
 let pad;
-let preferred = ""; // the path that the reader took last, where there is a choice
+let passed = ""; // the network that the reader has come to among others: it may be one on the way
 
 // ---- Controls that follow the state
-
-/** Offer the values of one part of the state as radio buttons; where there is no choice, nothing. */
-function offer(name, values, label = (value) => element("span", { textContent: TITLES[value] ?? ATTACKS[value] })) {
-  if (!values.includes(state[name])) state[name] = values[0] ?? "";
-  const group = $(name), offered = [state.data, ...values].join();
-  if (group.dataset.offered !== offered) {
-    const choice = (value) => element("label", {}, element("input", { type: "radio", name: group.id, value }), label(value));
-    group.replaceChildren(group.querySelector("legend"), ...values.map(choice));
-    Object.assign(group, { hidden: values.length < 2 }).dataset.offered = offered;
-  }
-  for (const radio of group.querySelectorAll("input")) radio.checked = radio.value === state[name];
-}
 
 /** Bring every control in line with the state. */
 function offerAll() {
@@ -50,10 +40,15 @@ function offerAll() {
     offerCards(isRunning(), loadAndShow);
     describe();
   }
-  offer("net", now.networks.map(({ name }) => name));
-  const { attacked: paths } = attacked();
-  if (paths.length > 1) preferred = paths.includes(state.path) ? state.path : paths.includes(preferred) ? preferred : paths[0];
-  if (paths.length > 1) state.path = preferred; // not lost on a network that has no choice
+  offer("net", now.networks.map(({ name }) => name), (value) => {
+    const { title, bytes, name } = now.networks.find(({ name }) => name === value), size = element("small", { textContent: ` ${megabytes(bytes)}` });
+    size.dataset.of = name;
+    return element("span", {}, title, size);
+  });
+  showSizes();
+  const paths = attacked().attacked;
+  // What was chosen is not lost on a network that has no choice.
+  if (paths.length > 1) state.path = now.road = [state.path, now.road].find((path) => paths.includes(path)) ?? paths[0];
   offer("path", paths);
   offer("attack", Object.keys(ATTACKS));
   const tray = current().labels.map((_, i) => `${i}`);
@@ -71,17 +66,9 @@ function offerAll() {
   $("iterative").hidden = state.attack === "fgsm";
   $("drawing").hidden = state.data !== "mnist";
   $("play").disabled = $("step").disabled = !now.frames.length;
-  if ($("success-table").dataset.of !== measuredUnder()) forgetSuccess();
+  forgetOld();
   const size = firstNetworks().reduce((sum, { bytes }) => sum + bytes, $("start-progress").max);
   $("start").textContent = `Start the lab, ${megabytes(size)}`;
-}
-
-/** What the table over all test images hangs on. */
-const measuredUnder = () => [state.data, state.path, state.attack, state.eps, state.steps].join();
-
-function forgetSuccess() {
-  $("success-table").hidden = true;
-  $("success-text").textContent = "";
 }
 
 // ---- From the state to what is shown
@@ -101,7 +88,8 @@ async function refresh() {
   $("found").textContent = "";
   const key = `${state.data} ${state.image === "drawn" ? query() : state.image}`, network = attacked();
   try {
-    if (isRunning() && !network.ready) await load(network); // not in turn: meanwhile the reader may go on with another
+    const isPassed = network.name === passed && network.bytes > LIGHT; // arrow keys lead past it: its card has a button
+    if (isRunning() && !network.ready && !isPassed) await load(network); // not in turn: meanwhile the reader may go on with another
     await inTurn(() => isStale() || update(key, isStale));
   } catch ({ message }) {
     if (!isStale()) notify(message);
@@ -109,7 +97,7 @@ async function refresh() {
   if (isStale()) return;
   delete lab.dataset.busy;
   if (!playing) remember(link);
-  if (isRunning()) announce(verdicts());
+  if (isRunning()) announce(`${attacked().ready ? "" : unready()} ${verdicts()}`);
 }
 
 async function update(key, isStale) {
@@ -121,10 +109,12 @@ async function update(key, isStale) {
   notify("");
   if (!isRunning()) return paintImages(image);
   const network = attacked();
-  if (!state.eps && !(await startWhereItFools(isStale))) return;
+  const waits = !network.ready; // for the reader: until then there is the clean image to be judged
+  if (waits) [now.frames, framesKey, $("found").textContent] = [[image], "", unready()];
+  if (!waits && !state.eps && !(await startWhereItFools(isStale))) return;
   const { net, path, attack } = state, [eps, steps] = [+state.eps, +state.steps], { clean } = now;
   const wanted = [clean.key, net, path, attack, eps, steps].join();
-  if (wanted !== framesKey) {
+  if (!waits && wanted !== framesKey) {
     const first = await firstGradient(network, path), found = [];
     let painted = performance.now();
     for await (const frame of film(network, path, clean.image, { attack, eps, steps, first })) {
@@ -147,10 +137,10 @@ async function update(key, isStale) {
   $("step-text").textContent = `${step} of ${last}`;
   $("step").setAttribute("aria-valuetext", $("step-text").textContent);
   paintImages(frames[step]);
-  if (eps > 0 && frames[last].every((level, i) => level === clean.image[i])) {
+  if (!waits && eps > 0 && frames[last].every((level, i) => level === clean.image[i])) {
     const reason = attack === "cw" ? "it gives the clean image back where it finds none that changes the answer"
       : `${network.title}'s gradient is zero there, so it shows no way to go`;
-    notify(`${ATTACKS[attack]} has moved no pixel: ${reason}.`);
+    notify(`${ATTACKS[attack]} has moved no pixel: ${reason}.`, false); // whoever moves a slider must not lose it
   }
   for (const judge of loaded()) { // whichever of them the image was made on
     if (!clean.answers.has(judge)) clean.answers.set(judge, await judge.answer(clean.image));
@@ -194,6 +184,7 @@ async function load(network) {
   lab.dataset.loading = "yes"; // there is nothing to stop
   await (network.loading ??= network.load(progress).finally(() => ((network.loading = null), delete lab.dataset.loading)));
   network.ready = true;
+  showSizes();
   const focused = now.networks.find(({ cards }) => cards?.some((card) => card.contains(document.activeElement)));
   offerCards(isRunning(), loadAndShow);
   const [card] = focused?.cards ?? []; // it is a new one now
@@ -222,7 +213,8 @@ async function start() {
   }
 }
 
-const UNREADY = "Start the lab first: no network is loaded yet.";
+const unready = () => isRunning() ? `${attacked().title} is not loaded yet: its card has the button for it.`
+  : "Start the lab first: no network is loaded yet.";
 
 /** End a task that found nothing: it was stopped, or overtaken by one that says itself how it ends. */
 function end(isStale, text) {
@@ -233,7 +225,7 @@ function end(isStale, text) {
 
 async function findSmallest() {
   const network = attacked();
-  if (!network.ready) return notify(UNREADY);
+  if (!network.ready) return notify(unready());
   const isStale = begin(), eps = await inTurn(() => search(state.attack, isStale));
   if (eps === undefined) return end(isStale, $("found"));
   if (eps !== null) [state.eps, state.step] = [eps.toFixed(2), ""];
@@ -246,7 +238,7 @@ async function findSmallest() {
 /** The smallest epsilon of every attack on the current image. */
 async function compareAttacks() {
   const network = attacked(), table = $("each-table"), body = table.tBodies[0], rows = [];
-  if (!network.ready) return notify(UNREADY);
+  if (!network.ready) return notify(unready());
   const isStale = begin(), through = TITLES[state.path] ? `, gradient through ${TITLES[state.path]}` : "";
   table.caption.textContent = `On ${network.title}${through}; ${state.steps} steps`;
   table.hidden = false;
@@ -264,28 +256,11 @@ async function compareAttacks() {
 
 /** The current attack on each image of the tray, and on each loaded network by itself. */
 async function attackAll() {
-  const judges = loaded(), { attack } = state;
-  if (!judges.length) return notify(UNREADY);
-  const isStale = begin(), isOver = () => isStale() || halted;
-  const images = current().labels.map((_, i) => trayImage(i)), rows = [], options = { attack, eps: +state.eps, steps: +state.steps };
-  const table = $("success-table"), body = table.tBodies[0];
-  const through = TITLES[state.path] ? `, gradient through ${TITLES[state.path]} where there is a choice` : "";
-  const steps = attack === "fgsm" ? "" : `, ${state.steps} steps`;
-  table.caption.textContent = `${TITLES[state.data]}: ${ATTACKS[attack]}, epsilon ${(+state.eps).toFixed(2)}${steps}, made on each network by itself${through}`;
-  table.dataset.of = measuredUnder();
-  table.hidden = false;
-  body.replaceChildren();
-  for (const network of judges) {
-    const path = network.attacked.includes(state.path) ? state.path : network.attacked[0];
-    const progress = (i) => (($("success-text").textContent = `${network.title}: image ${i + 1} of ${images.length}`), wait(0));
-    const found = await inTurn(() => successOver(images, current().labels, network, path, options, progress, isOver));
-    if (!found) return isStale() ? void ($("success-text").textContent = "Stopped, since you changed something.") : end(isStale, $("success-text"));
-    const cells = [found.before, found.after, found.changed].map((count) => element("td", { textContent: `${count}` }));
-    rows.push(`${network.title}: ${found.changed} of ${found.images} answers changed, ${found.after} right.`);
-    body.append(element("tr", {}, element("th", { scope: "row", textContent: network.title }), ...cells));
-  }
-  announce(rows.join(" "));
-  end(isStale, $("success-text"));
+  if (!loaded().length) return notify(unready());
+  const isStale = begin(), text = $("success-text"), said = await count(() => isStale() || halted);
+  if (said) announce(said);
+  else if (isStale()) text.textContent = "Stopped, since you changed something.";
+  end(isStale, text);
 }
 
 async function play() {
@@ -303,10 +278,12 @@ async function play() {
   }
 }
 
-const handOut = async () => announce(await share(link(), $("share"), $("link")));
+const handOut = async () => announce(await share(link("#lab"), $("share"), $("link")));
 
 function restore(search) {
   read(search);
+  now.road = ["shortcut", "straight-through"].find((path) => path === state.path) ?? "e";
+  passed = "";
   if (state.image === "drawn") pad.show(now.drawn);
   return refresh();
 }
@@ -345,6 +322,7 @@ function listen() {
     const name = (target.name || target.id).replace("lab-", "");
     if (!(name in state)) return; // the file, the link
     [state.step, state[name]] = ["", target.value];
+    if (name === "net") passed = target.value;
     refresh();
   });
   // Canvases don't follow the page's colours by themselves; at once, since paper waits for nothing.
@@ -361,6 +339,7 @@ async function open() {
   await restore(opening());
   $("start").disabled = false;
   listen();
+  for (const part of lab.querySelectorAll("[inert]")) part.inert = false;
 }
 
 open().catch(({ message }) => notify(message));

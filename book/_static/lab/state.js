@@ -19,6 +19,7 @@ export const now = {
   drawn: null, // the reader's own image
   clean: { key: "" }, // { key, image, answers: by network, first: gradients by network and path }
   frames: [], // the film
+  road: "e", // the path that the reader took last, where there is a choice
   cell: null, // the position that is looked at: { network, head, at }
 };
 
@@ -50,7 +51,8 @@ export function query() {
   return `?${new URLSearchParams({ ...state, image })}`;
 }
 
-export const link = () => new URL(query() + location.hash, location.href).href;
+/** The address of the state; what is handed out leads to the lab, wherever on the page its reader is. */
+export const link = (hash = location.hash) => new URL(query() + hash, location.href).href;
 
 export function read(search) {
   for (const [key, value] of new URLSearchParams(search)) if (key in state) state[key] = value;
@@ -79,7 +81,11 @@ export function opening() {
 
 // ---- Words
 
-export const notify = (message) => Object.assign($("notice"), { textContent: message, hidden: !message });
+/** Show a notice, or none; unless told not to, where the reader sees it: the lab is longer than a screen. */
+export function notify(message, seen = true) {
+  Object.assign($("notice"), { textContent: message, hidden: !message });
+  if (message && seen) $("notice").scrollIntoView({ block: "nearest" });
+}
 
 let speaking = null;
 

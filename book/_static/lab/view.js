@@ -1,6 +1,6 @@
 // What is shown of the state: images, answers, codes.
 
-import { stepSize } from "./attacks.js";
+import { ATTACKS, stepSize } from "./attacks.js";
 import { argmax, SIDE, softmax, titleOf } from "./networks.js";
 import { $, attacked, current, element, lab, loaded, now, range, state, TITLES } from "./state.js";
 
@@ -8,6 +8,25 @@ const FULL = 0.4; // the change that is drawn white or black
 
 const colourOf = (name) => getComputedStyle(lab).getPropertyValue(name).trim();
 export const percent = (p) => `${(100 * p).toFixed(p > 0.99 && p < 1 ? 1 : 0)} %`;
+
+// ---- Controls
+
+/** Offer the values of one part of the state as radio buttons; where there is no choice, nothing. */
+export function offer(name, values, label = (value) => element("span", { textContent: TITLES[value] ?? ATTACKS[value] })) {
+  if (!values.includes(state[name])) state[name] = values[0] ?? "";
+  const group = $(name), offered = [state.data, ...values].join();
+  if (group.dataset.offered !== offered) {
+    const choice = (value) => element("label", {}, element("input", { type: "radio", name: group.id, value }), label(value));
+    group.replaceChildren(group.querySelector("legend"), ...values.map(choice));
+    Object.assign(group, { hidden: values.length < 2 }).dataset.offered = offered;
+  }
+  for (const radio of group.querySelectorAll("input")) radio.checked = radio.value === state[name];
+}
+
+/** Say beside each network that is not there yet how much of it there is to load. */
+export function showSizes() {
+  for (const size of $("net").querySelectorAll("small")) size.hidden = now.networks.some(({ name, ready }) => ready && name === size.dataset.of);
+}
 
 // ---- Images
 
@@ -45,7 +64,7 @@ function lengthOf(attack, eps, steps) {
 /** A card for each network and path that can answer, or with the button that loads the network. */
 export function offerCards(ready, onLoad) {
   const card = (network, path, ...children) => {
-    const title = element("h3", {}, network.title, " ", element("small", { textContent: TITLES[path] }));
+    const title = element("h2", {}, network.title, " ", element("small", { textContent: TITLES[path] }));
     const className = `lab-card ${network.name.replace("-adv", "")}`;
     return element("article", { className, tabIndex: -1 }, title, ...children); // where focus goes once it is loaded
   };
@@ -96,7 +115,7 @@ function showAnswer(network, path, card) {
 /** What every card says, in words: "CNN fooled: 7 becomes 2. Q-base, Q-path holds: 7." */
 export function verdicts() {
   return [...lab.querySelectorAll(".lab-card[data-verdict]")].map((card) => {
-    const name = card.querySelector("h3").textContent.trim().replace(/ (?=[QE]-path)/, ", ");
+    const name = card.querySelector("h2").textContent.trim().replace(/ (?=[QE]-path)/, ", ");
     return `${name} ${card.dataset.verdict}: ${card.querySelector("b").textContent.replace("→", "becomes")}.`;
   }).join(" ");
 }
@@ -116,7 +135,8 @@ const cells = ({ side }) => side * side; // of a map
 
 function mapOf(network, head) {
   const { side } = network, width = side * Math.round(240 / side); // whole pixels for each square
-  const canvas = element("canvas", { width, height: width, tabIndex: 0, role: "img" });
+  const canvas = element("canvas", { width, height: width, tabIndex: 0, role: "slider", ariaValueMin: 0, ariaValueMax: cells(network) - 1, ariaValueNow: 0 });
+  canvas.ariaValueText = "no position yet";
   const look = (at) => ((now.cell = { network, head, at }), inspect());
   canvas.onpointermove = canvas.onpointerdown = ({ offsetX, offsetY }) => {
     const place = (offset) => Math.min(side - 1, Math.max(0, Math.floor((offset / canvas.clientWidth) * side)));
@@ -169,6 +189,8 @@ function inspect() {
   const [a, b] = [was, is].map(({ codes }) => codes[head * cells(network) + at]);
   const place = `${network.title}, head ${head + 1}, row ${row + 1}, column ${column + 1}`;
   $("inspector-text").textContent = `${place}: code ${a === b ? `${a}, kept` : `${a} → ${b}`}`;
+  const map = network.maps[head].firstChild; // it says itself where it stands, as a slider does
+  Object.assign(map, { ariaValueNow: at, ariaValueText: $("inspector-text").textContent.replace("→", "becomes") });
   const canvas = $("gate"), context = canvas.getContext("2d"), dim = was.gate.length / network.heads / cells(network);
   const channels = ({ gate }) => range(dim, (i) => gate[(head * dim + i) * cells(network) + at]);
   const [before, after] = [channels(was), channels(is)], top = Math.max(...before, ...after), width = canvas.width / dim;

@@ -3,6 +3,7 @@
 import { remember, share } from "../link.js";
 import { link, read } from "./address.js";
 import { fall, imageAt, loadBook, NAMES, outcome, rightAnswer } from "./data.js";
+import { load, offer, study, unseen } from "./own.js"; // at once: an import that failed can't be asked for again
 
 const $ = (name) => document.getElementById(`start-${name}`);
 const GUESSES = { cnn: "the plain CNN falls first", "q-base": "Q-base falls first", together: "both fall together" };
@@ -147,7 +148,7 @@ function elsewhere(digit) {
 // ---- Words for those who listen
 
 let speaking = null;
-let outcome = ""; // that was read out last
+let told = ""; // the outcome that was read out last
 
 /** Read out what is to be seen, once the reader pauses. */
 function announce() {
@@ -155,13 +156,14 @@ function announce() {
   speaking = setTimeout(() => {
     const answers = [...$("answers").children].map((card) => [...card.children].map((part) => part.textContent.replace(/[✓✗] /, "")).join(", "));
     const known = $("outcome").textContent.replace(/✓/, "Yes.").replace(/✗/, "No.");
-    $("spoken").textContent = `Epsilon ${epsilon(state.step)}. ${answers.join(". ")}. ${known === outcome ? "" : known}`;
-    outcome = known;
+    $("spoken").textContent = `Epsilon ${epsilon(state.step)}. ${answers.join(". ")}. ${known === told ? "" : known}`;
+    told = known;
   }, 600);
 }
 
 function notify(message) {
   Object.assign($("notice"), { textContent: message, hidden: !message });
+  if (message) $("notice").scrollIntoView({ block: "nearest" }); // the button that was pressed may be far below
 }
 
 function changed(values) {
@@ -194,7 +196,6 @@ async function draw() {
   $("draw").setAttribute("aria-expanded", `${opens}`);
   if (!opens || $("begin").hidden || !$("load").disabled) return;
   const focused = document.activeElement === $("draw");
-  const { load, offer } = await import("./own.js");
   const offered = await offer(book.networks);
   $("load").textContent = `Load ${(offered.bytes / 1e6).toFixed(1)} MB, then draw`;
   $("sizes").textContent = `${offered.text}. They run in this page; nothing leaves your device.`;
@@ -216,7 +217,7 @@ async function draw() {
 }
 
 async function openPad(networks) {
-  const [{ makePad }, { study, unseen }] = await Promise.all([import("../lab/pad.js"), import("./own.js")]);
+  const { makePad } = await import("../lab/pad.js");
   const take = (image) => {
     const mine = ++latest, isStale = () => mine !== latest;
     Object.assign(state, { digit: "own", drawn: image });
@@ -267,7 +268,7 @@ async function open() {
   const guesses = book.networks.length > 1 ? Object.keys(GUESSES) : [];
   const asked = read(location.search, { digits: book.digits.map(({ key }) => key), guesses, last });
   Object.assign(state, { digit: book.digits[book.opening].key }, asked);
-  if (state.drawn) own = (await import("./own.js")).unseen(state.drawn);
+  if (state.drawn) own = unseen(state.drawn);
   build();
   show();
   listen();
