@@ -8,7 +8,6 @@ The attacks are those of the paper's tables, on all test images where they are q
 are not; training is one epoch with three seeds, scored on the clean validation set.
 """
 
-import json
 import os
 from dataclasses import replace
 from pathlib import Path
@@ -74,8 +73,7 @@ def main() -> None:
         "attacks": [white_box(name, *attack) for name in NETWORKS for attack in ATTACKS],
         "training": [trained(name) for name in ("cnn", "q-base")],
     }
-    text = json.dumps(found, indent=1) + "\n"
-    files.write_atomically(Path(__file__).with_suffix(".json"), lambda partial: partial.write_text(text))
+    files.write_json(Path(__file__).with_suffix(".json"), found)
 
 
 if __name__ == "__main__":

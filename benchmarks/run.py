@@ -253,7 +253,7 @@ def main() -> None:
     file = options.output / "results.json"
     recorded = json.loads(file.read_text()) if file.exists() else {}
     recorded[found["machine"]["number_format"]] = found
-    files.write_atomically(file, lambda partial: partial.write_text(json.dumps(recorded, indent=1) + "\n"))
+    files.write_json(file, recorded)
     for entry in found["rows"]:
         for name, other in entry["others"].items():
             print(f"{entry['case']}: {name} takes {other['ratio']:.2f} times as long", flush=True)

@@ -44,8 +44,8 @@ def attack(
     targeted: bool,
 ) -> float | Tensor:
     """What the contract of `attacks` asks; returns ``eps`` as a number or a tensor ``(N,)``."""
-    for name, value in {"images": images, "labels": labels}.items():
-        if not isinstance(value, Tensor) and not (name == "labels" and value is None):
+    for name, value in {"images": images, **({} if labels is None else {"labels": labels})}.items():
+        if not isinstance(value, Tensor):
             raise TypeError(f"{name} are a {_kind(value)}; give a tensor, such as torch.as_tensor({name})")
     if not images.is_floating_point():
         raise TypeError(f"images have dtype {images.dtype}; convert them to floats in [0, 1]")

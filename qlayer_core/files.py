@@ -1,6 +1,7 @@
 """Where things lie on disk, relative to the package and never to the working folder; and writing them whole."""
 
 import hashlib
+import json
 import os
 import secrets
 from collections.abc import Callable
@@ -41,6 +42,12 @@ def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
     finally:
         with suppress(OSError):  # it is in its place, or its folder can't be made or entered
             temporary.unlink()
+
+
+def write_json(path: Path, content: object) -> None:
+    """Write ``content`` as JSON, whole or not at all: see `write_atomically`."""
+    text = json.dumps(content, indent=1) + "\n"
+    write_atomically(path, lambda temporary: temporary.write_text(text))
 
 
 def sha256(path: Path) -> str:

@@ -113,9 +113,9 @@ def _light(light: tuple[str, str]) -> str:
 
 def _claim(row: dict, frame: pd.DataFrame, apart: Spreads) -> str:
     own, worst = PROTOCOL[row["protocol"]], STRONGEST[row["strongest"]]
-    line = f"{_light(own[0])} {own[1]}{_share(row['protocol_numbers'])}"
+    line = f"{_light(own[0])} {own[1]}{_share(row, 'protocol')}"
     if row["strongest"] != "not about attacks":
-        line += f" &nbsp; {_light(worst[0])} strongest attack: {worst[1]}{_share(row['strongest_numbers'])}"
+        line += f" &nbsp; {_light(worst[0])} strongest attack: {worst[1]}{_share(row, 'strongest')}"
     counts = []
     if row["in_paper"]:
         counts.append(f"The paper's own numbers bear out {row['in_paper']} comparisons.")
@@ -131,12 +131,10 @@ def _claim(row: dict, frame: pd.DataFrame, apart: Spreads) -> str:
     )
 
 
-def _share(counts: str) -> str:
-    """Return how many comparisons hold, for the end of a line: ``", 7 of 8"``; nothing where none is measured."""
-    known = counts and any(
-        not part.endswith((" hold", " not measured")) or part[0] != "0" for part in counts.split(", ")
-    )
-    return f", {counts.split(' hold')[0]}" if known else ""
+def _share(row: dict, side: str) -> str:
+    """Return how many comparisons hold, for the end of a line: ``", 7 of 8"``; nothing where none is judged."""
+    judged = row[side] in (*claims.PROTOCOL[:-2], *claims.STRONGEST[:-2])
+    return f", {row[f'{side}_numbers'].split(' hold')[0]}" if judged else ""
 
 
 def _plural(counts: str) -> str:

@@ -198,8 +198,7 @@ def _place(unit: records.Unit, record: dict) -> Path:
 
 def write(record: dict, place: Path) -> None:
     """Record an evaluation, atomically."""
-    text = json.dumps(record, indent=1) + "\n"
-    files.write_atomically(place, lambda temporary: temporary.write_text(text))
+    files.write_json(place, record)
 
 
 def read(unit: records.Unit) -> dict:

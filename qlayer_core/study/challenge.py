@@ -219,8 +219,7 @@ def record_best(found: Grade, by: str, path: Path = BEST) -> bool:
         return False
     known = json.loads(path.read_text()) if path.exists() else {}
     known[str(found.task)] = asdict(found) | {"by": by, "weights_sha256": _weights_of(task)}
-    text = json.dumps(dict(sorted(known.items())), indent=1) + "\n"
-    files.write_atomically(path, lambda temporary: temporary.write_text(text))
+    files.write_json(path, dict(sorted(known.items())))
     return True
 
 

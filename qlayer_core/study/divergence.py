@@ -89,7 +89,7 @@ def compare(clean: np.ndarray, attacked: np.ndarray, draws: int = DRAWS) -> dict
 def bootstrap(
     statistic: Statistic, clean: np.ndarray, attacked: np.ndarray, draws: int = DRAWS, seed: int = 0
 ) -> list[float]:
-    """Return a statistic and its 95 % interval over images drawn anew, with replacement (Efron, 1979).
+    """Return a statistic that is never negative, and its 95 % interval over images drawn anew (Efron, 1979).
 
     An image is drawn with both of its numbers, since one attacked image belongs to each clean one. The interval is
     the basic one, which turns the quantiles round at the statistic: drawing anew raises an estimate of a divergence

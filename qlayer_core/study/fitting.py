@@ -96,4 +96,4 @@ def _same_origin(checkpoint: Path, origin: dict, again: bool) -> None:
         )
     if found != origin:
         checkpoint.unlink()
-    files.write_atomically(beside, lambda temporary: temporary.write_text(json.dumps(origin) + "\n"))
+    files.write_json(beside, origin)

@@ -318,5 +318,4 @@ def _untrained(unit: Unit, network: QNet | None) -> PixelCNN:
 
 
 def _write(unit: Unit, record: dict) -> None:
-    text = json.dumps(record, indent=1) + "\n"
-    files.write_atomically(unit.record, lambda temporary: temporary.write_text(text))
+    files.write_json(unit.record, record)

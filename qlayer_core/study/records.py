@@ -217,8 +217,7 @@ def unpack(cell: dict) -> np.ndarray:
 def write(record: dict) -> None:
     """Record a run's results, atomically."""
     one = Unit(record["dataset"], spec_of(record), record["seed"], record["variant"])
-    text = json.dumps(record, indent=1) + "\n"
-    files.write_atomically(one.record, lambda temporary: temporary.write_text(text))
+    files.write_json(one.record, record)
 
 
 def read(dataset: str, name: str, seed: int = 0) -> dict:

@@ -118,8 +118,7 @@ def measure(
             ]
             record["rows"].append(row)
             report(row)
-        text = json.dumps(record, indent=1) + "\n"
-        files.write_atomically(path, lambda temporary, text=text: temporary.write_text(text))
+        files.write_json(path, record)
     return record
 
 
