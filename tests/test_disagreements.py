@@ -8,7 +8,7 @@ import torch
 from qlayer_core.show.disagreements import disagreement_table
 from qlayer_core.specs import Attack
 from qlayer_core.study import paper, records, trails
-from qlayer_core.study.disagreements import disagreements
+from qlayer_core.study.disagreements import _along_a_trail, disagreements
 from qlayer_core.study.variants import Setting
 
 
@@ -140,6 +140,16 @@ def test_a_number_that_crosses_the_papers_from_epoch_to_epoch_under_a_seeing_att
     blind = paper.TABLES["1a"].cell("cnn-adv", "bim 0.2")  # 96.18
     write("cnn-adv", (blind, 70.0, {}))
     assert reasons("1a")["cnn-adv", "bim 0.2"] == ("not explained", "")
+
+
+def test_a_trail_says_nothing_of_another_way_into_the_network(write):
+    """Its attacks follow the E-path."""
+    round_it, over_it = (paper.TABLES["11"].cell(f"q-base via {way}", "bim 0.2") for way in ("e", "shortcut"))
+    place = trails.path_of(records.unit("mnist", "q-base"))
+    place.parent.mkdir(parents=True)
+    rows = [{"score": 90.0, "cells": [vars(round_it) | {"n": 100, "correct": share}]} for share in (0, 100)]
+    place.write_text(json.dumps({"format": records.FORMAT, "seed": 0, "n": 100, "rows": rows}))
+    assert list(_along_a_trail(round_it)) and not list(_along_a_trail(over_it))
 
 
 def test_seeds_on_both_sides_of_the_papers_number_are_chance(write):

@@ -161,7 +161,8 @@ def _along_a_trail(cell: paper.Cell) -> Iterator[tuple[str, str]]:
 
     The score that keeps an epoch is made of images that another network attacked: it does not see this.
     """
-    for trail in trails.recorded(cell.dataset, cell.model) if cell.setting == "white-box" else ():
+    seeing = cell.setting == "white-box" and cell.attacked_path in (None, "e")  # as a trail's attacks do
+    for trail in trails.recorded(cell.dataset, cell.model) if seeing else ():
         values = trails.along(trail, cell.attack, cell.eps, cell.path)
         if values and min(values) <= cell.accuracy <= max(values):
             scores = [row["score"] for row in trail["rows"]]
