@@ -163,18 +163,19 @@ def _along_a_trail(cell: paper.Cell) -> Iterator[tuple[str, str]]:
     """
     seeing = cell.setting == "white-box" and cell.attacked_path in (None, "e")  # as a trail's attacks do
     for trail in trails.recorded(cell.dataset, cell.model) if seeing else ():
-        values = trails.along(trail, cell.attack, cell.eps, cell.path)
-        if values and min(values) <= cell.accuracy <= max(values):
-            scores = [row["score"] for row in trail["rows"]]
-            nearest = min(range(len(values)), key=lambda at: abs(values[at] - cell.accuracy))
-            kept = scores.index(max(scores))
-            yield (
-                "which epoch is kept: under an attacker who sees it, the network reaches the paper's number after"
-                " another epoch; the score, made of images that another network attacked, does not see it",
-                f"trained once more, seed {trail['seed']}: {values[kept]:.1f} % after epoch {kept + 1}, which is"
-                f" kept, {values[nearest]:.1f} % after epoch {nearest + 1}, whose score is"
-                f" {scores[kept] - scores[nearest]:.1f} points lower; on {trail['n']} validation images",
-            )
+        for attack, how in ((cell.attack, ""), (f"{cell.attack}-clipped", " by the clipped gradient, the paper's,")):
+            values = trails.along(trail, attack, cell.eps, cell.path)
+            if values and min(values) <= cell.accuracy <= max(values):
+                scores = [row["score"] for row in trail["rows"]]
+                nearest = min(range(len(values)), key=lambda at: abs(values[at] - cell.accuracy))
+                kept = scores.index(max(scores))
+                yield (
+                    "which epoch is kept: under an attacker who sees it, the network reaches the paper's number after"
+                    " another epoch; the score, made of images that another network attacked, does not see it",
+                    f"trained once more, seed {trail['seed']}:{how} {values[kept]:.1f} % after epoch {kept + 1}, which"
+                    f" is kept, {values[nearest]:.1f} % after epoch {nearest + 1}, whose score is"
+                    f" {scores[kept] - scores[nearest]:.1f} points lower; on {trail['n']} validation images",
+                )
 
 
 def _another_setting(cell: paper.Cell, accuracy: float) -> tuple[str, str] | None:
