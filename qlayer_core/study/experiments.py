@@ -85,6 +85,12 @@ def spec(name: str) -> RunSpec:
     return RUNS[name]
 
 
+def printed(name: str) -> str | None:
+    """Return the run that trains a model by the paper's text, where the grid's departs from it; else None."""
+    literal = name.replace("-adv", f"{PRINTED}-adv")
+    return literal if literal in RUNS and literal != name else None
+
+
 def attacks_on(dataset: str, spec: RunSpec) -> list[Attack]:
     """Return the attacks that are measured on this model, cheap ones first, and FGSM for a curve over epsilon.
 
