@@ -4,7 +4,7 @@ An explanation is a rule that looks at recorded cells alone, and the first whose
 that none explains is listed all the same, and says so.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from math import inf
 from statistics import mean
@@ -48,7 +48,7 @@ def disagreements(
     found: dict[tuple, Disagreement] = {}
     for number in numbers:
         for cell in paper.TABLES[number].cells:
-            mine = tables.alike(_same(ours, cell))
+            mine = tables.alike(tables.same(ours, cell))
             if mine.empty or (cell.dataset, cell.model, *cell.key) in found:
                 continue
             accuracy = mine.accuracy.astype(float).mean()
@@ -73,7 +73,7 @@ def _explanations(cell: paper.Cell, accuracy: float, ours: pd.DataFrame) -> Iter
             "the paper's attack may have seen probabilities, which hardly move where the network is sure",
         ),
     ):
-        again = _same(ours, cell, attack=f"{cell.attack}-{other}")
+        again = tables.same(ours, cell, attack=f"{cell.attack}-{other}")
         if cell.setting == "white-box" and len(again):
             value = tables.alike(again).accuracy.astype(float).mean()
             if abs(value - cell.accuracy) <= CLOSER * gap:
@@ -107,7 +107,7 @@ def _explanations(cell: paper.Cell, accuracy: float, ours: pd.DataFrame) -> Iter
                 f"the paper's Table {seen.table}, {seen.row}, {seen.column}: {seen.accuracy:.2f} %;"
                 f" Table {blind.table}: {blind.accuracy:.2f} %",
             )
-    mine = _same(ours, cell)
+    mine = tables.same(ours, cell)
     alike = tables.alike(mine)
     for seed in mine[mine.n > mine.n.min()].itertuples():
         here = alike.accuracy[seed.Index]
@@ -143,7 +143,7 @@ def _explanations(cell: paper.Cell, accuracy: float, ours: pd.DataFrame) -> Iter
     for twin in _under_fgsm(cell):
         low, high, epochs = _while_training(twin)
         # not a number where none is recorded
-        there = tables.alike(_same(ours, twin)).accuracy.astype(float).mean()
+        there = tables.alike(tables.same(ours, twin)).accuracy.astype(float).mean()
         off = there - twin.accuracy
         if low <= twin.accuracy <= high and off / (accuracy - cell.accuracy) > 1 - CLOSER:
             yield (
@@ -162,7 +162,7 @@ def _by_the_text(cell: paper.Cell, ours: pd.DataFrame) -> Iterator[tuple[str, st
     literal = experiments.printed(cell.model)
     if literal is None:
         return
-    both = tables.alike(pd.concat([_same(ours, cell), _same(ours, cell, model=literal)]))
+    both = tables.alike(pd.concat([tables.same(ours, cell), tables.same(ours, cell, model=literal)]))
     accuracy = both.accuracy.astype(float).groupby(both.model).mean()
     if literal in accuracy and abs(accuracy[literal] - cell.accuracy) <= CLOSER * abs(
         accuracy[cell.model] - cell.accuracy
@@ -182,7 +182,10 @@ def _along_a_trail(cell: paper.Cell) -> Iterator[tuple[str, str]]:
     """
     seeing = cell.setting == "white-box" and cell.attacked_path in (None, "e")  # as a trail's attacks do
     for trail in trails.recorded(cell.dataset, cell.model) if seeing else ():
-        for attack, how in ((cell.attack, ""), (f"{cell.attack}-clipped", " by the clipped gradient, the paper's,")):
+        for attack, how in (
+            (cell.attack, ""),
+            (f"{cell.attack}-clipped", " by the clipped gradient, the paper's,"),
+        ):
             values = trails.along(trail, attack, cell.eps, cell.path)
             if values and min(values) <= cell.accuracy <= max(values):
                 scores = [row["score"] for row in trail["rows"]]
@@ -191,8 +194,8 @@ def _along_a_trail(cell: paper.Cell) -> Iterator[tuple[str, str]]:
                 yield (
                     "which epoch is kept: under an attacker who sees it, the network reaches the paper's number after"
                     " another epoch; the score, made of images that another network attacked, does not see it",
-                    f"trained once more, seed {trail['seed']}:{how} {values[kept]:.1f} % after epoch {kept + 1}, which"
-                    f" is kept, {values[nearest]:.1f} % after epoch {nearest + 1}, whose score is"
+                    f"trained once more, seed {trail['seed']}:{how} {values[kept]:.1f} % after epoch {kept + 1},"
+                    f" which is kept, {values[nearest]:.1f} % after epoch {nearest + 1}, whose score is"
                     f" {scores[kept] - scores[nearest]:.1f} points lower; on {trail['n']} validation images",
                 )
 
@@ -230,15 +233,6 @@ def _another_setting(cell: paper.Cell, accuracy: float) -> tuple[str, str] | Non
         f"commitment {best.then or best.commitment}, inactive codes {best.adversarial}, dropout {best.dropout}, one"
         f" seed: {value:.1f} instead of {own:.1f} % under {kind} on validation images",
     )
-
-
-def _same(ours: pd.DataFrame, cell: paper.Cell, **changed: object) -> pd.DataFrame:
-    """Return our rows, one per seed, of the same measurement as the paper's cell, or of one that differs as told."""
-    wanted: Mapping = {name: getattr(cell, name) for name in tables.KEY} | changed
-    keep = pd.Series(True, index=ours.index)
-    for name, value in wanted.items():
-        keep &= ours[name].isna() if value is None else ours[name] == value
-    return ours[keep]
 
 
 def _blind(cell: paper.Cell) -> Iterator[paper.Cell]:

@@ -58,6 +58,11 @@ def table(number: str, seed: int | None = 0) -> pd.DataFrame:
     return frame[[*columns, "unreliable", "right"]]
 
 
+def same(frame: pd.DataFrame, cell: paper.Cell, **changed: object) -> pd.DataFrame:
+    """Return the rows of `cells`, one per seed, of what a paper's cell measures, or of what differs as told."""
+    return _where(frame, {name: getattr(cell, name) for name in KEY} | changed)
+
+
 def alike(rows: pd.DataFrame, value: str = "accuracy") -> pd.DataFrame:
     """Return rows of one measurement, one per seed, each of the images that all of them are of: the first ones.
 
@@ -86,11 +91,15 @@ def preferred(dataset: str, model: str) -> int | None:
 
 def cell(dataset: str, model: str, seed: int = 0, **fields) -> dict | None:
     """Return the recorded cell that has these fields, or None if it is not recorded."""
-    found = cells()
-    found = found[(found.dataset == dataset) & (found.model == model) & (found.seed == seed)]
-    for name, value in fields.items():
-        found = found[found[name].isna() if value is None else found[name] == value]
+    found = _where(cells(), {"dataset": dataset, "model": model, "seed": seed} | fields)
     return None if found.empty else found.iloc[0].to_dict()
+
+
+def _where(frame: pd.DataFrame, wanted: dict[str, object]) -> pd.DataFrame:
+    """Return the rows that have these values; None is a value that does not apply."""
+    for name, value in wanted.items():
+        frame = frame[frame[name].isna() if value is None else frame[name] == value]
+    return frame
 
 
 def unreliable(cells: pd.DataFrame) -> str | None:
