@@ -1,0 +1,91 @@
+"""Networks trained by the paper's text beside those of the setting that validation images chose instead."""
+
+from typing import NamedTuple
+
+from qlayer_core.show import names, results
+from qlayer_core.show.page import Markup, decimal, line_names, lines, listed, paragraph, struck, table
+from qlayer_core.study import evidence, experiments, paper, records, tables
+
+SEED = 0  # of both: they draw the same batches
+
+
+class Pair(NamedTuple):
+    """One cell of the paper, and what the two networks keep of the same images, in percent."""
+
+    cell: paper.Cell
+    text: float
+    chosen: float
+    low: float  # of the 95 % interval of the difference, text less chosen, in points
+    high: float
+    unreliable: str | None
+    n: int
+
+
+def pairs(number: str) -> list[Pair]:
+    """Return the cells of a table that are measured on both networks, in its order."""
+    frame, found = tables.cells(), []
+    frame = frame[frame.seed == SEED]
+    for cell in paper.TABLES[number].cells:
+        literal = experiments.printed(cell.model)
+        both = [tables.same(frame, cell, model=name) for name in (literal, cell.model)]
+        if literal is None or any(rows.empty for rows in both):
+            continue
+        n = min(int(rows.n.iloc[0]) for rows in both)
+        numbers = [evidence.counted(records.unpack(rows.iloc[0].to_dict())[:n]) for rows in both]
+        why = both[0].unreliable.iloc[0] or both[1].unreliable.iloc[0]
+        found.append(Pair(cell, *(one.value for one in numbers), *evidence.interval(*numbers), why, n))
+    return found
+
+
+def comparison(number: str) -> Markup:
+    """Return `pairs` as a table, a row per network; empty where nothing is measured."""
+    found = pairs(number)
+    if not found:
+        return Markup("", "")
+    columns = list(dict.fromkeys(one.cell.column for one in found))
+    says = ("chosen", "paper", "text less chosen", "at least", "at most")
+    rows = []
+    for row in dict.fromkeys(one.cell.row for one in found):
+        mine = {one.cell.column: one for one in found if one.cell.row == row}
+        line = [line_names(f"{results.row_name(row)}, by the text", *says)]
+        for column in columns:
+            one = mine.get(column)
+            values = (None,) * 6 if one is None else (one.text, one.chosen, one.cell.accuracy, *_gain(one))
+            ours, *others = (decimal(value, 1, sign=at > 2) for at, value in enumerate(values))
+            why = one.unreliable if one else None
+            line.append(lines(struck(ours, why), *others, says=("by the text", *says)))
+        rows.append(line)
+    few = sorted({one.n for one in found})
+    struck_out = " Struck through: one of the two attacks failed a sanity check."
+    return table(
+        rows,
+        ["", *map(results.column_name, columns)],
+        f"{results.title(number)}, in percent. Bold: adversarially trained by the paper's text; chosen: by the"
+        f" setting of the other tables, with the same batches. Seed {SEED} of both, on the same first"
+        f" {listed([f'{n:,}' for n in few])} test images. In points: what the text adds, with its 95 % interval."
+        + (struck_out if any(one.unreliable for one in found) else ""),
+    )
+
+
+def _gain(one: Pair) -> tuple[float, float, float]:
+    return one.text - one.chosen, one.low, one.high
+
+
+def reading(*numbers: str) -> Markup:
+    """Return in words, network by network, what the paper's text does to these tables; empty without records."""
+    found = [one for number in numbers for one in pairs(number) if one.cell.setting != "clean"]
+    found = [one for one in found if one.cell.attack != "cw" and one.unreliable is None]
+    sentences = []
+    for model in dict.fromkeys(one.cell.model for one in found):
+        mine = [one for one in found if one.cell.model == model]
+        ahead, behind = sum(one.low > 0 for one in mine), sum(one.high < 0 for one in mine)
+        nearer = sum(abs(one.text - one.cell.accuracy) < abs(one.chosen - one.cell.accuracy) for one in mine)
+        far = max(mine, key=lambda one: abs(one.text - one.chosen))
+        sentences.append(
+            f"{names.label(model)}: trained by the text it keeps clearly more than as chosen in {ahead} of"
+            f" {len(mine)} attacked cells and clearly fewer in {behind}; in {nearer} of them it is nearer to the"
+            f" paper. Furthest apart are the two under {names.attack(far.cell.column)}"
+            f" ({'seeing' if far.cell.setting == 'white-box' else 'blind'}): {far.text:.1f} by the text,"
+            f" {far.chosen:.1f} as chosen, {far.cell.accuracy:.1f} % in the paper."
+        )
+    return paragraph(" ".join(sentences)) if sentences else Markup("", "")
