@@ -52,7 +52,7 @@ vendor/lab/manifest.json: vendor/.installed $(WEB)/export.py $(addprefix qlayer_
 
 # The start page's digits, attacked beforehand.
 # The page's sentences on what was found follow from every recorded result.
-vendor/start/start.json: vendor/.installed $(WEB)/start.py $(addprefix qlayer_core/,models.py layer.py data.py attacks/losses.py attacks/contract.py $(addprefix show/,found.py verdict.py) $(addprefix study/,claims.py evidence.py statements.py)) $(wildcard data/weights/mnist/*) $(shell find data/results -name '*.json')
+vendor/start/start.json: vendor/.installed $(WEB)/start.py $(addprefix qlayer_core/,models.py layer.py data.py attacks/losses.py attacks/contract.py $(addprefix show/,found.py verdict.py) $(addprefix study/,claims.py evidence.py measured.py statements.py)) $(wildcard data/weights/mnist/*) $(shell find data/results -name '*.json')
 	$(BIN)/python $(WEB)/start.py vendor/start
 
 # Executed chapters are cached by their own code alone: forget them when what they import or read has changed.

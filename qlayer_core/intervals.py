@@ -1,7 +1,10 @@
 """How far an accuracy can be trusted: intervals for one, for a difference, for a pair, and the spread over seeds."""
 
 import math
+import statistics
 from collections.abc import Sequence
+
+from scipy import stats
 
 
 def wilson(correct: int, n: int, z: float = 1.96) -> tuple[float, float]:
@@ -43,10 +46,43 @@ def paired(only_one: int, only_other: int, n: int, z: float = 1.96) -> tuple[flo
         raise ValueError(
             f"{only_one} and {only_other} of {n}: give counts >= 0 whose sum is at most n, and n > 0"
         )
-    one, other, images = only_one + 0.5, only_other + 0.5, n + 2
-    centre = (one - other) / images
-    half = z * math.sqrt((one + other) / images - centre * centre) / math.sqrt(images)
-    return 100 * (only_one - only_other) / n, 100 * (centre - half), 100 * (centre + half)
+    return of_differences(only_one - only_other, only_one + only_other, n, z)
+
+
+def of_differences(total: float, squares: float, n: int, z: float = 1.96) -> tuple[float, float, float]:
+    """Return the mean of differences image by image, each from -1 to 1, and its 95 % interval, in points.
+
+    `paired` is the case of two networks, with differences of -1, 0 and 1; over several seeds they are mean
+    differences. As there, half an image more counts on either side.
+
+    Args:
+        total: sum of the differences.
+        squares: sum of their squares.
+        n: images in all.
+        z: quantile of the normal distribution.
+    """
+    centre = total / (n + 2)
+    half = z * math.sqrt(max(0.0, (squares + 1) / (n + 2) - centre * centre) / (n + 2))
+    return 100 * total / n, 100 * (centre - half), 100 * (centre + half)
+
+
+def over_seeds(one: Sequence[float], other: Sequence[float], confidence: float = 0.95) -> tuple[float, float]:
+    """Return the interval of a difference of means over seeds, by Student's distribution (Welch, 1947).
+
+    With the degrees of freedom of the group that has fewer, which is wide rather than narrow.
+
+    Args:
+        one: a number per seed, at least two.
+        other: the same of what is subtracted; ``()`` where ``one`` holds differences already, seed by seed.
+        confidence: share of such intervals that hold the truth.
+    """
+    groups = [group for group in (one, other) if len(group)]
+    if min(map(len, groups)) < 2:
+        raise ValueError(f"{len(one)} and {len(other)} seeds: a spread needs two or more of each")
+    error = math.sqrt(sum(statistics.variance(group) / len(group) for group in groups))
+    half = float(stats.t.ppf((1 + confidence) / 2, min(map(len, groups)) - 1)) * error
+    gap = statistics.mean(one) - (statistics.mean(other) if len(other) else 0.0)
+    return gap - half, gap + half
 
 
 def spread(values: Sequence[float]) -> tuple[float, float, float]:

@@ -13,6 +13,7 @@ from qlayer_core.study import (
     evidence,
     experiments,
     ladder,
+    measured,
     paper,
     records,
     statements,
@@ -55,7 +56,7 @@ def judged(first, second, by: float = 0.0, near: bool = False, n: int = 10_000) 
         ([80.0, 69.0], [70.0], "undecided"),
         ([60.0, 61.0, 62.0], [70.0, 75.0, 71.0], "fails"),
         ([69.5, 69.4], [70.0, 70.0], "undecided"),
-        ([0.0], [0.0], "undecided"),  # nothing is left of either
+        ([0.0], [0.0], "too little left"),
     ],
 )
 def test_more_is_more_with_its_interval_and_in_every_pair_of_seeds(first, second, expected):
@@ -67,7 +68,7 @@ def test_much_more_is_more_by_the_margin():
     assert judged([80.0], [69.5], by=10) == "undecided"
     assert judged([80.0], [70.5], by=10) == "undecided"
     assert judged([80.0], [75.0], by=10) == "fails"
-    assert judged([9.0], [0.0], by=10) == judged([0.0], [0.0], by=10) == "undecided"  # too little is left
+    assert judged([9.0], [0.0], by=10) == judged([0.0], [0.0], by=10) == "too little left"
     assert judged([0.0], [20.0], by=10) == "fails"
 
 
@@ -140,8 +141,8 @@ def test_what_two_networks_have_in_common_says_nothing_of_their_difference():
     right = torch.arange(100) < 90
     more = torch.arange(100) < 94
     one, other = (evidence.counted(bits.numpy()) for bits in (more, right))
-    assert evidence.interval(one, other) == intervals.paired(4, 0, 100)[1:]
-    assert evidence.interval(one, other._replace(right="")) == intervals.difference(one[:3], other[:3])
+    assert evidence.interval([(one, other)]) == intervals.paired(4, 0, 100)[1:]
+    assert evidence.interval([(one, other._replace(right=""))]) == intervals.difference(one[:3], other[:3])
     assert evidence.judge(Comparison(A, B), {A: {0: one}, B: {0: other}}).low > -1
 
 
@@ -155,6 +156,50 @@ def test_rows_of_a_table_stand_side_by_side_on_the_images_that_all_are_of():
     assert len(both) == 2  # each seed of the first with the only one of the second
     for one, other in both:
         assert (one.value, one.n, other.value, other.n) == (50.0, 10, 50.0, 10)
+
+
+def test_several_seeds_are_compared_image_by_image():
+    """Each pair differs on four of a hundred images, always others: one pair says little, nine say more."""
+    plain = torch.ones(3, 100, dtype=torch.bool)
+    less = plain.clone()
+    for seed in range(3):
+        less[seed, 30 * seed : 30 * seed + 4] = False
+    first, second = (
+        {seed: evidence.counted(bits.numpy()) for seed, bits in enumerate(rows)} for rows in (less, plain)
+    )
+    one = evidence.judge(Comparison(A, B), {A: {0: first[0]}, B: {0: second[0]}})
+    assert (one.result, one.pairs) == ("undecided", 1)
+    outcome = evidence.judge(Comparison(A, B), {A: first, B: second})
+    assert (outcome.result, outcome.pairs, outcome.seeds) == ("fails", 9, 3)
+    gaps = (less.double().mean(0) - 1).numpy()
+    low, high = evidence.interval(evidence.opposed(first, second))
+    centre, spread = gaps.sum() / 102, ((gaps**2).sum() + 1) / 102
+    half = 1.96 * ((spread - centre**2) / 102) ** 0.5
+    assert (low, high) == (pytest.approx(100 * (centre - half)), pytest.approx(100 * (centre + half)))
+
+
+def test_the_spread_over_seeds_is_of_both_networks_or_of_pairs_of_one():
+    found = {A: {0: number(80), 1: number(84)}, B: {0: number(70), 1: number(71)}}
+    assert evidence.judge(Comparison(A, B), found).over_seeds == intervals.over_seeds([80, 84], [70, 71])
+    assert evidence.judge(Comparison(A, B), {A: found[A], B: {0: number(70)}}).over_seeds is None
+    other = Value("mnist", "q-base", "ladder", "square", 0.1)
+    pairs = evidence.judge(Comparison(A, other), {A: found[A], other: found[B]})
+    assert pairs.over_seeds == intervals.over_seeds([10, 13], ())
+
+
+def test_what_a_number_is_doubted_for_comes_along():
+    bits = torch.arange(100) < 90
+    sure = evidence.counted(bits.numpy())
+    unsure = evidence.counted((torch.arange(200) < 150).numpy())._replace(doubt="no gradient")
+    outcome = evidence.judge(Comparison(A, B), {A: {0: unsure}, B: {0: sure}})
+    assert outcome.images == 100 and outcome.doubts == ("no gradient", "")
+
+
+def test_two_that_keep_next_to_nothing_are_not_said_to_be_near():
+    assert judged([0.5], [1.0], by=5, near=True) == "too little left"
+    assert judged([50.5], [51.0], by=5, near=True) == "holds"
+    assert judged([3.0], [2.9]) == "too little left"
+    assert judged([4.0], [1.0]) == "holds"  # little, and yet clearly more
 
 
 def test_what_is_not_recorded_is_not_measured():
@@ -219,7 +264,9 @@ def test_what_is_usually_so_need_not_always_be(held, failed, undecided, expected
         (["fails"], "", "does not hold"),  # it compares attacks
         (["undecided"], "reproduced", "undecided"),  # where nothing is left of either network
         (["undecided", "not measured"], "reproduced", "not measured yet"),
-        (["fails", "undecided"], "partly", "holds for weak attacks only"),
+        (["fails", "undecided"], "partly", "holds in part for weak attacks only"),
+        (["fails", "too little left"], "reproduced", "holds for weak attacks only"),
+        (["too little left"], "reproduced", "undecided"),
         (["fails"], "not", "does not hold"),
         (["fails"], "no numbers", "does not hold"),
         (["fails"], "not measured yet", "not measured yet"),
@@ -237,7 +284,7 @@ def frame_of(numbers: dict[Value, float]) -> pd.DataFrame:
         asdict(value) | {"seed": 0} | dict(zip(("value", "low", "high"), number(percent)[:3], strict=True))
         for value, percent in numbers.items()
     ]
-    return pd.DataFrame(rows, columns=list(evidence.COLUMNS))
+    return pd.DataFrame(rows, columns=list(measured.COLUMNS))
 
 
 def published_frame() -> pd.DataFrame:
@@ -276,7 +323,7 @@ def test_a_claim_that_falls_under_the_strongest_attack():
     assert (row.protocol, row.strongest) == ("reproduced", "mixed")
     assert (row.protocol_numbers, row.strongest_numbers) == (
         "8 of 8 hold",
-        "1 of 6 hold, 2 undecided, 3 fails",
+        "1 of 6 hold, 2 too little left, 3 fails",
     )
     assert row.in_paper == "8 of 8" and row.missing == ""
     text = claims.report(frame)
@@ -399,7 +446,7 @@ def recorded_ladder(tmp_path, monkeypatch) -> dict:
 
 
 def test_a_worst_case_comes_from_a_complete_ladder_alone(recorded_ladder):
-    found = evidence.numbers(evidence.frame())
+    found = measured.numbers(measured.frame())
     assert found[worst_case("mnist", "q-base", 0.1)][1][:3] == (50.0, *intervals.wilson(50, 100))
     assert found[worst_case("mnist", "q-base", 0.3)][1].value == 40.0
     assert found[Value("mnist", "q-base", "ladder", "apgd on the e-path", 0.2)][1].value == 40.0
@@ -415,17 +462,17 @@ def test_a_ladder_of_weights_that_were_replaced_counts_no_longer(recorded_ladder
     network = {"format": records.FORMAT, "dataset": "mnist", "model": "q-base", "seed": 1, "cells": []}
     for weights, counts in (("old", True), ("new", False)):
         (here / "seed1.json").write_text(json.dumps(network | {"weights_sha256": weights}))
-        assert (worst_case("mnist", "q-base", 0.1) in evidence.numbers(evidence.frame())) is counts
+        assert (worst_case("mnist", "q-base", 0.1) in measured.numbers(measured.frame())) is counts
 
 
 def test_numbers_say_of_how_many_images_they_are(recorded_ladder):
-    frame = evidence.frame()
+    frame = measured.frame()
     one, other = (worst_case("mnist", "q-base", eps) for eps in (0.1, 0.2))
-    assert evidence.numbers(frame)[one][1].n == 100
-    assert evidence.judge(Comparison(one, other), evidence.numbers(frame)).images == 100
+    assert measured.numbers(frame)[one][1].n == 100
+    assert evidence.judge(Comparison(one, other), measured.numbers(frame)).images == 100
     fewer = pd.concat([frame, frame.assign(n=40, seed=2)])
     fewer.loc[fewer.seed == 2, "right"] = None
-    assert evidence.judge(Comparison(one, other), evidence.numbers(fewer)).images == 40
+    assert evidence.judge(Comparison(one, other), measured.numbers(fewer)).images == 40
 
 
 def test_cells_variants_and_divergences_become_numbers(recorded_ladder, tmp_path):
@@ -446,7 +493,7 @@ def test_cells_variants_and_divergences_become_numbers(recorded_ladder, tmp_path
     }.items():
         (tmp_path / place).mkdir(parents=True, exist_ok=True)
         (tmp_path / place / "seed2.json").write_text(json.dumps(who | content))
-    found = evidence.numbers(evidence.frame())
+    found = measured.numbers(measured.frame())
     assert found[evidence.recorded(cell)][2][:3] == (16.02, *intervals.wilson(1602, 10_000))
     assert found[Value("mnist", "q-base", "validation", "inactive-pull")][2].value == 81.29
     histogram = Value("mnist", "q-base", "divergence", "fgsm kl histogram", 0.4)

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from scipy import stats
 from scipy.stats import binomtest
 
 from qlayer_core import intervals
@@ -59,6 +60,39 @@ def test_a_paired_interval_holds_the_truth_in_about_95_percent():
         _, low, high = intervals.paired(only_one, only_other, 2000)
         held += low <= 2 <= high
     assert held == pytest.approx(950, abs=30)
+
+
+def _errs(factor: float) -> float:
+    """Return how often a network errs whose images are harder by a factor."""
+    return stats.beta(1, 4).expect(lambda hard: np.minimum(1, hard * factor))
+
+
+TRUTH = _errs(1.2) - _errs(1.0)
+
+
+def test_a_mean_difference_over_seeds_holds_the_truth_in_about_95_percent():
+    """Three networks of a kind err on the same hard images more often than on others."""
+    generator, held, n = np.random.default_rng(0), 0, 1000
+    for _ in range(500):
+        hard = generator.beta(1, 4, n)  # by image, how often a network errs
+        one, other = ((generator.random((3, n)) > np.minimum(1, hard * more)).mean(0) for more in (1.0, 1.2))
+        gaps = one - other
+        mean, low, high = intervals.of_differences(gaps.sum(), (gaps**2).sum(), n)
+        assert mean == pytest.approx(100 * gaps.mean())
+        held += low <= 100 * TRUTH <= high
+    assert held == pytest.approx(475, abs=20)
+
+
+def test_an_interval_over_seeds_is_students():
+    gaps = [1.0, 2.5, 4.0]
+    expected = stats.ttest_1samp(gaps, 0).confidence_interval()
+    assert intervals.over_seeds(gaps, ()) == pytest.approx((expected.low, expected.high))
+    one, other = [80.0, 84.0, 79.0], [70.0, 71.0, 75.0]
+    welch = stats.ttest_ind(one, other, equal_var=False).confidence_interval()
+    low, high = intervals.over_seeds(one, other)
+    assert low < welch.low < welch.high < high and low + high == pytest.approx(welch.low + welch.high)
+    with pytest.raises(ValueError, match="1 and 3 seeds: a spread needs two or more"):
+        intervals.over_seeds([80.0], other)
 
 
 @pytest.mark.parametrize("counts", [(-1, 0, 10), (6, 5, 10), (0, 0, 0)])

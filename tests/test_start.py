@@ -13,7 +13,7 @@ from torch import nn
 
 from qlayer_core import attacks
 from qlayer_core.show import found as sentences
-from qlayer_core.study import evidence, records
+from qlayer_core.study import measured, records
 
 
 @pytest.fixture(scope="module")
@@ -187,7 +187,7 @@ def test_a_network_without_weights_is_left_out_and_said_so(tmp_path, monkeypatch
     assert "q-base is left out" in capsys.readouterr().out
     assert json.loads((tmp_path / "start" / "start.json").read_text())["networks"] == ["cnn"]
     assert "Q-base" not in (tmp_path / "start" / "still.html").read_text()
-    assert (tmp_path / "start" / "found.html").read_text() == sentences.start_page(evidence.frame())
+    assert (tmp_path / "start" / "found.html").read_text() == sentences.start_page(measured.frame())
 
 
 def test_the_page_says_what_was_found_between_its_two_marks_and_types_no_number_there():

@@ -8,7 +8,7 @@ import pytest
 
 from qlayer_core import intervals
 from qlayer_core.show import found, verdict
-from qlayer_core.study import claims, evidence, paper, statements
+from qlayer_core.study import claims, evidence, measured, paper, statements
 from qlayer_core.study.evidence import Value, worst_case
 
 N = 200
@@ -20,7 +20,7 @@ def frame_of(numbers: dict[Value, float], n: int = N) -> pd.DataFrame:
     for value, percent in numbers.items():
         low, high = intervals.wilson(round(n * percent / 100), n)
         rows.append(asdict(value) | {"seed": 0, "value": percent, "low": low, "high": high, "n": n})
-    return pd.DataFrame(rows, columns=list(evidence.COLUMNS))
+    return pd.DataFrame(rows, columns=list(measured.COLUMNS))
 
 
 def published() -> dict[Value, float]:
@@ -59,7 +59,7 @@ def test_what_another_seed_might_turn_is_marked_and_counted():
         frame_of({twin: 50.0, seen: 10.0}, 10_000),
         frame_of({twin: 56.7, seen: 30.0}, 10_000).assign(seed=1),
     ]
-    apart = claims.spreads(evidence.numbers(pd.concat(twice)))
+    apart = claims.spreads(measured.numbers(pd.concat(twice)))
     assert apart == {
         ("black-box", "bim"): pytest.approx(6.7),
         ("white-box", "fgsm"): pytest.approx(20.0),
@@ -89,7 +89,7 @@ def test_without_records_the_sentences_say_that_nothing_is_measured():
 
 def test_the_first_sentence_turns_with_the_numbers():
     frame = frame_of(published())
-    assert found.blind(frame).startswith("The Q-Layer helps against an attacker who cannot see")
+    assert found.blind(frame).startswith("The Q-Layer helps against images that were made on another network")
     assert "a network with the layer still reads 38, and the plain network without it 16." in found.blind(
         frame
     )
@@ -99,6 +99,14 @@ def test_the_first_sentence_turns_with_the_numbers():
     }
     assert found.blind(frame_of(published() | harder)).endswith(
         "16; under a stronger attack, on a network that was trained like the plain one, 8 and 1."
+    )
+    asking = {
+        Value("mnist", name, "ladder", "square alone", 0.1): x
+        for name, x in (("q-base", 70.0), ("cnn", 75.5))
+    }
+    assert found.blind(frame_of(published() | harder | asking)).endswith(
+        "8 and 1. An attacker who sees neither network, and asks it up to 1,000 times per image, leaves 70 with the"
+        " layer and 76 without, when pixels move by up to 0.1."
     )
     cnn = {value: 99.0 for value in published() if value.model == "cnn"}
     assert found.blind(frame_of(published() | cnn)).startswith("The Q-Layer does not help")
@@ -156,6 +164,17 @@ def test_where_seeds_decide_the_third_says_so():
     assert says.endswith("between 33 of 100 digits fewer and 2 more than the one without it.")
 
 
+def test_an_attack_that_was_still_rising_is_said_to_be(tmp_path):
+    frame = frame_of(worst((93, 39), (95, 72), "-adv"))
+    assert "may keep fewer yet" not in found.trained(frame)
+    at = (frame.model == "q-base-adv") & (frame.eps == 0.2)
+    frame["doubt"] = frame["doubt"].astype(object).mask(at, "twice the steps fool more")
+    assert found.trained(frame).endswith(
+        " At 0.2 twice the effort still fooled more digits of the network with the layer, so that it may keep fewer"
+        " yet."
+    )
+
+
 def test_the_fourth_says_by_how_much_the_papers_attack_falls_short():
     frame = frame_of(worst((20, 2), (40, 2)) | {E_PATH: 24.0})
     assert "it leaves 24 of 100 digits right, where all attacks together leave 2." in found.own_attack(frame)
@@ -178,7 +197,7 @@ def test_the_last_counts_verdicts():
     sentence = found.balance(frame_of(published() | left, 10_000))
     settled, whole = map(int, re.search(r"settles (\d+) of its (\d+) claims", sentence).groups())
     assert whole == len(statements.CLAIMS) and 0 < settled < whole
-    assert sum(map(int, re.findall(r"(\d+) (?:as the paper says|in part|not at all)", sentence))) == settled
+    assert sum(map(int, re.findall(r"(\d+) (?:as the paper says|in part|not)\b", sentence))) == settled
     assert sentence.endswith("claims were put to the strongest attack, and none holds in full.")
 
 
@@ -221,9 +240,45 @@ def test_a_light_unfolds_to_sentence_section_both_verdicts_and_numbers():
     assert "Q-base above CNN: BIM 0.3, black box from CNN A" in html
 
 
+def test_a_light_says_how_much_of_it_rests_on_attacks_that_failed():
+    frame = frame_of(published(), 10_000)
+    (row,) = [
+        row
+        for row in verdict.groups(frame)["judged"]
+        if row["name"] == "layer between the convolutions, white box"
+    ]
+    assert "failed" not in verdict.lights([row], frame).html
+    at = (frame.model == "q-inner") & (frame.attack == "bim-clipped")
+    assert at.sum() == 2
+    frame["doubt"] = frame["doubt"].astype(object).mask(at, "blind images fool more")
+    (row,) = [
+        row
+        for row in verdict.groups(frame)["judged"]
+        if row["name"] == "layer between the convolutions, white box"
+    ]
+    html = verdict.lights([row], frame).html
+    assert "of 6 (2 by an attack that failed a check)" in html
+    assert '<s title="blind images fool more">' in html and "Struck through" in html
+
+
+def test_several_seeds_that_lie_far_apart_are_marked_as_well():
+    """Both seeds are ahead of both, in every image; but seeds that differ so much say little of the next one."""
+    (claim,) = [one for one in statements.CLAIMS if one.name == "better than adversarial training"]
+    large, cnn = (
+        evidence.recorded(paper.TABLES["1a"].cell(name, "bim 0.3")) for name in ("q-large", "cnn-adv")
+    )
+    for values, marked in (((64.0, 80.0), True), ((64.0, 64.2), False)):
+        seeds = [frame_of({large: x, cnn: 60.0}, 10_000).assign(seed=k) for k, x in enumerate(values)]
+        frame = pd.concat(seeds)
+        html = verdict.numbers(claim, frame, {}).html
+        assert ("holds¹" in html) is marked and "holds" in html
+        assert f", and {int(marked)} have two or three seeds" in verdict.luck(frame).text
+
+
 def test_lights_can_be_told_apart_without_colour():
-    signs = [light[0] for light in (verdict.GREEN, verdict.AMBER, verdict.RED, verdict.GREY, verdict.NONE)]
-    assert len(set(signs)) == 5
+    for lights in (verdict.PROTOCOL, verdict.STRONGEST):
+        signs = [light[0] for light, _ in lights.values()]
+        assert len(set(signs)) == len(signs)
 
 
 def test_comparisons_are_told_in_words():

@@ -24,7 +24,7 @@ from torch import Tensor, nn
 
 from qlayer_core import attacks, data, datasets, files, models
 from qlayer_core.show import found as sentences
-from qlayer_core.study import evidence, records
+from qlayer_core.study import measured, records
 
 SOURCE = "source-a"  # the attacker's own
 NETWORKS = ("cnn", "q-base")
@@ -239,7 +239,7 @@ def write(folder: Path) -> dict:
         print("start page: there is nothing to attack yet, so it shows a sentence instead")
         found = {"networks": [], "missing": list(NETWORKS), "digits": []}
     texts = {"start.json": json.dumps(found, separators=(",", ":")), "still.html": still(found)}
-    texts["found.html"] = sentences.start_page(evidence.frame())
+    texts["found.html"] = sentences.start_page(measured.frame())
     for name, text in texts.items():
         files.write_atomically(folder / name, lambda path, text=text: path.write_text(text))
         print(f"start page: {name}, {len(text) / 1e3:.1f} kB")

@@ -8,7 +8,7 @@ import pandas as pd
 
 from qlayer_core.show import verdict
 from qlayer_core.show.page import Markup, listed, typeset, whole
-from qlayer_core.study import claims, evidence, paper
+from qlayer_core.study import claims, evidence, ladder, measured, paper
 from qlayer_core.study.evidence import Comparison, Outcome, Value, worst_case
 from qlayer_core.study.statements import CLAIMS, MUCH, Claim
 
@@ -21,7 +21,7 @@ def blind(frame: pd.DataFrame) -> str:
     claim = _claim("black box, MNIST")
     found = _outcomes(claim.protocol, frame)
     if not (known := _measured(found)):
-        return "Whether the Q-Layer helps against an attacker who cannot see the network has not been measured yet."
+        return "Whether the Q-Layer helps against images made on another network has not been measured yet."
     helps = {
         "holds": "The Q-Layer helps",
         "fails": "The Q-Layer does not help",
@@ -30,15 +30,18 @@ def blind(frame: pd.DataFrame) -> str:
     hardest = next((one for one in known if _is(one, LAYER, "bim", 0.3)), known[-1])
     eps = hardest.comparison.first.eps
     text = (
-        f"{helps[_together(known)]} against an attacker who cannot see the network: of 100 digits attacked on another"
-        f" network, each pixel moved by up to {eps:g}, where black is 0 and white is 1, a network with the layer"
-        f" still reads {whole(hardest.first)}, and the plain network without it {whole(hardest.second)}"
+        f"{helps[_together(known)]} against images that were made on another network: of 100 such digits, each"
+        f" pixel moved by up to {eps:g}, where black is 0 and white is 1, a network with the layer still reads"
+        f" {whole(hardest.first)}, and the plain network without it {whole(hardest.second)}"
     )
-    (twin,) = _outcomes(
+    twin, asked = _outcomes(
         [
             Comparison(
-                Value("mnist", LAYER, "ladder", "transfer from the undefended twin", eps),
-                Value("mnist", PLAIN, "ladder", "transfer from another seed", eps),
+                Value("mnist", LAYER, "ladder", first, at), Value("mnist", PLAIN, "ladder", second, at)
+            )
+            for first, second, at in (
+                ("transfer from the undefended twin", "transfer from another seed", eps),
+                (ladder.ASKING.name, ladder.ASKING.name, SMALL[0]),
             )
         ],
         frame,
@@ -47,6 +50,12 @@ def blind(frame: pd.DataFrame) -> str:
         text += (
             "; under a stronger attack, on a network that was trained like the plain one,"
             f" {whole(twin.first)} and {whole(twin.second)}"
+        )
+    if asked.result != "not measured":
+        text += (
+            f". An attacker who sees neither network, and asks it up to {ladder.ASKING.options['queries']:,} times"
+            f" per image, leaves {whole(asked.first)} with the layer and {whole(asked.second)} without, when pixels"
+            f" move by up to {SMALL[0]:g}"
         )
     return f"{text}."
 
@@ -79,7 +88,13 @@ def trained(frame: pd.DataFrame) -> str:
         "both": "it helps in one case and harms in the other",
         "luck": "what it does hangs on the single training",
     }[_direction(known)]
-    return f"Where both networks are trained on attacked digits, {says}: {_left(known)}."
+    text = f"Where both networks are trained on attacked digits, {says}: {_left(known)}."
+    if rising := [f"{one.comparison.first.eps:g}" for one in known if one.doubts[0]]:
+        text += (
+            f" At {listed(rising)} twice the effort still fooled more digits of the network with the layer, so that"
+            " it may keep fewer yet."
+        )
+    return text
 
 
 def _against_all(frame: pd.DataFrame, training: str = "") -> list[Outcome]:
@@ -102,7 +117,7 @@ def _direction(known: list[Outcome]) -> str:
 
 def _hangs(one: Outcome) -> bool:
     """Return whether it is another seed, rather than a small difference, that leaves an outcome undecided."""
-    return one.result == "undecided" and one.seeds > 1 and one.high - one.low > MUCH
+    return one.result == "undecided" and one.pairs > 1 and one.high - one.low > MUCH
 
 
 def _left(known: list[Outcome]) -> str:
@@ -182,7 +197,7 @@ def balance(frame: pd.DataFrame) -> str:
     rows = claims.verdicts(frame)
     own = {name: int((rows.protocol == name).sum()) for name in ("reproduced", "partly", "not")}
     tested, attacked = sum(own.values()), int(rows.strongest.isin(claims.STRONGEST[:-2]).sum())
-    words = {"reproduced": "as the paper says", "partly": "in part", "not": "not at all"}
+    words = {"reproduced": "as the paper says", "partly": "in part", "not": "not"}
     came_out = listed([f"{own[name]} {word}" for name, word in words.items() if own[name]] or ["none"])
     says = f"Repeating the paper's own tests settles {tested} of its {len(rows)} claims so far: {came_out}"
     if not attacked:
@@ -226,7 +241,7 @@ def _claim(name: str) -> Claim:
 
 
 def _outcomes(comparisons, frame: pd.DataFrame) -> list[Outcome]:
-    numbers = evidence.numbers(frame)
+    numbers = measured.numbers(frame)
     return [evidence.judge(comparison, numbers) for comparison in comparisons]
 
 

@@ -96,9 +96,11 @@ def climbed(record: dict, eps: float) -> list[dict]:
     control, noise, fools no one for good. A last rung that attacks the survivors alone has no ``alone``. With twice
     the effort a rung counts once more, where that was tried.
     """
-    rows = []
+    rows, last = [], len(record["cells"])
+    rungs = ladder.ladder(experiments.spec(record["model"]))
+    place = {rung.name: at for at, rung in enumerate(rungs)}
     standing = records.unpack({"n": record["n"], "right": record["clean"]})
-    for cell in record["cells"]:
+    for cell in sorted(record["cells"], key=lambda cell: place.get(cell["rung"], last)):
         how = cell["how"]
         if cell["eps"] != eps or how["purpose"] == "chance":
             continue
@@ -327,7 +329,8 @@ def flags_table(found: Mapping[str, dict]) -> Markup:
 
 def _light(flag: sanity.Flag) -> str:
     if flag.raised is None:
-        return "too few left" if flag.message.endswith(sanity.TOO_FEW) else "not measured"
+        said = {sanity.TOO_FEW: "too few left", sanity.NOT_TRIED: "not on the strongest"}
+        return next((word for end, word in said.items() if flag.message.endswith(end)), "not measured")
     return "<strong>raised</strong>" if flag.raised else "clear"
 
 

@@ -33,7 +33,7 @@ def pairs(number: str) -> list[Pair]:
         n = min(int(rows.n.iloc[0]) for rows in both)
         numbers = [evidence.counted(records.unpack(rows.iloc[0].to_dict())[:n]) for rows in both]
         why = both[0].unreliable.iloc[0] or both[1].unreliable.iloc[0]
-        found.append(Pair(cell, *(one.value for one in numbers), *evidence.interval(*numbers), why, n))
+        found.append(Pair(cell, *(one.value for one in numbers), *evidence.interval([numbers]), why, n))
     return found
 
 

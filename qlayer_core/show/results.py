@@ -273,7 +273,7 @@ def gains(number: str, seed: int | None = None) -> list[dict]:
             found = [one.value - other.value for one, other in both]
             low, high = min(found), max(found)
             if len(both) == 1:
-                low, high = evidence.interval(*both[0])
+                low, high = evidence.interval(both)
             gain |= {"ours": round(mean(found), 2), "low": low, "high": high}
             gain["agrees"] = (gain["ours"] > 0) == (gain["paper"] > 0)
             gain["unreliable"] = pair[0].unreliable or pair[1].unreliable

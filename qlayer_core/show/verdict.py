@@ -10,18 +10,19 @@ import pandas as pd
 
 from qlayer_core.show import names
 from qlayer_core.show.ladder import rung_name
-from qlayer_core.show.page import DASH, Markup, decimal, listed, paragraph, table, typeset
+from qlayer_core.show.page import DASH, Markup, decimal, listed, paragraph, struck, table, typeset
 from qlayer_core.show.plot import MUTED, SERIES, VARIABLES, WRONG
 from qlayer_core.show.results import column_name, row_name
-from qlayer_core.study import claims, evidence, paper
+from qlayer_core.study import claims, evidence, measured, paper
 from qlayer_core.study.evidence import Outcome, Value
 from qlayer_core.study.statements import CLAIMS, Claim
 
-GREEN, HALF, MIXED, AMBER, RED, OPEN, GREY, NONE = (
+GREEN, HALF, MIXED, AMBER, PALE, RED, OPEN, GREY, NONE = (
     ("●", names.COLOURS["q-large"]),
     ("◑", names.COLOURS["q-large"]),
     ("◒", SERIES[1]),
     ("◐", SERIES[1]),
+    ("◔", SERIES[1]),
     ("○", WRONG),
     ("◎", VARIABLES[MUTED]),
     ("◌", VARIABLES[MUTED]),
@@ -42,6 +43,7 @@ STRONGEST = {
     "holds in part": (HALF, "holds in part"),
     "mixed": (MIXED, "mixed"),
     "holds for weak attacks only": (AMBER, "holds for weak attacks only"),
+    "holds in part for weak attacks only": (PALE, "holds in part for weak attacks only"),
     "does not hold": (RED, "does not hold"),
     "undecided": (OPEN, "undecided"),
     "not measured yet": (GREY, "not measured yet"),
@@ -98,9 +100,9 @@ def lights(rows: Iterable[dict], frame: pd.DataFrame) -> Markup:
 
     Args:
         rows: claims of one of the `groups`.
-        frame: recorded numbers, as `evidence.frame` gives them.
+        frame: recorded numbers, as `measured.frame` gives them.
     """
-    rows, apart = list(rows), claims.spreads(evidence.numbers(frame))
+    rows, apart = list(rows), claims.spreads(measured.numbers(frame))
     parts = [_claim(row, frame, apart) for row in rows]
     words = [f"{row['name']}: {row['protocol']}, {row['strongest']}" for row in rows]
     return Markup("".join(parts) or "<p>None.</p>", "; ".join(words) or "None.")
@@ -123,6 +125,8 @@ def _claim(row: dict, frame: pd.DataFrame, apart: Spreads) -> str:
         counts.append(f"Under its protocol, ours: {_plural(row['protocol_numbers'])}.")
     if row["strongest_numbers"]:
         counts.append(f"Under the strongest attack: {_plural(row['strongest_numbers'])}.")
+    if row["claim"].note:
+        counts.append(typeset(row["claim"].note))
     return (
         f'<details style="border-bottom: 1px solid var(--pst-color-border, #d4dae0); padding: 0.5rem 0">'
         f"<summary><strong>{typeset(row['sentence'])}</strong> <small>section {row['section']}</small><br>"
@@ -132,9 +136,15 @@ def _claim(row: dict, frame: pd.DataFrame, apart: Spreads) -> str:
 
 
 def _share(row: dict, side: str) -> str:
-    """Return how many comparisons hold, for the end of a line: ``", 7 of 8"``; nothing where none is judged."""
-    judged = row[side] in (*claims.PROTOCOL[:-2], *claims.STRONGEST[:-2])
-    return f", {row[f'{side}_numbers'].split(' hold')[0]}" if judged else ""
+    """Return how many comparisons hold, for the end of a line: ``", 7 of 8"``; nothing where none is judged.
+
+    How many of these rest on an attack that failed a check stands in brackets.
+    """
+    if row[side] not in (*claims.PROTOCOL[:-2], *claims.STRONGEST[:-2]):
+        return ""
+    doubted = row[f"{side}_doubted"]
+    few = f" ({doubted} by an attack that failed a check)" if doubted else ""
+    return f", {row[f'{side}_numbers'].split(' hold')[0]}{few}"
 
 
 def _plural(counts: str) -> str:
@@ -148,11 +158,11 @@ def numbers(claim: Claim, frame: pd.DataFrame, apart: Spreads) -> Markup:
     Those that another seed might turn are marked: see `near_luck`; ``apart`` is from `claims.spreads`.
     """
     found = claims.outcomes(claim, frame)
-    measured = found[found.result != "not measured"] if len(found) else found
-    if measured.empty:
+    known = found[found.result != "not measured"] if len(found) else found
+    if known.empty:
         return Markup("<p>None of its comparisons is measured yet.</p>", "None is measured yet.")
     rows = []
-    for one in measured.to_dict("records"):
+    for one in known.to_dict("records"):
         share = not np.isnan(one["images"])  # or else a divergence
         images, digits = (f"{one['images']:,.0f}", 1) if share else (DASH, 2)
         gap = decimal(one["difference"], digits, True)
@@ -164,12 +174,15 @@ def numbers(claim: Claim, frame: pd.DataFrame, apart: Spreads) -> Markup:
                 f'<span style="white-space: normal; font-weight: 400">{words}</span>',
                 one["result"] + ("¹" if near_luck(one["outcome"], apart) else ""),
                 f"{decimal(one['paper_first'])} | {decimal(one['paper_second'])}",
-                f"{decimal(one['first'])} | {decimal(one['second'])}",
+                " | ".join(
+                    struck(decimal(one[which]), doubt or None)
+                    for which, doubt in zip(("first", "second"), one["outcome"].doubts, strict=True)
+                ),
                 gap,
                 f"{images}, {one['seeds']}",
             ]
         )
-    left = len(found) - len(measured)
+    left = len(found) - len(known)
     caption = f"{claim.name[0].upper()}{claim.name[1:]}: {len(rows)} of {len(found)} comparisons are measured"
     heads = ["", "result", "paper", "ours", "difference", "images, seeds"]
     caption += f", {left} are not yet." if left else "."
@@ -178,17 +191,23 @@ def numbers(claim: Claim, frame: pd.DataFrame, apart: Spreads) -> Markup:
     )
     if any("¹" in row[1] for row in rows):
         caption += (
-            " ¹ One seed, and nearer to the threshold than seeds of one network are to each other there."
+            " ¹ Other seeds might turn it: there is one, and it lies nearer to the threshold than seeds of one"
+            " network are to each other there; or there are several, too far apart for so few."
         )
+    if any("<s " in row[3] for row in rows):
+        caption += " Struck through: the attack failed a sanity check."
     return table(rows, heads, caption)
 
 
 def near_luck(one: Outcome, apart: Spreads) -> bool:
-    """Return whether another seed alone might turn an outcome.
+    """Return whether other seeds alone might turn an outcome.
 
     That is where two networks, one of them with a single seed, are told apart by less than two seeds of one network
-    are known to differ by under the same attack or, where that is not known, under any.
+    are known to differ by under the same attack or, where that is not known, under any; or where the 95 % interval
+    over several seeds of both allows the opposite, see `intervals.over_seeds`.
     """
+    if one.over_seeds is not None:
+        return evidence.turned_by_seeds(one)
     what = one.comparison
     if one.result not in ("holds", "fails") or one.seeds != 1 or np.isnan(one.images):
         return False
@@ -200,17 +219,20 @@ def near_luck(one: Outcome, apart: Spreads) -> bool:
 
 def luck(frame: pd.DataFrame) -> Markup:
     """Return how many outcomes another seed might turn, and that intervals err, as a paragraph."""
-    known = evidence.numbers(frame)
+    known = measured.numbers(frame)
     apart = claims.spreads(known)
     every = [evidence.judge(one, known) for claim in CLAIMS for one in (*claim.protocol, *claim.strongest)]
     told = [one for one in every if one.result in ("holds", "fails")]
-    measured = sum(one.result != "not measured" for one in every)
-    near = sum(near_luck(one, apart) for one in told)
+    judged = sum(one.result != "not measured" for one in every)
+    several = sum(evidence.turned_by_seeds(one) for one in told)
+    near = sum(near_luck(one, apart) for one in told) - several
     return paragraph(
         f"An interval covers the test images alone. {_moved(apart)} Of the {len(told)} comparisons that are told"
         f" apart here, {near} have one seed and lie nearer to their threshold than seeds have been apart under their"
-        f" attack: they are marked ¹. And {measured} intervals of 95 % are read on this page, none of them corrected"
-        " for the number of the others: a few will be wrong by chance."
+        f" attack, and {several} have two or three seeds, so far apart that others might turn it: they are marked ¹."
+        " Each architecture of the blind attacker is a single trained network, too: whatever is measured with its"
+        f" images shares its luck. And {judged} intervals of 95 % are read on this page, none of them corrected for"
+        " the number of the others: a few will be wrong by chance."
     )
 
 
@@ -325,8 +347,3 @@ def contradictions() -> Markup:
 def seeing_does_worse() -> int:
     """Return in how many pairs of its cells the paper's attacker who sees the network fools fewer images."""
     return sum(len(one.pairs) for one in paper.INCONSISTENCIES if one.kind == "order")
-
-
-def recorded() -> pd.DataFrame:
-    """Return all recorded numbers, once for a page: see `evidence.frame`."""
-    return evidence.frame()

@@ -163,7 +163,7 @@ def left(
 
     Without ``rungs`` they are the whole ladder; once it is climbed, those of `ladder.doubled`.
     """
-    check, rungs = rungs is None, ladder(unit.spec, unit.dataset) if rungs is None else rungs
+    check, rungs = rungs is None, ladder(unit.spec) if rungs is None else rungs
     for eps in sorted({*epsilons(unit.dataset), *(eps for rung in rungs for eps in rung.only_eps)}):
         for rung in rungs:
             if eps in (rung.only_eps or epsilons(unit.dataset)) and not _recorded(

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 
 import pandas as pd
 
-from qlayer_core.study import evidence
+from qlayer_core.study import evidence, measured
 from qlayer_core.study.evidence import Number, Outcome, Value
 from qlayer_core.study.statements import CLAIMS, Claim
 
@@ -19,6 +19,7 @@ STRONGEST = (
     "holds in part",
     "mixed",
     "holds for weak attacks only",
+    "holds in part for weak attacks only",
     "does not hold",
     "undecided",
     "not measured yet",
@@ -31,14 +32,15 @@ def verdicts(frame: pd.DataFrame | None = None) -> pd.DataFrame:
     """Return every claim with its verdicts, one row each, in the order of `CLAIMS`.
 
     Args:
-        frame: recorded numbers as `evidence.frame` gives them; left out, all that are recorded.
+        frame: recorded numbers as `measured.frame` gives them; left out, all that are recorded.
 
     Returns:
         Columns name, section, sentence; in_paper ("8 of 8": how many comparisons the paper's own numbers bear out, or
         ""); protocol (one of `PROTOCOL`) and protocol_numbers ("7 of 8 hold, 1 undecided"); strongest (one of
-        `STRONGEST`) and strongest_numbers; missing (what is not measured, or "").
+        `STRONGEST`) and strongest_numbers; protocol_doubted and strongest_doubted (how many of those that hold rest
+        on an attack that failed a check); missing (what is not measured, or "").
     """
-    numbers = evidence.numbers(evidence.frame() if frame is None else frame)
+    numbers = measured.numbers(measured.frame() if frame is None else frame)
     return pd.DataFrame([_row(claim, numbers) for claim in CLAIMS])
 
 
@@ -67,8 +69,8 @@ def outcomes(claim: Claim, frame: pd.DataFrame | None = None) -> pd.DataFrame:
         second_value are the `evidence.Value` that are compared, near, by and most the relation, and outcome the
         whole `evidence.Outcome`.
     """
-    frame = evidence.frame() if frame is None else frame
-    numbers = evidence.numbers(frame)
+    frame = measured.frame() if frame is None else frame
+    numbers = measured.numbers(frame)
     rows = []
     for under, comparisons in (
         ("the paper's protocol", claim.protocol),
@@ -131,9 +133,9 @@ def strongest_verdict(results: list[str], protocol: str) -> str:
     """Return the verdict on outcomes under the strongest attack.
 
     The claim *holds* if all comparisons hold, *in part* if some do and none fails, is *mixed* if some do and some
-    fail, and *undecided* where none fails and none holds. If not it *holds for weak attacks only* where at least a
-    part of it is reproduced under the paper's protocol, and *does not hold* where none is, where the paper gives no
-    numbers, or where it compares attacks.
+    fail, and *undecided* where none fails and none holds. If not it *holds for weak attacks only* where it
+    is reproduced under the paper's protocol, *holds in part for weak attacks only* where a part of it is, and *does
+    not hold* where none is, where the paper gives no numbers, or where it compares attacks.
     """
     if not results:
         return "not about attacks"
@@ -145,9 +147,10 @@ def strongest_verdict(results: list[str], protocol: str) -> str:
         return "mixed" if "fails" in results else "holds in part"
     if protocol == "not measured yet":
         return "not measured yet"
-    if set(results) == {"undecided"}:
+    if "fails" not in results:
         return "undecided"
-    return "holds for weak attacks only" if protocol in ("reproduced", "partly") else "does not hold"
+    weak = {"reproduced": "holds for weak attacks only", "partly": "holds in part for weak attacks only"}
+    return weak.get(protocol, "does not hold")
 
 
 def kind(value: Value) -> tuple[str, str]:
@@ -183,8 +186,14 @@ def _row(claim: Claim, numbers: Mapping[Value, Mapping[int, Number]]) -> dict:
         "protocol_numbers": _count(own),
         "strongest": strongest_verdict([outcome.result for outcome in worst], "" if of_attacks else protocol),
         "strongest_numbers": _count(worst),
+        "protocol_doubted": _doubted(own),
+        "strongest_doubted": _doubted(worst),
         "missing": "; ".join(absent),
     }
+
+
+def _doubted(found: list[Outcome]) -> int:
+    return sum(outcome.result == "holds" and any(outcome.doubts) for outcome in found)
 
 
 def _count(found: list[Outcome]) -> str:

@@ -1,8 +1,7 @@
-"""What claims are judged by: every recorded number in one frame, and comparisons of two of them with an interval."""
+"""What claims are judged by: comparisons of two recorded numbers, with an interval. The numbers are `measured`."""
 
-import json
-from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, fields, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields, replace
 from itertools import product
 from math import inf
 from statistics import mean
@@ -12,10 +11,11 @@ import numpy as np
 import pandas as pd
 import torch
 
-from qlayer_core import datasets, intervals
-from qlayer_core.study import adaptive, ladder, paper, records, tables, variants
+from qlayer_core import intervals
+from qlayer_core.study import paper, records
 
-OUTCOMES = ("holds", "undecided", "fails", "not measured")
+OUTCOMES = ("holds", "undecided", "too little left", "fails", "not measured")
+LITTLE = 5.0  # percent: where two networks keep no more, hardly any difference could show
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,6 @@ class Value:
 
 
 FIELDS = tuple(field.name for field in fields(Value))
-COLUMNS = (*FIELDS, "seed", "value", "low", "high", "n", "right")
 
 
 @dataclass(frozen=True)
@@ -76,6 +75,19 @@ class Comparison:
 
 
 @dataclass(frozen=True)
+class Claim:
+    """One statement of the paper, in our words."""
+
+    name: str
+    section: str
+    sentence: str
+    protocol: tuple[Comparison, ...] = ()
+    strongest: tuple[Comparison, ...] = ()
+    most: bool = False  # the paper says "generally" or "usually"
+    note: str = ""  # what a reader of the verdict has to know
+
+
+@dataclass(frozen=True)
 class Outcome:
     """What our records say about a comparison: the mean difference over seeds, its interval, and the verdict."""
 
@@ -88,7 +100,12 @@ class Outcome:
     )  # of the difference: ends of its 95 % interval or, of several, lowest and highest
     high: float = float("nan")
     seeds: int = 0  # of the network that has fewer
+    pairs: int = 0  # of networks that were compared
     images: float = float("nan")  # of the seed that is of fewest; NaN where the numbers count no images
+    over_seeds: tuple[float, float] | None = (
+        None  # see `intervals.over_seeds`; None without two seeds of each
+    )
+    doubts: tuple[str, str] = ("", "")  # why either number is not to be relied on, see `Number`
 
     @property
     def difference(self) -> float:
@@ -104,13 +121,14 @@ class Number(NamedTuple):
     high: float
     n: int | None = None
     right: str = ""  # see `records.unpack`
+    doubt: str = ""  # the sanity check that the attack failed, in words
 
     def first(self, n: int) -> "Number":
         """Return the same number of the first ``n`` images alone."""
         if n == self.n:
             return self
         bits = records.unpack({"n": self.n, "right": self.right})[:n]
-        return counted(bits)
+        return counted(bits)._replace(doubt=self.doubt)
 
 
 def counted(right: np.ndarray) -> Number:
@@ -124,14 +142,14 @@ def counted(right: np.ndarray) -> Number:
 def judge(comparison: Comparison, recorded: Mapping[Value, Mapping[int, Number]]) -> Outcome:
     """Compare two recorded numbers, over all pairs of seeds: see `opposed`.
 
-    The comparison *holds* if every pair is on its side, and the whole `interval` of their difference, its ends
-    averaged over the pairs: that of one pair, wide rather than narrow. It *fails* if every pair and the whole
-    interval are on the other side; else it is *undecided*, also where so little is left of both that neither could
-    be so far ahead.
+    The comparison *holds* if every pair is on its side, and the whole `interval` of their mean difference. It *fails*
+    if every pair and the whole interval are on the other side; else it is *undecided*. Where so little is left of
+    both that neither could be so far ahead, that they are near to each other for that reason, or that an undecided
+    comparison could hardly be decided, the outcome is *too little left*.
 
     Args:
         comparison: what is claimed.
-        recorded: numbers by seed, see `numbers`.
+        recorded: numbers by seed, see `measured.numbers`.
     """
     values = comparison.first, comparison.second
     one_network = (values[0].dataset, values[0].model) == (values[1].dataset, values[1].model)
@@ -139,17 +157,51 @@ def judge(comparison: Comparison, recorded: Mapping[Value, Mapping[int, Number]]
     if not both:
         return Outcome(comparison, "not measured")
     gaps = [one.value - other.value for one, other in both]
-    low, high = (mean(end) for end in zip(*(interval(*pair) for pair in both), strict=True))
-    least, most = (-comparison.by, comparison.by) if comparison.near else (comparison.by, comparison.most)
+    low, high = interval(both)
     holds = all(map(comparison.allows, (*gaps, low, high)))
-    fails = not any(map(comparison.allows, gaps)) and (high < least or low > most)
-    if not comparison.near and high < least:
-        fails &= not all(max(one.value, other.value) <= comparison.by for one, other in both)
+    fails = not any(map(comparison.allows, gaps)) and _outside(comparison, low, high)
     result = "holds" if holds else "fails" if fails else "undecided"
+    floor = max(LITTLE, comparison.by) if result == "undecided" else comparison.by
+    if values[0].setting != "divergence" and all(one.value <= floor for pair in both for one in pair):
+        result = "too little left"
     means = (mean(number.value for number in part) for part in zip(*both, strict=True))
     images = min(number.n or float("nan") for pair in both for number in pair)
     ends = (low, high) if len(both) == 1 else (min(gaps), max(gaps))
-    return Outcome(comparison, result, *means, *ends, min(len(recorded[value]) for value in values), images)
+    each = [len(recorded[value]) for value in values]
+    # A single seed of one network has no spread to compare with.
+    spread = _over_seeds(both, 1 if one_network else each[1]) if one_network or each[1] > 1 else None
+    doubts = tuple(next((one.doubt for one in part if one.doubt), "") for part in zip(*both, strict=True))
+    return Outcome(comparison, result, *means, *ends, min(each), len(both), images, spread, doubts)
+
+
+def _outside(comparison: Comparison, low: float, high: float) -> bool:
+    """Return whether no difference between ``low`` and ``high`` is what is claimed."""
+    least, most = (-comparison.by, comparison.by) if comparison.near else (comparison.by, comparison.most)
+    return high < least or low > most
+
+
+def turned_by_seeds(one: Outcome) -> bool:
+    """Return whether the spread over several seeds is so wide that others might turn an outcome."""
+    if one.over_seeds is None or one.result not in ("holds", "fails"):
+        return False
+    if one.result == "holds":
+        return not all(map(one.comparison.allows, one.over_seeds))
+    return not _outside(one.comparison, *one.over_seeds)
+
+
+def _over_seeds(both: Sequence[tuple[Number, Number]], seeds: int) -> tuple[float, float] | None:
+    """Return the interval of a difference over seeds, see `intervals.over_seeds`; None without two of each.
+
+    Args:
+        both: as `opposed` returns them.
+        seeds: how many of the second number stand against each of the first; 1 where they come in pairs.
+    """
+    gaps = [one.value - other.value for one, other in both]
+    if seeds == 1:
+        first, second = gaps, ()
+    else:
+        first, second = [one.value for one, _ in both[::seeds]], [other.value for _, other in both[:seeds]]
+    return intervals.over_seeds(first, second) if len(first) > 1 else None
 
 
 def opposed(
@@ -168,13 +220,19 @@ def opposed(
     return [(first[a], second[b]) for a, b in seeds if a == b or not by_seed]
 
 
-def interval(one: Number, other: Number) -> tuple[float, float]:
-    """Return the 95 % interval of ``one - other``: in pairs where it is known which of the same images were right."""
-    if not (one.right and other.right and one.n == other.n):
-        return intervals.difference(one[:3], other[:3])
-    a, b = (records.unpack({"n": number.n, "right": number.right}) for number in (one, other))
-    _, low, high = intervals.paired(int((a & ~b).sum()), int((b & ~a).sum()), len(a))
-    return low, high
+def interval(both: Sequence[tuple[Number, Number]]) -> tuple[float, float]:
+    """Return the 95 % interval of the mean difference of pairs of numbers, over the images that were drawn.
+
+    Image by image where it is known which of the same images were right; else the ends of each pair's interval,
+    averaged, which is wide rather than narrow.
+    """
+    every = [number for pair in both for number in pair]
+    if not all(number.right for number in every) or len({number.n for number in every}) > 1:
+        ends = (intervals.difference(one[:3], other[:3]) for one, other in both)
+        return tuple(mean(end) for end in zip(*ends, strict=True))
+    bits = {number: records.unpack({"n": number.n, "right": number.right}).astype(float) for number in every}
+    gaps = sum(bits[one] - bits[other] for one, other in both) / len(both)
+    return intervals.of_differences(gaps.sum(), (gaps * gaps).sum(), len(gaps))[1:]
 
 
 def side_by_side(table: pd.DataFrame, first: str, second: str) -> dict[str, list[tuple[Number, Number]]]:
@@ -195,17 +253,6 @@ def side_by_side(table: pd.DataFrame, first: str, second: str) -> dict[str, list
             for name in (first, second)
         )
         found[column] = opposed(one, other)
-    return found
-
-
-def numbers(frame: pd.DataFrame) -> dict[Value, dict[int, Number]]:
-    """Return a frame with the columns `COLUMNS` as a number per value and seed."""
-    found: dict[Value, dict[int, Number]] = {}
-    for row in frame.to_dict("records"):
-        value = Value(**{name: None if pd.isna(row[name]) else row[name] for name in FIELDS})
-        n, right = (None if pd.isna(row[name]) else row[name] for name in ("n", "right"))
-        number = Number(row["value"], row["low"], row["high"], n and int(n), right or "")
-        found.setdefault(value, {})[row["seed"]] = number
     return found
 
 
@@ -277,73 +324,3 @@ def rungs(first: str, second: str, *models: str) -> tuple[Comparison, ...]:
         for model in models
         for eps in (0.2, 0.3)
     )
-
-
-# ---- everything that is recorded ----
-
-
-def frame() -> pd.DataFrame:
-    """Return all recorded numbers that a claim may rest on: columns `COLUMNS`; percent, or nats for divergences.
-
-    ``n`` is the number of images, None where a number is not a share of images; ``right`` says which were right,
-    where that is recorded.
-    """
-    rows = [*_cells(), *_ladders(), *_variants(), *_divergences()]
-    return pd.DataFrame(rows, columns=list(COLUMNS)).astype({"eps": float, "value": float})
-
-
-def _row(
-    value: Value, seed: int, number: float, low: float, high: float, n: int | None = None, right: str = ""
-) -> dict:
-    numbers = {"value": number, "low": low, "high": high, "n": n, "right": right or None}
-    return asdict(value) | {"seed": seed} | numbers
-
-
-def _counted(value: Value, seed: int, correct: int, n: int, right: str = "") -> dict:
-    return _row(value, seed, 100 * correct / n, *intervals.wilson(correct, n), n, right)
-
-
-def _cells() -> Iterator[dict]:
-    for row in tables.cells().to_dict("records"):
-        value = Value(**{name: None if pd.isna(row[name]) else row[name] for name in FIELDS})
-        yield _counted(value, row["seed"], int(row["correct"]), int(row["n"]), row["right"])
-
-
-def _ladders() -> Iterator[dict]:
-    for record in adaptive.recorded():
-        dataset, model, seed = (record[name] for name in ("dataset", "model", "seed"))
-        for cell in record["cells"]:
-            rung = Value(dataset, model, "ladder", cell["rung"], cell["eps"])
-            yield _counted(rung, seed, cell["correct"], cell["n"], cell["right"])
-        if ladder.complete(record):
-            for eps in sorted({cell["eps"] for cell in record["cells"]}):
-                left = counted(adaptive.worst(record, eps))
-                yield _row(worst_case(dataset, model, eps), seed, *left)
-
-
-def _variants() -> Iterator[dict]:
-    """Mixed validation scores: percentages of 10,000 images, each clean and attacked."""
-    for dataset, (model, changes), seed in product(
-        datasets.DATASETS, variants.STUDIED.items(), variants.SEEDS
-    ):
-        for change in changes:
-            record = variants.recorded(variants.unit(dataset, model, change, seed))
-            if record and record.get("chosen"):
-                value = Value(dataset, model, "validation", change)
-                yield _counted(value, seed, round(100 * record["chosen"]["score"]), 10_000)
-
-
-def _divergences() -> Iterator[dict]:
-    for dataset in datasets.DATASETS:
-        for path in sorted((records.RESULTS / dataset / "pixelcnn").glob("*/seed*.json")):
-            record = json.loads(path.read_text())
-            for row in record["statistics"]:
-                attack, *rest = row["set"].rsplit(" ", 1)
-                if not rest:
-                    continue
-                for estimator in ("kl published", "kl histogram", "kl gaussian"):
-                    number = row[estimator]
-                    ends = number if isinstance(number, list) else [number] * 3
-                    how = f"{attack} {estimator}"
-                    value = Value(dataset, record["name"], "divergence", how, float(rest[0]))
-                    yield _row(value, record["seed"], *ends)

@@ -52,10 +52,13 @@ _TRANSFER = (
 )
 # It sees answers alone, and comes last: what it still finds, the gradients have missed.
 _SQUARE = Rung("square", "black-box", "square", options={"queries": 1000}, survivors=True)
+# The same as an attacker who has nothing else would make it: blind, and yet asking the network itself.
+ASKING = replace(_SQUARE, name="square alone", survivors=False)
 
 PLAIN = (
     *_TRANSFER,
     Rung("transfer from another seed", "black-box", "apgd", None, "sibling", _SHORT),
+    ASKING,
     Rung("bim", "white-box", "bim"),
     Rung("pgd", "white-box", "pgd", options=_MARGIN | {"keep_best": True}),
     Rung("apgd on ce", "white-box", "apgd", options=_MARGIN | {"loss": "ce"}),
@@ -69,6 +72,7 @@ LAYER = (
     *_TRANSFER,
     Rung("transfer from the undefended twin", "black-box", "apgd", None, "twin", _SHORT),
     Rung("transfer from another seed", "black-box", "apgd", "soft 0.1", "sibling", _SHORT),
+    ASKING,
     Rung("bim on the e-path", "white-box", "bim", "e"),  # the paper's own attack
     Rung("apgd on the e-path", "white-box", "apgd", "e", options=_MARGIN),
     Rung("apgd on the shortcut", "white-box", "apgd", "shortcut", options=_MARGIN),
@@ -100,7 +104,7 @@ QUANTIZED = (
 """For a network behind a quantizer of its input."""
 
 
-def ladder(spec: RunSpec, dataset: str = "mnist") -> tuple[Rung, ...]:
+def ladder(spec: RunSpec) -> tuple[Rung, ...]:
     """Return all rungs for the network of a run, and one at an eps at which only chance is left.
 
     What doubles the effort of the strongest of them is known once they are climbed: see `doubled`.
@@ -165,7 +169,7 @@ def complete(record: Mapping) -> bool:
     """Return whether enough of a ladder is recorded to speak of a worst case: all white-box rungs at every eps."""
     wanted = {
         (rung.name, eps)
-        for rung in ladder(experiments.spec(record["model"]), record["dataset"])
+        for rung in ladder(experiments.spec(record["model"]))
         if (rung.kind, rung.purpose) == ("white-box", "ladder")
         for eps in epsilons(record["dataset"])
     }

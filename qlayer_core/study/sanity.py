@@ -17,6 +17,7 @@ from qlayer_core.study.adaptive import worst
 CLASSES = 10
 POINT = 1.0  # percent of the images below which a difference is let pass
 TOO_FEW = "too few to tell"  # ends the message of a check that could not be raised
+NOT_TRIED = "not tried with more"  # ends that of one that was tried on a weaker attack
 
 
 @dataclass(frozen=True)
@@ -26,6 +27,7 @@ class Flag:
     name: str
     raised: bool | None
     message: str
+    eps: float | None = None  # of the one budget that it is about
 
 
 def flags(record: dict) -> list[Flag]:
@@ -41,6 +43,15 @@ def flags(record: dict) -> list[Flag]:
         _unmoved(record),
         *_health(record),
     ]
+
+
+def unconverged(record: dict) -> dict[float, str]:
+    """Return the epsilons at which twice the effort fooled clearly more images, each with what the check says."""
+    return {
+        flag.eps: flag.message
+        for flag in (*_twice(record, "steps", "more steps"), *_twice(record, "restarts", "more restarts"))
+        if flag.raised
+    }
 
 
 def _cells(record: dict, **wanted) -> list[dict]:
@@ -80,13 +91,25 @@ def _twice(record: dict, purpose: str, what: str) -> Iterator[Flag]:
     further, *_ = _difference(standing, standing & twice)
     text = f"at eps {cell['eps']:g}, {cell['rung']} leaves {gap:.1f} points fewer right than {base['rung']}"
     text += f", and of the whole ladder {further:.1f} points fewer"
-    if (base["rung"], base["eps"]) != best:
-        text += f"; not tried on the strongest, {best[0]} at eps {best[1]:g}"
     can = _clearly_more(once, np.zeros_like(once))
+    raised = _clearly_more(once, twice) or _clearly_more(standing, standing & twice)
     if not can:
         text += f"; that leaves {base['correct']} of {base['n']} images, {TOO_FEW}"
-    raised = _clearly_more(once, twice) or _clearly_more(standing, standing & twice)
-    yield Flag(what, raised if can else None, text)
+    elif not raised and (stronger := _stronger(record, cell)):
+        text += f"; {stronger['rung']} is stronger, and was {NOT_TRIED}"
+        can = False
+    elif (base["rung"], base["eps"]) != best:
+        text += f"; not tried on the strongest, {best[0]} at eps {best[1]:g}"
+    yield Flag(what, raised if can else None, text, cell["eps"])
+
+
+def _stronger(record: dict, cell: dict) -> dict | None:
+    """Return the rung of the same budget that fools clearly more than a cell with twice the effort; None without."""
+    rungs = _cells(record, kind="white-box", purpose="ladder", survivors=False)
+    best = min(
+        (one for one in rungs if one["eps"] == cell["eps"]), key=lambda one: one["correct"], default=cell
+    )
+    return best if _clearly_more(records.unpack(cell), records.unpack(best)) else None
 
 
 def _base(record: dict, cell: dict) -> dict | None:
