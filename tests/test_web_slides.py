@@ -70,6 +70,26 @@ def test_a_slide_has_room_for_all_that_is_on_it(deck):
         deck.keyboard.press("PageDown")
 
 
+@pytest.mark.parametrize("size", [(1280, 720), (1024, 768)])
+def test_no_drawing_is_cut_to_a_frame_that_is_hidden(deck, size):
+    """Two slides may define the same frame; a browser takes the first, and one that is hidden cuts all away."""
+    deck.set_viewport_size(dict(zip(("width", "height"), size, strict=True)))
+    deck.click("#deck-start")
+    frames = 0
+    for _ in range(deck.locator(".slide").count()):
+        frames += (
+            found := deck.locator(".slide.now").evaluate(
+                """slide => [...slide.querySelectorAll("[clip-path]")].map((drawn) => {
+                const [, name] = drawn.getAttribute("clip-path").match(/#([^")]*)/);
+                return getComputedStyle(document.getElementById(name).firstElementChild).visibility;
+            })"""
+            )
+        ).count("visible")
+        assert set(found) <= {"visible"}, shown(deck)
+        deck.keyboard.press("PageDown")
+    assert frames > 5
+
+
 def test_an_address_opens_the_slide_that_it_names(browser, address):
     page = browser.new_page()
     page.goto(f"{address}/book/slides.html?present#the-motion")

@@ -29,13 +29,15 @@ from torch.fx.experimental.proxy_tensor import make_fx
 from torch.nn import functional as F
 
 from qlayer_core import codes, data, datasets, files, models
-from qlayer_core.attacks import losses
+from qlayer_core.attacks import losses, surrogates
 from qlayer_core.show import names
 from qlayer_core.study import records
 
 NETWORKS = ("cnn", "cnn-adv", "q-base", "q-base-adv", "q-large", "q-large-adv", "q-inner")
-ATTACKED = ("e", "shortcut", "straight-through")  # the paths that a gradient passes
+ATTACKED = ("e", "shortcut", "straight-through", "soft")  # what a gradient passes
+SOFTNESS = 0.1  # of soft codes: their temperature, in units of the network's own `surrogates.typical_gap`
 IMAGES_A_CLASS = 2  # in the tray of test images
+GAPS = 64  # test images that tell a network's gap, as in the ladder
 SHARED = 256  # tensors with fewer numbers stay inside each graph
 SHARED_FILE = "weights"  # the name under which a graph looks for the tensors that it shares
 
@@ -56,8 +58,10 @@ class Network:
         return self.half + self.single
 
 
-def network(model: nn.Module) -> Network:
+def network(model: nn.Module, clean: Tensor | None = None) -> Network:
     """Return the graphs of a network in evaluation mode.
+
+    ``clean`` are images from which `surrogates.soft` takes its temperature; without them it is `SOFTNESS`.
 
     ``answers`` takes ``image`` ``(1, 1, 28, 28)`` in [0, 1] and gives ``logits`` ``(1, 10)``. For a `QNet` it gives
     ``q`` and ``e``, the logits of both paths, ``codes`` ``(heads, 1, H, W)`` int32, and ``gate``, the softmax of
@@ -72,7 +76,7 @@ def network(model: nn.Module) -> Network:
     model = copy.deepcopy(model).requires_grad_(False)
     image, label, margin = torch.zeros(1, 1, 28, 28), torch.full((1,), -1), torch.zeros(1, dtype=torch.bool)
     if isinstance(model, models.QNet):
-        paths = {path: partial(model, path=path) for path in ATTACKED}
+        paths = {path: _road(model, path, clean) for path in ATTACKED}
         graphs = {"answers": _graph(model, _answers(model), {"image": image}, ("q", "e", "codes", "gate"))}
     else:
         paths = {"logits": model}
@@ -81,6 +85,14 @@ def network(model: nn.Module) -> Network:
         inputs = {"image": image, "label": label, "margin": margin}
         graphs[f"gradient-{path}"] = _graph(model, _gradient(logits), inputs, ("logits", "gradient"))
     return _share_weights(graphs)
+
+
+def _road(model: models.QNet, path: str, clean: Tensor | None) -> Callable[[Tensor], Tensor]:
+    """Return what an attack differentiates, from images to logits."""
+    if path != "soft":
+        return partial(model, path=path)
+    gap = 1.0 if clean is None else surrogates.typical_gap(model, clean)
+    return surrogates.soft(SOFTNESS * gap, hard=True)(model)
 
 
 def pack(exported: Network) -> tuple[bytes, dict]:
@@ -127,7 +139,7 @@ def _export_dataset(dataset: str, folder: Path) -> dict:
             print(f"attack lab: {name} on {dataset} is left out, its weights are not released")
             continue
         model, _ = records.load(dataset, name)
-        content, layout = pack(network(model))
+        content, layout = pack(network(model, data.load(dataset, "test", limit=GAPS).images))
         # A new name for new content: a browser may keep the old file for as long as it likes.
         file = f"{dataset}/{name}-{hashlib.sha256(content).hexdigest()[:8]}.bin"
         files.write_atomically(folder / file, lambda path, content=content: path.write_bytes(content))

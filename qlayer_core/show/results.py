@@ -166,13 +166,14 @@ def _who(models: Sequence[str], everyone: int) -> str:
 
 
 @picture
-def comparison_picture(number: str, seed: int | None = None):
-    """Draw a table of the paper and ours: open markers the paper's, small ones our seeds, bars what bounds them."""
+def comparison_picture(number: str, seed: int | None = None, adversarial: bool | None = None):
+    """Draw a table of the paper, open markers, and ours, small ones, with their bounds; or its ``adversarial`` rows."""
     frame, each = summary(number, seed), tables.table(number, seed)
     rows, columns = _recorded_rows(frame), _columns(frame)
     about = {cell.row: cell for cell in paper.TABLES[number].cells}
-    adversarial = {row: experiments.spec(about[row].model).adversarial for row in rows}
-    groups = [group for adv in (False, True) if (group := [row for row in rows if adversarial[row] is adv])]
+    trained = {row: experiments.spec(about[row].model).adversarial for row in rows}
+    shown = (False, True) if adversarial is None else (adversarial,)
+    groups = [group for adv in shown if (group := [row for row in rows if trained[row] is adv])]
     figure, grid = axes(6.4, 3.1 * max(1, len(groups)), max(1, len(groups)), 1, sharex=True)
     for ax, group in zip(grid[:, 0], groups, strict=False):
         for offset, row in zip(np.linspace(-0.22, 0.22, len(group)), group, strict=True):
@@ -189,7 +190,7 @@ def comparison_picture(number: str, seed: int | None = None):
             ax.vlines(at, part.low, part.high, color=colour, lw=3)
         ax.set(ylim=(0, 102), ylabel="accuracy (%)")
         ax.legend(fontsize=10, ncols=3 if len(group) < 4 else 2, loc="lower left", bbox_to_anchor=(0, 1))
-        how = "adversarially trained" if adversarial[group[0]] else "raw-trained"
+        how = "adversarially trained" if trained[group[0]] else "raw-trained"
         ax.annotate(how, (1, 0), (-4, 4), xycoords="axes fraction", textcoords="offset points", ha="right")
     grid[-1, 0].set_xticks(
         range(len(columns)), [names.attack(column).replace(" ", "\n") for column in columns]

@@ -282,7 +282,7 @@ const handOut = async () => announce(await share(link("#lab"), $("share"), $("li
 
 function restore(search) {
   read(search);
-  now.road = ["shortcut", "straight-through"].find((path) => path === state.path) ?? "e";
+  now.road = ["shortcut", "straight-through", "soft"].find((path) => path === state.path) ?? "e";
   passed = "";
   if (state.image === "drawn") pad.show(now.drawn);
   return refresh();

@@ -24,7 +24,7 @@ export const now = {
 };
 
 export const TITLES = {
-  ...{ logits: "", q: "Q-path", e: "E-path", shortcut: "shortcut", "straight-through": "straight through" },
+  ...{ logits: "", q: "Q-path", e: "E-path", shortcut: "shortcut", "straight-through": "straight through", soft: "soft codes" },
   ...{ mnist: "MNIST", "fashion-mnist": "Fashion-MNIST", drawn: "yours" },
 };
 
