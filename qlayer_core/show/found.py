@@ -197,7 +197,7 @@ def balance(frame: pd.DataFrame) -> str:
     rows = claims.verdicts(frame)
     own = {name: int((rows.protocol == name).sum()) for name in ("reproduced", "partly", "not")}
     tested, attacked = sum(own.values()), int(rows.strongest.isin(claims.STRONGEST[:-2]).sum())
-    words = {"reproduced": "as the paper says", "partly": "in part", "not": "not"}
+    words = {"reproduced": "as the paper says", "partly": "in part", "not": "not as it says"}
     came_out = listed([f"{own[name]} {word}" for name, word in words.items() if own[name]] or ["none"])
     says = f"Repeating the paper's own tests settles {tested} of its {len(rows)} claims so far: {came_out}"
     if not attacked:

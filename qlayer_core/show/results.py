@@ -167,7 +167,7 @@ def _who(models: Sequence[str], everyone: int) -> str:
 
 @picture
 def comparison_picture(number: str, seed: int | None = None, adversarial: bool | None = None):
-    """Draw a table of the paper, open markers, and ours, small ones, with their bounds; or its ``adversarial`` rows."""
+    """Draw a table of the paper, open markers, and ours, small ones, with bounds; or its ``adversarial`` rows."""
     frame, each = summary(number, seed), tables.table(number, seed)
     rows, columns = _recorded_rows(frame), _columns(frame)
     about = {cell.row: cell for cell in paper.TABLES[number].cells}
