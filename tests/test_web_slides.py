@@ -60,9 +60,10 @@ def test_buttons_turn_the_slides_too_and_stop_at_the_ends(deck):
     assert not deck.is_visible("#deck-bar")
 
 
-def test_a_slide_has_room_for_all_that_is_on_it(deck):
+@pytest.mark.parametrize("size", [(1280, 720), (1024, 768)])
+def test_a_slide_has_room_for_all_that_is_on_it(deck, size):
     """On a small projector; where something does not fit, it would have to be scrolled before a class."""
-    deck.set_viewport_size({"width": 1280, "height": 720})
+    deck.set_viewport_size(dict(zip(("width", "height"), size, strict=True)))
     deck.click("#deck-start")
     for _ in range(deck.locator(".slide").count()):
         over = deck.locator(".slide.now").evaluate("e => e.scrollHeight - e.clientHeight")
