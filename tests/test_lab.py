@@ -397,7 +397,7 @@ def test_nonsense_in_the_address_is_mended(page):
 
 def test_set_ups_in_the_text_show_what_they_are_said_to(lab):
     links = lab.locator("a.lab-setup[data-shows]")
-    assert links.count() == 6
+    assert links.count() == 7
     for link in links.all():
         link.dispatch_event("click")
         idle(lab)
