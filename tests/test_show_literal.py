@@ -1,11 +1,15 @@
 """A network trained by the paper's text stands beside that of the chosen setting, on the same images."""
 
+from dataclasses import asdict, replace
+
+import pandas as pd
 import pytest
 import torch
 
 from qlayer_core import intervals
 from qlayer_core.show import literal
-from qlayer_core.study import paper, records
+from qlayer_core.study import claims, evidence, measured, paper, records
+from qlayer_core.study.evidence import Claim, Comparison
 
 CELL = paper.TABLES["1a"].cell("q-base-adv", "bim 0.3")  # 92.52
 
@@ -52,13 +56,40 @@ def test_the_reading_counts_cells_and_leaves_out_attacks_that_failed(write):
     text = repr(literal.reading("1a", "2a"))
     assert "Q-base, adv. trained: trained by the text it keeps clearly more than as chosen in 1 of 1" in text
     assert "in 1 of them it is nearer to the paper" in text
-    assert "BIM 0.3 (blind): 90.0 by the text, 75.0 as chosen, 92.5 % in the paper" in text
+    end = "BIM 0.3 (blind): 90.0 by the text, 75.0 as chosen, 92.5 % in the paper."
+    end += " From the paper it is 2.5 points away in the mean, as chosen 17.5."
+    assert text.endswith(end)
     write("q-base-adv", right(100, range(94)))
     text = repr(literal.reading("1a"))
     assert "more than as chosen in 0 of 1" in text and "fewer in 0;" in text  # four images, all one way
     assert "in 0 of them it is nearer" in text  # 94 is
     write("q-base-adv", right(100, range(75)), unreliable="for want of a gradient")
     assert repr(literal.reading("1a")) == "" and "<s " in literal.comparison("1a").html
+
+
+def test_a_light_that_the_papers_text_would_turn_is_named(monkeypatch):
+    """The text's network is as the paper's; the chosen one loses all that the claim is about."""
+    value, plain = (
+        evidence.recorded(paper.TABLES["1a"].cell(name, "bim 0.3")) for name in ("q-base-adv", "cnn-adv")
+    )
+    text = replace(value, model="q-base-printed-adv")
+    rows = [
+        asdict(one) | {"seed": seed, "value": share, "low": share - 1, "high": share + 1, "n": 10_000}
+        for one, seed, share in ((value, 0, 72.0), (value, 1, 73.0), (plain, 0, 80.0), (text, 0, 90.0))
+    ]
+    frame = pd.DataFrame(rows, columns=list(measured.COLUMNS))
+    swapped = measured.numbers(measured.by_the_text(frame))
+    assert {seed: one.value for seed, one in swapped[value].items()} == {0: 90.0}
+    assert swapped[plain][0].value == 80.0
+    assert "no light would change" in repr(literal.turned(frame))  # too little is measured for one
+    monkeypatch.setattr(
+        claims, "CLAIMS", (Claim("ahead", "4.2", "It is ahead.", (Comparison(value, plain),)),)
+    )
+    assert repr(literal.turned(frame)).endswith(
+        "1 light would change. \u201cahead\u201d: not reproduced (0 of 1) becomes reproduced (1 of 1)."
+    )
+    bare = frame[frame.model != text.model]
+    assert repr(literal.turned(bare)) == "" and measured.by_the_text(bare).equals(bare)
 
 
 def test_without_records_nothing_is_shown(write):

@@ -1,10 +1,13 @@
 """Networks trained by the paper's text beside those of the setting that validation images chose instead."""
 
+from statistics import mean
 from typing import NamedTuple
 
-from qlayer_core.show import names, results
+import pandas as pd
+
+from qlayer_core.show import names, results, verdict
 from qlayer_core.show.page import Markup, decimal, line_names, lines, listed, paragraph, struck, table
-from qlayer_core.study import evidence, experiments, paper, records, tables
+from qlayer_core.study import claims, evidence, experiments, measured, paper, records, tables
 
 SEED = 0  # of both: they draw the same batches
 
@@ -86,6 +89,40 @@ def reading(*numbers: str) -> Markup:
             f" {len(mine)} attacked cells and clearly fewer in {behind}; in {nearer} of them it is nearer to the"
             f" paper. Furthest apart are the two under {names.attack(far.cell.column)}"
             f" ({'seeing' if far.cell.setting == 'white-box' else 'blind'}): {far.text:.1f} by the text,"
-            f" {far.chosen:.1f} as chosen, {far.cell.accuracy:.1f} % in the paper."
+            f" {far.chosen:.1f} as chosen, {far.cell.accuracy:.1f} % in the paper. From the paper it is"
+            f" {_apart(mine, 'text'):.1f} points away in the mean, as chosen {_apart(mine, 'chosen'):.1f}."
         )
     return paragraph(" ".join(sentences)) if sentences else Markup("", "")
+
+
+def _apart(found: list[Pair], which: str) -> float:
+    return mean(abs(getattr(one, which) - one.cell.accuracy) for one in found)
+
+
+def turned(frame: pd.DataFrame) -> Markup:
+    """Return in words which verdicts would be others with the paper's text in place of the chosen setting.
+
+    Empty where no network that was trained by the text is recorded.
+    """
+    models = [name for name in experiments.RUNS if (frame.model == experiments.printed(name)).any()]
+    if not models:
+        return Markup("", "")
+    before, after = (claims.verdicts(one) for one in (frame, measured.by_the_text(frame)))
+    said = []
+    for old, new in zip(before.itertuples(), after.itertuples(), strict=True):
+        for side, lights in (("protocol", verdict.PROTOCOL), ("strongest", verdict.STRONGEST)):
+            one, other = getattr(old, side), getattr(new, side)
+            if one != other:
+                held = (getattr(row, f"{side}_numbers").split(" hold")[0] for row in (old, new))
+                counts = dict(zip((one, other), held, strict=True))
+                under = "" if side == "protocol" else ", under the strongest attack"
+                words = (f"{lights[name][1]} ({counts[name]})" for name in (one, other))
+                said.append(f"\u201c{old.name}\u201d{under}: {' becomes '.join(words)}")
+    who = listed([names.label(name) for name in models])
+    changed = (
+        f"{len(said)} light{'s' if len(said) > 1 else ''} would change. {'; '.join(said)}." if said else ""
+    )
+    return paragraph(
+        f"One more caution. {who}: the setting of its training was chosen by validation images, and is not the"
+        f" paper's text. With what the text gives (one seed) in its place, {changed or 'no light would change.'}"
+    )

@@ -8,7 +8,7 @@ from itertools import product
 import pandas as pd
 
 from qlayer_core import datasets, intervals
-from qlayer_core.study import adaptive, ladder, records, sanity, tables, variants
+from qlayer_core.study import adaptive, experiments, ladder, records, sanity, tables, variants
 from qlayer_core.study.evidence import FIELDS, Number, Value, counted, worst_case
 
 COLUMNS = (*FIELDS, "seed", *Number._fields)
@@ -79,6 +79,20 @@ def _divergences() -> Iterator[dict]:
                     how = f"{attack} {estimator}"
                     value = Value(dataset, record["name"], "divergence", how, float(rest[0]))
                     yield _row(value, record["seed"], Number(*ends))
+
+
+def by_the_text(frame: pd.DataFrame) -> pd.DataFrame:
+    """Return a frame in which networks trained by the paper's text stand for those of the chosen setting.
+
+    Number by number, where one of the text is recorded.
+    """
+    for name in experiments.RUNS:
+        literal = experiments.printed(name)
+        text = frame[frame.model == literal].assign(model=name)
+        there = pd.MultiIndex.from_frame(frame[list(FIELDS)].astype(str))
+        replaced = there.isin(pd.MultiIndex.from_frame(text[list(FIELDS)].astype(str)))
+        frame = pd.concat([frame[~replaced], text])
+    return frame
 
 
 def numbers(frame: pd.DataFrame) -> dict[Value, dict[int, Number]]:
