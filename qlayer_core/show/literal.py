@@ -1,5 +1,6 @@
 """Networks trained by the paper's text beside those of the setting that validation images chose instead."""
 
+import re
 from statistics import mean
 from typing import NamedTuple
 
@@ -119,10 +120,24 @@ def turned(frame: pd.DataFrame) -> Markup:
                 words = (f"{lights[name][1]} ({counts[name]})" for name in (one, other))
                 said.append(f"\u201c{old.name}\u201d{under}: {' becomes '.join(words)}")
     who = listed([names.label(name) for name in models])
+    held, more = (
+        sum(_count(row, "protocol", r"(\d+) of") for row in one.itertuples()) for one in (before, after)
+    )
+    failed, worse = (
+        sum(_count(row, "strongest", r"(\d+) fails") for row in one.itertuples()) for one in (before, after)
+    )
     changed = (
         f"{len(said)} light{'s' if len(said) > 1 else ''} would change. {'; '.join(said)}." if said else ""
     )
     return paragraph(
         f"One more caution. {who}: the setting of its training was chosen by validation images, and is not the"
         f" paper's text. With what the text gives (one seed) in its place, {changed or 'no light would change.'}"
+        f" Under the paper's protocol {more} comparisons would hold instead of {held}; under the strongest attack"
+        f" {worse} would fail instead of {failed}."
     )
+
+
+def _count(row: NamedTuple, side: str, what: str) -> int:
+    """Return one of the counts of a claim's comparisons, see `claims.verdicts`."""
+    found = re.search(what, getattr(row, f"{side}_numbers"))
+    return int(found[1]) if found else 0
