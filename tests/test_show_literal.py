@@ -87,7 +87,8 @@ def test_a_light_that_the_papers_text_would_turn_is_named(monkeypatch):
     )
     assert repr(literal.turned(frame)).endswith(
         "1 light would change. \u201cahead\u201d: not reproduced (0 of 1) becomes reproduced (1 of 1). Under the"
-        " paper's protocol 1 comparisons would hold instead of 0; under the strongest attack 0 would fail instead of 0."
+        " paper's protocol 1 comparisons would hold instead of 0; under the strongest attack 0 would fail instead of"
+        " 0."
     )
     bare = frame[frame.model != text.model]
     assert repr(literal.turned(bare)) == "" and measured.by_the_text(bare).equals(bare)
