@@ -163,7 +163,7 @@ class Plan:
         spec = self.unit(job).spec
         if job.stage == "adapt":
             unit = self.unit(job)
-            others = (adaptive.other(unit, rung) for rung in adaptive.ladder(spec, job.dataset))
+            others = (adaptive.other(unit, rung) for rung in adaptive.ladder(spec))
             names = {(unit.spec.name, unit.seed)} | {(one.spec.name, one.seed) for one in others if one}
             # A sibling of another seed is taken where it is, and not trained for this.
             return [
