@@ -12,7 +12,7 @@ from qlayer_core.study import claims, evidence, experiments, ladder, measured, p
 from qlayer_core.study.evidence import Comparison, Outcome, Value, worst_case
 from qlayer_core.study.statements import CLAIMS, MUCH, Claim
 
-LAYER, PLAIN = "q-base", "cnn"
+LAYER, PLAIN, BETWEEN = "q-base", "cnn", "q-inner"
 SMALL = (0.1, 0.2)  # epsilons at which something is left to compare
 
 
@@ -72,7 +72,18 @@ def seeing(frame: pd.DataFrame) -> str:
         "both": "It helps in one case and harms in the other against an attacker who knows it",
         "luck": "What it does against an attacker who knows it hangs on the single training",
     }[_direction(known)]
-    return f"{says}: {_left(known)}."
+    return f"{says}: {_left(known)}.{_between(frame)}"
+
+
+def _between(frame: pd.DataFrame) -> str:
+    """Return as a sentence where a layer between the convolutions is clearly ahead of none; "" where it is not."""
+    ahead = [one for one in _against_all(frame, layer=BETWEEN) if one.result == "holds"]
+    if not ahead:
+        return ""
+    pairs = [
+        f"{whole(one.first)} against {whole(one.second)} at {one.comparison.first.eps:g}" for one in ahead
+    ]
+    return f" Put between the convolutions, in one network with settings of its own, it does help: {listed(pairs)}."
 
 
 def trained(frame: pd.DataFrame) -> str:
