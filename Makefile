@@ -46,13 +46,13 @@ vendor/.installed: .venv/.installed $(WEB)/package-lock.json $(WEB)/website.py
 	touch $@
 
 # The attack lab's networks, packed for the page anew when the released weights change.
-vendor/lab/manifest.json: vendor/.installed $(WEB)/export.py $(addprefix qlayer_core/,models.py layer.py fast.py codes.py attacks/losses.py show/names.py) $(wildcard data/weights/*/*)
+vendor/lab/manifest.json: vendor/.installed $(WEB)/export.py $(addprefix qlayer_core/,models.py layer.py fast.py codes.py attacks/losses.py attacks/surrogates.py show/names.py study/ladder.py) $(wildcard data/weights/*/*)
 	rm -rf vendor/lab
 	$(BIN)/python $(WEB)/export.py vendor/lab
 
 # The start page's digits, attacked beforehand.
 # The page's sentences on what was found follow from every recorded result.
-vendor/start/start.json: vendor/.installed $(WEB)/start.py $(addprefix qlayer_core/,models.py layer.py data.py attacks/losses.py attacks/contract.py $(addprefix show/,found.py verdict.py) $(addprefix study/,claims.py evidence.py measured.py statements.py)) $(wildcard data/weights/mnist/*) $(shell find data/results -name '*.json')
+vendor/start/start.json: vendor/.installed $(WEB)/start.py $(addprefix qlayer_core/,models.py layer.py data.py attacks/losses.py attacks/contract.py $(addprefix show/,found.py verdict.py) $(addprefix study/,claims.py evidence.py ladder.py measured.py sanity.py statements.py)) $(wildcard data/weights/mnist/*) $(shell find data/results -name '*.json')
 	$(BIN)/python $(WEB)/start.py vendor/start
 
 # Executed chapters are cached by their own code alone: forget them when what they import or read has changed.

@@ -166,7 +166,7 @@ def test_a_network_trained_by_the_papers_text_that_comes_nearer_says_so(write):
     write("q-base-printed-adv", (cell, 90.0, {}))
     why, support = reasons("1a")["q-base-adv", "bim 0.3"]
     assert "by the paper's text" in why
-    assert support == "trained so, one seed: 90.00 % of the same 10,000 images, 70.00 % by the chosen setting"
+    assert support == "trained so, 1 seed: 90.00 % of the same 10,000 images, 70.00 % by the chosen setting"
 
 
 def test_seeds_on_both_sides_of_the_papers_number_are_chance(write):

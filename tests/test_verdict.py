@@ -164,7 +164,7 @@ def test_where_seeds_decide_the_third_says_so():
     assert says.endswith("between 33 of 100 digits fewer and 2 more than the one without it.")
 
 
-def test_an_attack_that_was_still_rising_is_said_to_be(tmp_path):
+def test_an_attack_that_was_still_rising_is_said_to_be():
     frame = frame_of(worst((93, 39), (95, 72), "-adv"))
     assert "may keep fewer yet" not in found.trained(frame)
     at = (frame.model == "q-base-adv") & (frame.eps == 0.2)
@@ -179,7 +179,7 @@ def test_a_layer_between_the_convolutions_that_is_ahead_is_named():
     frame = frame_of(worst((45, 0), (70, 2)))
     inner = {worst_case("mnist", "q-inner", eps): left for eps, left in ((0.1, 71.0), (0.2, 16.0))}
     assert found.seeing(pd.concat([frame, frame_of(inner)])) == found.seeing(frame) + (
-        " Put between the convolutions, in one network with settings of its own, it does help: 16 against 2 at 0.2."
+        " Put between the convolutions, with settings of its own (one network), it does help: 16 against 2 at 0.2."
     )
 
 
@@ -189,8 +189,8 @@ def test_what_the_papers_text_gives_is_said_beside_it():
         worst_case("mnist", "q-base-printed-adv", eps): left for eps, left in ((0.1, 92.0), (0.2, 60.0))
     }
     assert found.trained(pd.concat([frame, frame_of(literal)])) == found.trained(frame) + (
-        " Trained on them by the paper's text, which the book's setting departs from, one network with the layer"
-        " keeps 92 and 60 of 100 digits at 0.1 and 0.2; those without it keep 95 and 72."
+        " Trained on them by the paper's text, which the book's setting departs from, the network with the layer"
+        " keeps 92 and 60 of 100 digits at 0.1 and 0.2 (one network), and the one without it 95 and 72."
     )
 
 

@@ -83,7 +83,14 @@ def _between(frame: pd.DataFrame) -> str:
     pairs = [
         f"{whole(one.first)} against {whole(one.second)} at {one.comparison.first.eps:g}" for one in ahead
     ]
-    return f" Put between the convolutions, in one network with settings of its own, it does help: {listed(pairs)}."
+    who = _networks(frame, BETWEEN)
+    return f" Put between the convolutions, with settings of its own ({who}), it does help: {listed(pairs)}."
+
+
+def _networks(frame: pd.DataFrame, model: str) -> str:
+    """Return in words how many trained networks of a model have climbed the ladder."""
+    n = frame[(frame.model == model) & (frame.setting == "worst case")].seed.nunique()
+    return "one network" if n == 1 else f"mean of {n} networks"
 
 
 def trained(frame: pd.DataFrame) -> str:
@@ -110,14 +117,15 @@ def trained(frame: pd.DataFrame) -> str:
 
 def _by_the_text(frame: pd.DataFrame) -> str:
     """Return as a sentence what is left of the network that is trained by the paper's text; "" if not measured."""
-    known = _against_all(frame, "-adv", experiments.printed(f"{LAYER}-adv"))
+    literal = experiments.printed(f"{LAYER}-adv")
+    known = _against_all(frame, "-adv", literal)
     if not known:
         return ""
     kept, bare = (listed([whole(getattr(one, which)) for one in known]) for which in ("first", "second"))
     where = listed([f"{one.comparison.first.eps:g}" for one in known])
     return (
-        f" Trained on them by the paper's text, which the book's setting departs from, one network with the layer"
-        f" keeps {kept} of 100 digits at {where}; those without it keep {bare}."
+        f" Trained on them by the paper's text, which the book's setting departs from, the network with the layer"
+        f" keeps {kept} of 100 digits at {where} ({_networks(frame, literal)}), and the one without it {bare}."
     )
 
 

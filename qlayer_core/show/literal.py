@@ -1,6 +1,6 @@
 """Networks trained by the paper's text beside those of the setting that validation images chose instead."""
 
-import re
+from collections import Counter
 from statistics import mean
 from typing import NamedTuple
 
@@ -30,9 +30,10 @@ def pairs(number: str) -> list[Pair]:
     frame, found = tables.cells(), []
     frame = frame[frame.seed == SEED]
     for cell in paper.TABLES[number].cells:
-        literal = experiments.printed(cell.model)
+        if (literal := experiments.printed(cell.model)) is None:
+            continue
         both = [tables.same(frame, cell, model=name) for name in (literal, cell.model)]
-        if literal is None or any(rows.empty for rows in both):
+        if any(rows.empty for rows in both):
             continue
         n = min(int(rows.n.iloc[0]) for rows in both)
         numbers = [evidence.counted(records.unpack(rows.iloc[0].to_dict())[:n]) for rows in both]
@@ -54,7 +55,9 @@ def comparison(number: str) -> Markup:
         line = [line_names(f"{results.row_name(row)}, by the text", *says)]
         for column in columns:
             one = mine.get(column)
-            values = (None,) * 6 if one is None else (one.text, one.chosen, one.cell.accuracy, *_gain(one))
+            values = (None,) * 6
+            if one is not None:
+                values = one.text, one.chosen, one.cell.accuracy, one.text - one.chosen, one.low, one.high
             ours, *others = (decimal(value, 1, sign=at > 2) for at, value in enumerate(values))
             why = one.unreliable if one else None
             line.append(lines(struck(ours, why), *others, says=("by the text", *says)))
@@ -69,10 +72,6 @@ def comparison(number: str) -> Markup:
         f" {listed([f'{n:,}' for n in few])} test images. In points: what the text adds, with its 95 % interval."
         + (struck_out if any(one.unreliable for one in found) else ""),
     )
-
-
-def _gain(one: Pair) -> tuple[float, float, float]:
-    return one.text - one.chosen, one.low, one.high
 
 
 def reading(*numbers: str) -> Markup:
@@ -108,7 +107,8 @@ def turned(frame: pd.DataFrame) -> Markup:
     models = [name for name in experiments.RUNS if (frame.model == experiments.printed(name)).any()]
     if not models:
         return Markup("", "")
-    before, after = (claims.verdicts(one) for one in (frame, measured.by_the_text(frame)))
+    both = frame, measured.by_the_text(frame)
+    before, after = map(claims.verdicts, both)
     said = []
     for old, new in zip(before.itertuples(), after.itertuples(), strict=True):
         for side, lights in (("protocol", verdict.PROTOCOL), ("strongest", verdict.STRONGEST)):
@@ -120,24 +120,26 @@ def turned(frame: pd.DataFrame) -> Markup:
                 words = (f"{lights[name][1]} ({counts[name]})" for name in (one, other))
                 said.append(f"\u201c{old.name}\u201d{under}: {' becomes '.join(words)}")
     who = listed([names.label(name) for name in models])
-    held, more = (
-        sum(_count(row, "protocol", r"(\d+) of") for row in one.itertuples()) for one in (before, after)
-    )
-    failed, worse = (
-        sum(_count(row, "strongest", r"(\d+) fails") for row in one.itertuples()) for one in (before, after)
-    )
+    seeds = frame[frame.model.isin([experiments.printed(name) for name in models])].seed.nunique()
+    (held, failed), (more, worse) = map(_held_and_failed, both)
     changed = (
         f"{len(said)} light{'s' if len(said) > 1 else ''} would change. {'; '.join(said)}." if said else ""
     )
     return paragraph(
         f"One more caution. {who}: the setting of its training was chosen by validation images, and is not the"
-        f" paper's text. With what the text gives (one seed) in its place, {changed or 'no light would change.'}"
-        f" Under the paper's protocol {more} comparisons would hold instead of {held}; under the strongest attack"
-        f" {worse} would fail instead of {failed}."
+        f" paper's text. With what the text gives ({seeds} seed{'s' if seeds > 1 else ''}) in its place,"
+        f" {changed or 'no light would change.'} Under the paper's protocol {more} comparisons would hold instead of"
+        f" {held}; under the strongest attack {worse} would fail instead of {failed}."
     )
 
 
-def _count(row: NamedTuple, side: str, what: str) -> int:
-    """Return one of the counts of a claim's comparisons, see `claims.verdicts`."""
-    found = re.search(what, getattr(row, f"{side}_numbers"))
-    return int(found[1]) if found else 0
+def _held_and_failed(frame: pd.DataFrame) -> tuple[int, int]:
+    """Return how many comparisons hold under the paper's protocol, and how many fail under the strongest attack."""
+    numbers = measured.numbers(frame)
+    own, worst = (
+        Counter(
+            evidence.judge(one, numbers).result for claim in claims.CLAIMS for one in getattr(claim, side)
+        )
+        for side in ("protocol", "strongest")
+    )
+    return own["holds"], worst["fails"]

@@ -167,11 +167,12 @@ def _by_the_text(cell: paper.Cell, ours: pd.DataFrame) -> Iterator[tuple[str, st
     if literal in accuracy and abs(accuracy[literal] - cell.accuracy) <= CLOSER * abs(
         accuracy[cell.model] - cell.accuracy
     ):
+        seeds = both[both.model == literal].seed.nunique()
         yield (
             "how a network is trained: by the paper's text, which validation images did not choose here, it comes"
             " nearer",
-            f"trained so, one seed: {accuracy[literal]:.2f} % of the same {both.n.min():,} images,"
-            f" {accuracy[cell.model]:.2f} % by the chosen setting",
+            f"trained so, {seeds} seed{'s' if seeds > 1 else ''}: {accuracy[literal]:.2f} % of the same"
+            f" {both.n.min():,} images, {accuracy[cell.model]:.2f} % by the chosen setting",
         )
 
 

@@ -230,7 +230,7 @@ def interval(both: Sequence[tuple[Number, Number]]) -> tuple[float, float]:
     if not all(number.right for number in every) or len({number.n for number in every}) > 1:
         ends = (intervals.difference(one[:3], other[:3]) for one, other in both)
         return tuple(mean(end) for end in zip(*ends, strict=True))
-    bits = {number: records.unpack({"n": number.n, "right": number.right}).astype(float) for number in every}
+    bits = {one: records.unpack({"n": one.n, "right": one.right}).astype(float) for one in set(every)}
     gaps = sum(bits[one] - bits[other] for one, other in both) / len(both)
     return intervals.of_differences(gaps.sum(), (gaps * gaps).sum(), len(gaps))[1:]
 

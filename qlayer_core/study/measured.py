@@ -86,7 +86,7 @@ def by_the_text(frame: pd.DataFrame) -> pd.DataFrame:
 
     Number by number, where one of the text is recorded.
     """
-    for name in experiments.RUNS:
+    for name in filter(experiments.printed, experiments.RUNS):
         literal = experiments.printed(name)
         text = frame[frame.model == literal].assign(model=name)
         there = pd.MultiIndex.from_frame(frame[list(FIELDS)].astype(str))

@@ -7,8 +7,8 @@ import { count, forgetOld } from "./count.js";
 import { inTurn, isRunning, loadManifest, Network, runtimeBytes, SIDE, startRuntime } from "./networks.js";
 import { makePad } from "./pad.js";
 import {
-  $, announce, attacked, cleanImage, current, DEFAULTS, element, lab, link, loaded, notify, now, opening, query, read, state,
-  TITLES, trayImage, wait,
+  $, announce, attacked, cleanImage, current, DEFAULTS, element, lab, link, loaded, notify, now, opening, query, read, ROADS,
+  state, TITLES, trayImage, wait,
 } from "./state.js";
 import { describe, megabytes, offer, offerCards, paint, paintImages, showAnswers, showSizes, verdicts } from "./view.js";
 
@@ -282,7 +282,7 @@ const handOut = async () => announce(await share(link("#lab"), $("share"), $("li
 
 function restore(search) {
   read(search);
-  now.road = ["shortcut", "straight-through", "soft"].find((path) => path === state.path) ?? "e";
+  now.road = Object.hasOwn(ROADS, state.path) ? state.path : "e";
   passed = "";
   if (state.image === "drawn") pad.show(now.drawn);
   return refresh();

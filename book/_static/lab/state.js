@@ -23,8 +23,11 @@ export const now = {
   cell: null, // the position that is looked at: { network, head, at }
 };
 
+/** What a gradient can pass in a network with the layer. */
+export const ROADS = { e: "E-path", shortcut: "shortcut", "straight-through": "straight through", soft: "soft codes" };
+
 export const TITLES = {
-  ...{ logits: "", q: "Q-path", e: "E-path", shortcut: "shortcut", "straight-through": "straight through", soft: "soft codes" },
+  ...{ logits: "", q: "Q-path", ...ROADS },
   ...{ mnist: "MNIST", "fashion-mnist": "Fashion-MNIST", drawn: "yours" },
 };
 
