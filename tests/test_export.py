@@ -18,12 +18,13 @@ from qlayer_core.study import experiments, ladder, records
 
 EXPORTED = ("cnn", "q-base", "q-large")  # the adversarially trained ones have the same graphs
 IMAGES_FOR_GRADIENTS = 200
+CLEAN = data.load("mnist", "validation", limit=64).images  # of untrained networks
 
 
 class Exported:
     """A network and its graphs, run by ONNX Runtime one image at a time, as the page does."""
 
-    def __init__(self, model, folder, clean=None):
+    def __init__(self, model, folder, clean):
         self.model = model
         self.network = export.network(model, clean)
         (folder / export.SHARED_FILE).write_bytes(self.network.weights)
@@ -55,7 +56,7 @@ def released(request, tmp_path_factory):
 @pytest.fixture(scope="module")
 def untrained(tmp_path_factory):
     torch.manual_seed(0)
-    return Exported(small_q_net().eval(), tmp_path_factory.mktemp("untrained"))
+    return Exported(small_q_net().eval(), tmp_path_factory.mktemp("untrained"), CLEAN)
 
 
 @torch.no_grad()
@@ -111,7 +112,7 @@ def test_gradients_have_the_sign_of_float64_however_sure_the_network_is(tmp_path
         model.tail_e[1].weight *= 200_000
     images = digits.images[:20]
     assert model(images, path="e").softmax(1).amax(1).min() > 1 - 1e-6
-    found = np.concatenate(Exported(model, tmp_path).run("gradient-e", images, -1)["gradient"])
+    found = np.concatenate(Exported(model, tmp_path, CLEAN).run("gradient-e", images, -1)["gradient"])
     exact = partial(copy.deepcopy(model).double(), path="e")
     x = images.double().requires_grad_()
     logits = exact(x)
@@ -171,7 +172,7 @@ def test_a_code_has_the_colour_that_figures_give_it(digits):
 def test_networks_of_one_architecture_share_the_translation_and_no_weights(untrained, tmp_path, digits):
     before = len(export._TRANSLATED)
     torch.manual_seed(1)
-    other = Exported(small_q_net().eval(), tmp_path)
+    other = Exported(small_q_net().eval(), tmp_path, CLEAN)
     assert len(export._TRANSLATED) == before
     for net in (other, untrained):
         with torch.no_grad():
@@ -207,7 +208,7 @@ def test_pack_unpacks_to_the_weights_and_the_graphs(untrained):
 def test_numbers_are_halved_only_where_that_changes_none(untrained):
     rounded = small_q_net().eval()
     rounded.load_state_dict({name: t.half().float() for name, t in untrained.model.state_dict().items()})
-    before, after = untrained.network, export.network(rounded)
+    before, after = untrained.network, export.network(rounded, CLEAN)
     assert len(before.half) == 0
     assert 2 * len(after.half) + len(after.single) == len(before.single)
 
@@ -225,7 +226,7 @@ def test_graphs_say_nothing_about_the_machine_that_made_them(untrained):
 
 def test_training_mode_is_refused():
     with pytest.raises(ValueError, match="eval"):
-        export.network(small_q_net())
+        export.network(small_q_net(), CLEAN)
 
 
 def test_tray_has_two_test_images_of_each_class():
@@ -257,7 +258,7 @@ def test_fashion_mnist_is_packed_as_soon_as_a_network_of_it_is_released(fashion_
     assert fashion["classes"][0] == "T-shirt/top" and len(fashion["labels"]) == 20
     assert (fashion_alone / "lab" / entry["file"]).stat().st_size == entry["bytes"]
     levels = np.frombuffer(base64.b64decode(fashion["images"]), np.uint8).reshape(20, 28, 28)
-    test = data.load("fashion-mnist", "test", limit=100)
+    test = data.load("fashion-mnist", "test", limit=export.GAPS)
     np.testing.assert_array_equal(
         levels[0], (255 * test.images[test.labels == 0][0, 0]).round().byte().numpy()
     )

@@ -136,7 +136,7 @@ def test_two_digits_hold_along_the_e_path_up_to_the_lab_s_largest_budget():
     for eps in (i / 100 for i in range(1, 41)):
         some = left.nonzero().squeeze(1)
         made = attacks.bim(
-            ladder.stand_in(net, "e", images), images[some], eps=eps, step=eps / 8, iterations=20
+            ladder.stand_in(net, "e", images), images[some], eps=eps, step=2.5 * eps / 20, iterations=20
         )
         left[some] = net(made).argmax(1) == own[some]
     assert left.sum() == 2 and "Two of the twenty digits do not fall at all there" in TEACHING

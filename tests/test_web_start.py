@@ -95,13 +95,13 @@ def site(tmp_path_factory, digits):
 
 
 @pytest.fixture(scope="module")
-def packs(site, networks):
+def packs(site, networks, digits):
     """The networks that the page can load, in the site."""
     import export  # the exporter takes its time
 
     entries = []
     for name, network in networks.items():
-        content, layout = export.pack(export.network(network))
+        content, layout = export.pack(export.network(network, digits.images[:64]))
         (site / "_static" / "lab" / f"{name}.bin").write_bytes(content)
         paths = ["logits"] if name == "cnn" else ["q", "e"]
         entries.append({"name": name, "file": f"{name}.bin", "bytes": len(content), "paths": paths, **layout})

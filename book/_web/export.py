@@ -36,8 +36,11 @@ from qlayer_core.study import records
 NETWORKS = ("cnn", "cnn-adv", "q-base", "q-base-adv", "q-large", "q-large-adv", "q-inner")
 ATTACKED = ("e", "shortcut", "straight-through", "soft")  # what a gradient passes
 SOFTNESS = 0.1  # of soft codes: their temperature, in units of the network's own `surrogates.typical_gap`
+MARK = (
+    0.1234567  # stands for a temperature while graphs are translated, so that networks share the translation
+)
 IMAGES_A_CLASS = 2  # in the tray of test images
-GAPS = 64  # test images that tell a network's gap, as in the ladder
+GAPS = 64  # images that tell a network's gap, as in `ladder.stand_in`
 SHARED = 256  # tensors with fewer numbers stay inside each graph
 SHARED_FILE = "weights"  # the name under which a graph looks for the tensors that it shares
 
@@ -58,10 +61,10 @@ class Network:
         return self.half + self.single
 
 
-def network(model: nn.Module, clean: Tensor | None = None) -> Network:
+def network(model: nn.Module, clean: Tensor) -> Network:
     """Return the graphs of a network in evaluation mode.
 
-    ``clean`` are images from which `surrogates.soft` takes its temperature; without them it is `SOFTNESS`.
+    ``clean`` are images, of which the first `GAPS` tell the temperature of `surrogates.soft`.
 
     ``answers`` takes ``image`` ``(1, 1, 28, 28)`` in [0, 1] and gives ``logits`` ``(1, 10)``. For a `QNet` it gives
     ``q`` and ``e``, the logits of both paths, ``codes`` ``(heads, 1, H, W)`` int32, and ``gate``, the softmax of
@@ -76,7 +79,8 @@ def network(model: nn.Module, clean: Tensor | None = None) -> Network:
     model = copy.deepcopy(model).requires_grad_(False)
     image, label, margin = torch.zeros(1, 1, 28, 28), torch.full((1,), -1), torch.zeros(1, dtype=torch.bool)
     if isinstance(model, models.QNet):
-        paths = {path: _road(model, path, clean) for path in ATTACKED}
+        paths = {path: partial(model, path=path) for path in ATTACKED}
+        paths["soft"] = surrogates.soft(MARK, hard=True)(model)
         graphs = {"answers": _graph(model, _answers(model), {"image": image}, ("q", "e", "codes", "gate"))}
     else:
         paths = {"logits": model}
@@ -84,15 +88,9 @@ def network(model: nn.Module, clean: Tensor | None = None) -> Network:
     for path, logits in paths.items():
         inputs = {"image": image, "label": label, "margin": margin}
         graphs[f"gradient-{path}"] = _graph(model, _gradient(logits), inputs, ("logits", "gradient"))
+    if "soft" in paths:
+        _replace(graphs["gradient-soft"], MARK, SOFTNESS * surrogates.typical_gap(model, clean[:GAPS]))
     return _share_weights(graphs)
-
-
-def _road(model: models.QNet, path: str, clean: Tensor | None) -> Callable[[Tensor], Tensor]:
-    """Return what an attack differentiates, from images to logits."""
-    if path != "soft":
-        return partial(model, path=path)
-    gap = 1.0 if clean is None else surrogates.typical_gap(model, clean)
-    return surrogates.soft(SOFTNESS * gap, hard=True)(model)
 
 
 def pack(exported: Network) -> tuple[bytes, dict]:
@@ -270,6 +268,13 @@ def _graph(
         numpy_helper.from_array(tensor.numpy(), name) for name, tensor in weights.items() if name in used
     )
     return graph
+
+
+def _replace(graph: onnx.ModelProto, number: float, by: float) -> None:
+    """Put another number in the place of the one scalar of a graph that has this value."""
+    scalars = (tensor for tensor in graph.graph.initializer if not tensor.dims)
+    (scalar,) = (one for one in scalars if numpy_helper.to_array(one) == np.float32(number))
+    scalar.CopyFrom(numpy_helper.from_array(np.array(by, np.float32), scalar.name))
 
 
 _TRANSLATED: dict[tuple, onnx.ModelProto] = {}  # by all that the graph depends on
