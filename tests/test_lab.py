@@ -420,8 +420,14 @@ def test_back_from_a_set_up_leads_to_the_text_that_it_stands_in(page):
     assert page.locator("#lab-start").evaluate("e => e === document.activeElement"), "where one goes on"
     page.wait_for_function("href => location.href !== href", arg=before)
     assert page.evaluate("() => history.length") == was + 1
+    was_set = page.evaluate("() => location.href")
     page.go_back()
     assert page.evaluate("() => location.href") == before
+    chosen = page.locator("#lab-attack input:checked")
+    assert chosen.get_attribute("value") == "fgsm", "and what the lab showed then"
+    page.go_forward()
+    page.wait_for_function("href => location.href === href", arg=was_set)
+    assert chosen.get_attribute("value") == "bim"
 
 
 def test_a_table_over_all_test_images_says_what_it_is_of_and_goes_when_that_changes(lab):

@@ -17,6 +17,7 @@ export { prepare, prepareFile } from "./images.js";
 export { Network, startRuntime } from "./networks.js";
 
 const LARGEST = "0.40"; // the slider's end
+const WHOLE = "lab"; // marks an entry of the history to whose state the reader comes back
 const LIGHT = 5e6; // bytes that are loaded unasked
 let framesKey; // what the film was made of
 let latest = 0; // of what the reader asked for
@@ -311,7 +312,7 @@ function listen() {
   for (const set of document.querySelectorAll("a.lab-setup")) {
     set.onclick = (event) => {
       event.preventDefault();
-      history.pushState(null, "", location.href); // back leads to the text that the link stands in
+      for (const step of ["replaceState", "pushState"]) history[step](WHOLE, "", link()); // back leads to the text with the link
       lab.scrollIntoView();
       Object.assign(state, DEFAULTS); // the text speaks of what it names, not of what the reader has left there
       ($("begin").hidden ? $("eps") : $("start")).focus({ preventScroll: true });
@@ -325,6 +326,8 @@ function listen() {
     if (name === "net") passed = target.value;
     refresh();
   });
+  // An anchor's entry is none of these: who follows one stays with what is there.
+  addEventListener("popstate", ({ state: entry }) => entry === WHOLE && restore(location.search));
   // Canvases don't follow the page's colours by themselves; at once, since paper waits for nothing.
   new MutationObserver(showAnswers).observe(document.documentElement, { attributeFilter: ["data-theme"] });
   matchMedia("(forced-colors: active)").addEventListener("change", showAnswers);
