@@ -20,6 +20,7 @@ COUNTS = {
     "halvings": 0,
     "doublings": 0,
     "queries": 1,
+    "targets": 1,
     "until": 1,
 }
 RATES = ("step", "learning_rate")

@@ -16,6 +16,7 @@ ALONG_A_GRADIENT = {
     "pgd": partial(attacks.pgd, step=0.05, iterations=5, restarts=2),
     "pgd on the margin": partial(attacks.pgd, step=0.05, iterations=5, loss="margin"),
     "apgd": partial(attacks.apgd, iterations=8),
+    "apgd towards each class": partial(attacks.apgd_targeted, iterations=3, targets=2),
     "cw": partial(attacks.cw_linf, learning_rate=0.5, iterations=3),
 }
 ATTACKS = ALONG_A_GRADIENT | {"square": partial(attacks.square, queries=60)}

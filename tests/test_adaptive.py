@@ -105,7 +105,9 @@ def test_effort_is_doubled_where_a_stronger_attack_would_show(recorded, monkeypa
 
 
 def test_an_unknown_attack_or_surrogate_is_refused(net, digits):
-    with pytest.raises(ValueError, match="attack is 'magic'; choose noise or one of bim, pgd, apgd, square"):
+    with pytest.raises(
+        ValueError, match="attack is 'magic'; choose noise or one of bim, pgd, apgd, targeted, square"
+    ):
         Rung("x", "white-box", "magic")
     with pytest.raises(ValueError, match=r"surrogate is 'magic'; choose one of soft 0\.1, e, shortcut"):
         ladder.stand_in(net, "magic", digits.images[:2])

@@ -49,6 +49,33 @@ def test_the_exact_robustness_of_a_linear_model_of_ten_classes(loss):
     assert (reached > 0).sum() >= (0.8 if loss == "ce" else 0.95) * possible
 
 
+def test_towards_each_class_the_exact_robustness_of_a_linear_model_is_found():
+    """One corner of the box is best for each wrong class, and no other class draws the attack away from it."""
+    model = make_linear(10)
+    x = make_pixels(200)
+    y = model(x).argmax(1)
+    exact = largest_margin(model, x, y, 0.1)
+    found = torch.from_numpy(margin_of(model, attacks.apgd_targeted(model, x, y, eps=0.1, iterations=10), y))
+    assert ((found > 0) == (exact > 0)).all() and 20 < (exact > 0).sum() < 180
+
+
+def test_towards_each_class_one_is_reached_that_the_nearest_rival_hides():
+    """The second logit is ahead of the third everywhere but at the far end, and always falls short of the first."""
+
+    def model(images: Tensor) -> Tensor:
+        x = images[:, 0]
+        return torch.stack([torch.ones_like(x), 0.9 - 0.1 * x, 20 * x - 15.9], 1)
+
+    x, y = torch.full((8, 1), 0.45, dtype=torch.float64), torch.zeros(8, dtype=torch.int64)
+    assert (margin_of(model, attacks.apgd(model, x, y, eps=0.4, loss="margin"), y) < 0).all()
+    found = attacks.apgd_targeted(model, x, y, eps=0.4, iterations=10)
+    assert (margin_of(model, found, y) > 0).all()
+    one = attacks.apgd_targeted(model, x, y, eps=0.4, iterations=10, targets=1)
+    assert (margin_of(model, one, y) < 0).all()  # the likeliest wrong class is the second
+    with pytest.raises(ValueError, match="targeted is True, but this attack chooses its targets"):
+        attacks.apgd_targeted(model, x, y, eps=0.4, targeted=True)
+
+
 def test_steps_shrink_where_the_loss_has_a_peak():
     """At 0.637 the second logit is largest. Fixed steps of 0.1 go back and forth across it."""
 

@@ -12,7 +12,7 @@ from qlayer_core import attacks, intervals
 from qlayer_core.attacks import surrogates
 from qlayer_core.layer import QLayer
 from qlayer_core.models import QNet
-from qlayer_core.show import gradients, ladder
+from qlayer_core.show import ahead, gradients, ladder
 from qlayer_core.study import health, paper, records
 from qlayer_core.study import ladder as study
 
@@ -114,15 +114,32 @@ def test_the_reading_names_the_strongest_single_attack(found):
 
 
 def test_networks_are_compared_in_pairs_of_images(found):
-    text = ladder.verdict(found, "q-base").text
-    assert "At no epsilon does Q-base keep clearly more images right than the CNN" in text
+    text = ahead.verdict(found, "q-base").text
+    assert text.startswith("At no epsilon does Q-base keep clearly more images right than the CNN under all")
     gap, low, high = intervals.paired(0, 40, N)
-    assert f"clearly fewer at 0.1 ({gap:+.1f} points, {low:+.1f} to {high:+.1f})" in text
+    assert (
+        f"Clearly fewer are left of Q-base at epsilon 0.1 ({gap:+.1f} points, {low:+.1f} to {high:+.1f}) and"
+        in text
+    )
     stronger = found | {"q-base": made_up("q-base", dict.fromkeys((r.name for r in study.LAYER), 90))}
     assert (
-        "keeps clearly more images right than the CNN at epsilon 0.1 (+30.0"
-        in ladder.verdict(stronger, "q-base").text
+        "Clearly more images than of the CNN are left under all attacks together of Q-base at epsilon 0.1 (+30.0"
+        in ahead.verdict(stronger, "q-base").text
     )
+
+
+def test_several_networks_stand_in_one_picture_and_one_sentence(found):
+    better = made_up("q-large", dict.fromkeys((r.name for r in study.LAYER), 90))
+    three = found | {"q-large": better}
+    drawn, text = ahead.ahead(three), ahead.verdict(three).text
+    gap, low, high = intervals.paired(0, 40, N)
+    assert f"Q-base {gap:+.1f} ({low:+.1f} to {high:+.1f}) at 0.1" in drawn.text
+    assert "Q-large +30.0" in drawn.text and drawn.text.startswith(
+        "Points ahead of the CNN under all attacks"
+    )
+    assert "left under all attacks together of Q-large at epsilon 0.1 (+30.0 points) and" in text
+    assert "Clearly fewer are left of Q-base at epsilon 0.1 (-40.0 points) and" in text
+    assert "any of them" in ahead.verdict(found | {"q-large": found["q-base"]}).text
 
 
 def test_adversarially_trained_networks_stand_beside_the_cnn_of_their_training(found):
@@ -130,8 +147,8 @@ def test_adversarially_trained_networks_stand_beside_the_cnn_of_their_training(f
     shown = pages(ladder.ladders(found | trained))
     assert len(shown) == 4
     assert all(("<b>CNN</b>" in page) != ("<b>CNN, adv. trained</b>" in page) for page in shown)
-    assert "does Q-base keep clearly more images right than the CNN, both adversarially trained, under" in (
-        ladder.verdict(found | trained, "q-base-adv").text
+    assert "does Q-base keep clearly more images right than the CNN of the same training under" in (
+        ahead.verdict(found | trained, "q-base-adv").text
     )
     text = ladder.reading(trained, 0.1).text
     assert text.startswith(
@@ -244,5 +261,5 @@ def test_efforts_are_those_of_the_ladder():
     iterations = sorted({r.options["iterations"] for r in study.LAYER if "iterations" in r.options})
     assert iterations == [50, 100]
     assert "PGD and APGD take 100 steps; on other networks, and the rungs" in text
-    assert "APGD on both paths and APGD on softer codes, 50." in text
+    assert "APGD on both paths, APGD on softer codes, APGD on soft codes towards each class and" in text
     assert "temperatures 0.1 and 0.5" in text and "Square may ask 1,000 times per image" in text

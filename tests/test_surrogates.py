@@ -211,3 +211,44 @@ def test_any_attack_takes_any_surrogate(name, attack, with_layer, digits):
     found = getattr(attacks, attack)(ALL[name](with_layer), x, eps=0.3, **options)
     assert (found - x).abs().max() <= 0.3 + 1e-6
     assert (found != x).flatten(1).any(1).sum() >= (1 if attack == "cw_linf" else 8)
+
+
+# ---- a mean gradient ----
+
+
+def _wavy(images: Tensor) -> Tensor:
+    """It rises by 3, with waves on top: at pi / 200 its own slope is -17."""
+    return (3 * images + 0.1 * (200 * images).sin()).repeat(1, 2)
+
+
+def test_the_mean_gradient_leads_where_the_model_goes_beyond_its_waves():
+    x = torch.full((1, 1), torch.pi / 200, dtype=torch.float64, requires_grad=True)
+    answers, slopes = {}, {}
+    for name, model in {"own": _wavy, "mean": attacks.averaged(_wavy, 0.1, draws=400)}.items():
+        answers[name] = model(x)
+        (slopes[name],) = torch.autograd.grad(answers[name][:, 0].sum(), x)
+    torch.testing.assert_close(answers["mean"], answers["own"], rtol=0, atol=1e-12)
+    assert slopes["own"] == pytest.approx(-17) and slopes["mean"] == pytest.approx(3, abs=2)
+
+
+def test_the_mean_gradient_asks_once_where_none_is_wanted_and_draws_the_same_each_time():
+    asked = []
+
+    def model(images: Tensor) -> Tensor:
+        asked.append(images.detach())
+        return _wavy(images)
+
+    x = torch.full((2, 1), 0.4, dtype=torch.float64)
+    with torch.no_grad():
+        attacks.averaged(model, 0.1)(x)
+    assert len(asked) == 1
+    asked.clear()
+    for _ in range(2):
+        attacks.averaged(model, 0.1, draws=3)(x.requires_grad_())
+    assert len(asked) == 6 and torch.equal(asked[1], asked[4]) and not torch.equal(asked[1], asked[2])
+
+
+@pytest.mark.parametrize("wrong, value", [("spread", 0), ("draws", 0)])
+def test_a_neighbourhood_has_a_size(wrong, value):
+    with pytest.raises(ValueError, match=f"{wrong} is {value}; it must be"):
+        attacks.averaged(_wavy, **({"spread": 0.1} | {wrong: value}))

@@ -98,15 +98,15 @@ def test_the_first_sentence_turns_with_the_numbers():
         Value("mnist", "cnn", "ladder", "transfer from another seed", 0.3): 1.0,
     }
     assert found.blind(frame_of(published() | harder)).endswith(
-        "16; under a stronger attack, on a network that was trained like the plain one, 8 and 1."
+        "16. Made by a stronger attack, on a network that was trained like the plain one, such images leave 8 and 1."
     )
     asking = {
         Value("mnist", name, "ladder", "square alone", 0.1): x
         for name, x in (("q-base", 70.0), ("cnn", 75.5))
     }
     assert found.blind(frame_of(published() | harder | asking)).endswith(
-        "8 and 1. An attacker who sees neither network, and asks it up to 1,000 times per image, leaves 70 with the"
-        " layer and 76 without, when pixels move by up to 0.1."
+        "8 and 1. An attacker who only asks, up to 1,000 times per image, leaves 70 with the layer and 76 without,"
+        " when pixels move by up to 0.1."
     )
     cnn = {value: 99.0 for value in published() if value.model == "cnn"}
     assert found.blind(frame_of(published() | cnn)).startswith("The Q-Layer does not help")
@@ -151,9 +151,9 @@ def test_where_seeds_decide_the_third_says_so():
     seeds = [worst((93, 39), (95, 72), "-adv"), worst((93, 70), (95, 68), "-adv")]
     frame = pd.concat([frame_of(one).assign(seed=seed) for seed, one in enumerate(seeds)])
     assert found.trained(frame) == (
-        "Where both networks are trained on attacked digits, what it does hangs on the single training: when pixels"
-        " move by up to 0.2, all attacks together leave the network with the layer between 33 of 100 digits fewer and"
-        " 2 more than the one without it; at 0.1 the two cannot be told apart."
+        "Where both networks are trained on attacked digits, what it does hangs on the single training: at 0.2"
+        " the one with the layer keeps, by the training, between 33 of 100 digits fewer and 2 more; at 0.1 the two"
+        " cannot be told apart."
     )
     seeds = [
         worst((20, 39), (50, 72), "-adv"),
@@ -161,7 +161,7 @@ def test_where_seeds_decide_the_third_says_so():
     ]  # clear at the other budget
     frame = pd.concat([frame_of(one).assign(seed=seed) for seed, one in enumerate(seeds)])
     assert "and even harms: of 100 digits" in (says := found.trained(frame))
-    assert says.endswith("between 33 of 100 digits fewer and 2 more than the one without it.")
+    assert says.endswith("keeps, by the training, between 33 of 100 digits fewer and 2 more.")
 
 
 def test_an_attack_that_was_still_rising_is_said_to_be():
@@ -229,6 +229,16 @@ def test_the_start_page_has_six_of_them_and_links_to_what_is_behind():
     assert len(found.headline(NOTHING)) == 3 and all(
         s in found.lead(NOTHING).text for s in found.headline(NOTHING)
     )
+
+
+def test_the_lead_has_three_sentences_and_the_rest_of_them_stands_below():
+    asking = {Value("mnist", name, "ladder", "square alone", 0.1): 70.0 for name in ("q-base", "cnn")}
+    frame = frame_of(published() | asking | worst((45, 0), (70, 2)))
+    blind, seeing, balance = found.headline(frame)
+    assert found.blind(frame).startswith(f"{blind} An attacker who only asks") and blind.endswith("it 16.")
+    assert seeing == found.seeing(frame) and balance == found.balance(frame)
+    lead, rest = re.findall(r"<p[^>]*>(.*?)</p>", found.lead(frame).html, re.DOTALL)
+    assert "only asks" in rest and "only asks" not in lead
 
 
 # ---- lights ----

@@ -11,11 +11,13 @@ from torch import Tensor
 
 from qlayer_core.attacks import losses, surrogates
 from qlayer_core.attacks.apgd import apgd
+from qlayer_core.attacks.averaging import averaged
 from qlayer_core.attacks.carlini_wagner import cw_linf
 from qlayer_core.attacks.contract import Model, Problem, UnmovedWarning
 from qlayer_core.attacks.square import square
 from qlayer_core.attacks.steps import bim, fgsm, pgd
 from qlayer_core.attacks.surrogates import surrogate
+from qlayer_core.attacks.targeted import apgd_targeted
 
 __all__ = [
     "REGISTRY",
@@ -24,6 +26,8 @@ __all__ = [
     "Recorded",
     "UnmovedWarning",
     "apgd",
+    "apgd_targeted",
+    "averaged",
     "bim",
     "cw_linf",
     "fgsm",

@@ -5,6 +5,7 @@ explorers, and `show.plot`, `show.page` and `show.names` what all of them draw, 
 """
 
 from qlayer_core.show import (
+    ahead,
     attacks,
     challenge,
     coarse,
@@ -36,6 +37,7 @@ from qlayer_core.show import (
 )
 
 __all__ = [
+    "ahead",
     "attacks",
     "challenge",
     "coarse",

@@ -7,7 +7,7 @@ are rounded to whole digits of a hundred; what stands behind them unfolds on the
 import pandas as pd
 
 from qlayer_core.show import verdict
-from qlayer_core.show.page import Markup, listed, typeset, whole
+from qlayer_core.show.page import Markup, joined, listed, paragraph, typeset, whole
 from qlayer_core.study import claims, evidence, experiments, ladder, measured, paper
 from qlayer_core.study.evidence import Comparison, Outcome, Value, worst_case
 from qlayer_core.study.statements import CLAIMS, MUCH, Claim
@@ -31,7 +31,7 @@ def blind(frame: pd.DataFrame) -> str:
     eps = hardest.comparison.first.eps
     text = (
         f"{helps[_together(known)]} against images that were made on another network: of 100 such digits, each"
-        f" pixel moved by up to {eps:g}, where black is 0 and white is 1, a network with the layer still reads"
+        f" pixel moved by up to {eps:g} (black is 0, white is 1), a network with the layer still reads"
         f" {whole(hardest.first)}, and the plain network without it {whole(hardest.second)}"
     )
     twin, asked = _outcomes(
@@ -48,14 +48,14 @@ def blind(frame: pd.DataFrame) -> str:
     )
     if twin.result != "not measured":
         text += (
-            "; under a stronger attack, on a network that was trained like the plain one,"
+            ". Made by a stronger attack, on a network that was trained like the plain one, such images leave"
             f" {whole(twin.first)} and {whole(twin.second)}"
         )
     if asked.result != "not measured":
         text += (
-            f". An attacker who sees neither network, and asks it up to {ladder.ASKING.options['queries']:,} times"
-            f" per image, leaves {whole(asked.first)} with the layer and {whole(asked.second)} without, when pixels"
-            f" move by up to {SMALL[0]:g}"
+            f". An attacker who only asks, up to {ladder.ASKING.options['queries']:,} times per image, leaves"
+            f" {whole(asked.first)} with the layer and {whole(asked.second)} without, when pixels move by up to"
+            f" {SMALL[0]:g}"
         )
     return f"{text}."
 
@@ -158,8 +158,8 @@ def _left(known: list[Outcome]) -> str:
     alike = [one for one in known if one not in clear and not _hangs(one)]
     luck = [one for one in known if _hangs(one)]
     spread = [
-        f"when pixels move by up to {one.comparison.first.eps:g}, all attacks together leave the network with the"
-        f" layer between {_signed(one.low)} and {_signed(one.high)} than the one without it"
+        f"at {one.comparison.first.eps:g} the one with the layer keeps, by the training, between"
+        f" {_signed(one.low)} and {_signed(one.high)}"
         for one in luck
     ]
     if not clear and luck:
@@ -243,8 +243,14 @@ def balance(frame: pd.DataFrame) -> str:
 
 
 def headline(frame: pd.DataFrame) -> list[str]:
-    """Return the verdict in three sentences."""
-    return [blind(frame), seeing(frame), balance(frame)]
+    """Return the verdict in three sentences: what comes first of `blind` and `seeing`, and `balance`."""
+    return [_split(blind(frame))[0], _split(seeing(frame))[0], balance(frame)]
+
+
+def _split(text: str) -> tuple[str, str]:
+    """Return the first sentence of a text, and the rest of it."""
+    first, more, rest = text.partition(". ")
+    return first + more.strip(), rest
 
 
 def six(frame: pd.DataFrame) -> list[str]:
@@ -253,9 +259,10 @@ def six(frame: pd.DataFrame) -> list[str]:
 
 
 def lead(frame: pd.DataFrame) -> Markup:
-    """Return the three sentences as a page's first paragraph."""
+    """Return the three sentences as a page's first paragraph, and below it the rest of what the two first say."""
     text = " ".join(headline(frame))
-    return Markup(f'<p class="lead">{typeset(text)}</p>', text)
+    rest = " ".join(_split(say(frame))[1] for say in (blind, seeing)).strip()
+    return joined(Markup(f'<p class="lead">{typeset(text)}</p>', text), *([paragraph(rest)] if rest else []))
 
 
 def start_page(frame: pd.DataFrame) -> str:

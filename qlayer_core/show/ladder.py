@@ -4,7 +4,7 @@ Records are those of `study.adaptive`, by model name, as `recorded` gives them.
 """
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from html import escape
 
 import ipywidgets as w
@@ -74,7 +74,7 @@ def efforts() -> Markup:
     short, long = sorted(
         {rung.options["iterations"] for rung in ladder.LAYER if "iterations" in rung.options}
     )
-    soft = sorted({rung.surrogate for rung in ladder.LAYER if (rung.surrogate or "").startswith("soft")})
+    soft = sorted(set(re.findall(r"soft ([\d.]+)", " ".join(rung.surrogate or "" for rung in ladder.LAYER))))
     queries = next(rung.options["queries"] for rung in ladder.LAYER if rung.attack == "square")
     few = [
         rung_name(rung.name)
@@ -83,9 +83,9 @@ def efforts() -> Markup:
     ]
     return paragraph(
         f"How much each may try: PGD and APGD take {long} steps; on other networks, and the rungs {listed(few)},"
-        f" {short}. Soft codes have the temperatures {listed([name.split()[1] for name in soft])}. Square may ask"
-        f" {queries:,} times per image, where AutoAttack allows {AUTOATTACK_QUERIES:,}. More steps and more starts"
-        " are among the checks below."
+        f" {short} (towards each class, {short} for each). Soft codes have the temperatures {listed(soft)}. Square"
+        f" may ask {queries:,} times per image, where AutoAttack allows {AUTOATTACK_QUERIES:,}. More steps and more"
+        " starts are among the checks below."
     )
 
 
@@ -269,30 +269,6 @@ def compared(found: Mapping[str, dict], name: str) -> list[dict]:
         gap, low, high = intervals.paired(int((one & ~two).sum()), int((two & ~one).sum()), n)
         rows.append({"eps": eps, "gap": gap, "low": low, "high": high, "n": n})
     return rows
-
-
-def verdict(found: Mapping[str, dict], name: str) -> Markup:
-    """Return whether ``name`` resists all attacks together better than its `plain` network, as a paragraph."""
-    rows = compared(found, name)
-    more = [row for row in rows if row["low"] > 0]
-    less = [row for row in rows if row["high"] < 0]
-
-    def at(some: Sequence[dict]) -> str:
-        gaps = "{eps:g} ({gap:+.1f} points, {low:+.1f} to {high:+.1f})"
-        return listed([gaps.format(**row) for row in some])
-
-    who, than = names.short(name), names.inside(plain(name))
-    both = ", both adversarially trained," if name.endswith("-adv") else ""
-    says = [
-        f"Under all attacks together {who} keeps clearly more images right than {than}{both} at epsilon {at(more)}."
-        if more
-        else f"At no epsilon does {who} keep clearly more images right than {than}{both} under all attacks together."
-    ]
-    if less:
-        says.append(f"It keeps clearly fewer at {at(less)}.")
-    if rest := [f"{row['eps']:g}" for row in rows if row not in more + less]:
-        says.append(f"At {listed(rest)} the two cannot be told apart on {rows[0]['n']:,} images.")
-    return paragraph(" ".join(says))
 
 
 def _upper(text: str) -> str:

@@ -48,7 +48,7 @@ def comparison(number: str) -> Markup:
     if not found:
         return Markup("", "")
     columns = list(dict.fromkeys(one.cell.column for one in found))
-    says = ("chosen", "paper", "text less chosen", "at least", "at most")
+    says = ("chosen", "paper", "gained", "at least", "at most")
     rows = []
     for row in dict.fromkeys(one.cell.row for one in found):
         mine = {one.cell.column: one for one in found if one.cell.row == row}
@@ -69,8 +69,8 @@ def comparison(number: str) -> Markup:
         ["", *map(results.column_name, columns)],
         f"{results.title(number)}, in percent. Bold: adversarially trained by the paper's text; chosen: by the"
         f" setting of the other tables, with the same batches. Seed {SEED} of both, on the same first"
-        f" {listed([f'{n:,}' for n in few])} test images. In points: what the text adds, with its 95 % interval."
-        + (struck_out if any(one.unreliable for one in found) else ""),
+        f" {listed([f'{n:,}' for n in few])} test images. Gained: what the text adds, in points, with"
+        " its 95 % interval." + (struck_out if any(one.unreliable for one in found) else ""),
     )
 
 

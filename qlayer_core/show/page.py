@@ -123,7 +123,8 @@ def lines(first: str, *others: str, says: Sequence[str] = ()) -> str:
 def line_names(name: str, *others: str) -> str:
     """Return a row's name as HTML, and below it those of its cells' lines, which are seen only: `lines` says them."""
     below = "<br>".join(others)
-    return f'<strong>{name}</strong><br><small aria-hidden="true" style="font-weight: 400">{below}</small>'
+    look = "font-weight: 400; white-space: nowrap"  # a name of two lines would stand beside others' values
+    return f'<strong>{name}</strong><br><small aria-hidden="true" style="{look}">{below}</small>'
 
 
 def _heard(text: str) -> str:

@@ -104,7 +104,9 @@ def comparison(number: str, seed: int | None = None) -> Markup:
     columns, rows = _columns(frame), []
     for row in _recorded_rows(frame):
         says = *_BOUNDS, *(["chosen"] if frame.loc[row].chosen.notna().any() else []), "paper", "difference"
-        line = [line_names(row_name(row), *says)]
+        here = frame.loc[row].seeds.max()
+        fewer = f" ({here:.0f} seed{'s' if here > 1 else ''})" if here < frame.seeds.max() else ""
+        line = [line_names(row_name(row) + fewer, *says)]
         for column in columns:
             cell = frame.loc[(row, column)]
             ours = struck(decimal(cell.ours), cell.unreliable) + (FEW if cell.few else "")

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from qlayer_core import attacks, data, evaluation, files, machine
 from qlayer_core.specs import RunSpec
 from qlayer_core.study import fingerprint, health, records
-from qlayer_core.study.ladder import Rung, attacked, decisive, doubled, epsilons, ladder, quick
+from qlayer_core.study.ladder import AVERAGED, Rung, attacked, decisive, doubled, epsilons, ladder, quick
 
 IMAGES = 1000  # the first of the test set, unless a call asks for another number
 SEEDS = (0, 1, 2)  # of networks that can lend each other their images
@@ -306,7 +306,8 @@ def _stages(rung: Rung, spec: RunSpec) -> tuple[str, ...]:
     """Return the stages of `fingerprint` that a rung's cell depends on."""
     attack = fingerprint.stage_of(rung.attack)
     surrogates = ["surrogates"] if spec.layer is not None and rung.surrogate else []
-    return fingerprint.stages(spec, *([attack] if attack else []), *surrogates)
+    averaging = ["averaging"] if (rung.surrogate or "").endswith(AVERAGED) else []
+    return fingerprint.stages(spec, *([attack] if attack else []), *surrogates, *averaging)
 
 
 def other(unit: records.Unit, rung: Rung) -> records.Unit | None:

@@ -22,8 +22,10 @@ STAGES = {
     "steps": (*GRADIENT, "attacks/steps"),
     "carlini_wagner": (*GRADIENT, "attacks/carlini_wagner"),
     "apgd": (*GRADIENT, "attacks/apgd"),
+    "targeted": (*GRADIENT, "attacks/apgd", "attacks/targeted"),
     "square": (*GRADIENT, "attacks/square"),
     "surrogates": (*NETWORK, "attacks/surrogates"),
+    "averaging": ("attacks/averaging",),
     "quantizers": (*NETWORK, "quantizers", "baselines"),
     "pixelcnn": (*NETWORK, "data", "loop", "pixelcnn"),
 }
@@ -32,6 +34,7 @@ ATTACK_STAGES = {  # by the name's first word
     "bim": "steps",
     "pgd": "steps",
     "apgd": "apgd",
+    "targeted": "targeted",
     "square": "square",
     "cw": "carlini_wagner",
 }

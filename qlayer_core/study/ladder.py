@@ -14,12 +14,15 @@ from qlayer_core.study import experiments
 
 SMALL = (0.05, 0.1)  # epsilons beside those of the tables
 FAR = 0.5  # an eps at which nothing but chance is left
+SPREAD = 0.05  # of the points whose gradients are averaged
+AVERAGED = ", averaged"  # ends the name of such a surrogate
 QUICK = 10  # steps that many images don't survive
 
 ATTACKS = {
     "bim": attacks.bim,
     "pgd": attacks.pgd,
     "apgd": attacks.apgd,
+    "targeted": attacks.apgd_targeted,
     "square": attacks.square,
     "ls-pga": baselines.ls_pga,
 }
@@ -54,6 +57,8 @@ _TRANSFER = (
 _SQUARE = Rung("square", "black-box", "square", options={"queries": 1000}, survivors=True)
 # The same as an attacker who has nothing else would make it: blind, and yet asking the network itself.
 ASKING = replace(_SQUARE, name="square alone", survivors=False)
+# After it, on whoever still stands, the dearest: each class has steps of its own.
+_EACH = Rung("apgd towards each class", "white-box", "targeted", options={"iterations": 50}, survivors=True)
 
 PLAIN = (
     *_TRANSFER,
@@ -65,6 +70,7 @@ PLAIN = (
     Rung("apgd on dlr", "white-box", "apgd", options=_MARGIN | {"loss": "dlr"}),
     Rung("apgd on the margin", "white-box", "apgd", options=_MARGIN),
     _SQUARE,
+    _EACH,
 )
 """For a network whose gradient is its own."""
 
@@ -86,6 +92,15 @@ LAYER = (
     Rung("apgd on soft codes", "white-box", "apgd", "soft 0.1", options=_MARGIN),
     Rung("apgd on soft codes, ce", "white-box", "apgd", "soft 0.1", options=_MARGIN | {"loss": "ce"}),
     _SQUARE,
+    replace(_EACH, name="apgd on soft codes towards each class", surrogate="soft 0.1"),
+    Rung(
+        "apgd on averaged softer codes",
+        "white-box",
+        "apgd",
+        "soft 0.5, averaged",
+        options={"loss": "ce", "iterations": 50},
+        survivors=True,
+    ),
 )
 """For a network with the layer: rung by rung the attacker knows more of it."""
 
@@ -136,6 +151,8 @@ def decisive(cells: Sequence[Mapping]) -> tuple[Rung, float] | None:
     strongest: dict[float, Mapping] = {}
     for cell in cells:
         how = cell["how"]
+        if how["survivors"]:  # it saw the others not at all
+            continue
         if (how["kind"], how["attack"], how["purpose"]) == ("white-box", "apgd", "ladder"):
             least = strongest.setdefault(cell["eps"], cell)
             strongest[cell["eps"]] = min(least, cell, key=lambda one: one["correct"])
@@ -166,11 +183,14 @@ def epsilons(dataset: str) -> tuple[float, ...]:
 
 
 def complete(record: Mapping) -> bool:
-    """Return whether enough of a ladder is recorded to speak of a worst case: all white-box rungs at every eps."""
+    """Return whether enough of a ladder is recorded to speak of a worst case.
+
+    These are the white-box rungs at every eps, but for one that only looks once more at whoever still stands.
+    """
     wanted = {
         (rung.name, eps)
         for rung in ladder(experiments.spec(record["model"]))
-        if (rung.kind, rung.purpose) == ("white-box", "ladder")
+        if (rung.kind, rung.purpose, rung.survivors) == ("white-box", "ladder", False)
         for eps in epsilons(record["dataset"])
     }
     return wanted <= {(cell["rung"], cell["eps"]) for cell in record["cells"]}
@@ -182,14 +202,18 @@ def stand_in(net: nn.Module, name: str | None, images: Tensor) -> attacks.Model:
     Args:
         net: the network.
         name: ``"e"``, ``"shortcut"``, ``"straight-through"``, ``"latent"``, ``"ensemble"``, ``"soft 0.1"`` with the
-            temperature in units of the network's own `surrogates.typical_gap`, or None. Behind a quantizer of the
-            input ``"as it is"`` or ``"adaptive"``. A plain network stands for itself.
+            temperature in units of the network's own `surrogates.typical_gap`, ``"soft 0.1, averaged"`` with the
+            mean gradient of a neighbourhood, or None. Behind a quantizer of the input ``"as it is"`` or
+            ``"adaptive"``. A plain network stands for itself.
         images: some of the clean images, from which soft assignment takes its temperature.
     """
     if isinstance(net, baselines.Defended) and name in ("as it is", "adaptive"):
         return baselines.adaptive(net) if name == "adaptive" else baselines.as_it_is(net)
     if name is None or not isinstance(net, QNet):
         return net
+    alone, averaged, _ = name.partition(AVERAGED)
+    if averaged:
+        return attacks.averaged(stand_in(net, alone, images), SPREAD)
     kind, *temperature = name.split()
     if kind == "soft" and temperature:
         gap = surrogates.typical_gap(net, images[:64])
@@ -211,7 +235,12 @@ def quick(rung: Rung) -> Rung | None:
 
     Only the images that it doesn't fool need the whole rung, which saves most of its time at the larger budgets.
     """
-    if rung.attack == "apgd" and rung.source is None and rung.options.get("iterations", 0) > 2 * QUICK:
+    if (
+        rung.attack == "apgd"
+        and rung.source is None
+        and not rung.survivors
+        and rung.options.get("iterations", 0) > 2 * QUICK
+    ):
         return replace(rung, options={**rung.options, "iterations": QUICK, "restarts": 1})
     return None
 

@@ -1,0 +1,89 @@
+"""Whether networks resist the whole ladder better than the plain one of their training: a picture, and in words.
+
+Records are those of `study.adaptive`, by model name, as `ladder.recorded` gives them.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+
+from qlayer_core.show import names
+from qlayer_core.show.ladder import compared, plain
+from qlayer_core.show.page import Markup, listed, paragraph
+from qlayer_core.show.plot import MUTED, axes, picture
+
+
+def _differences(found: Mapping[str, dict], of: Sequence[str]) -> dict[str, list[dict]]:
+    """Return what `ladder.compared` gives of each network that is not its own `plain` one, or of those named."""
+    chosen = of or [name for name in found if name != plain(name) and plain(name) in found]
+    return {name: compared(found, name) for name in chosen}
+
+
+def _beside(name: str) -> str:
+    return names.inside(plain(name)) + (" of the same training" if name.endswith("-adv") else "")
+
+
+@picture
+def ahead(found: Mapping[str, dict], *of: str):
+    """Draw by how many points networks are ahead of the plain one under all attacks together, with 95 % intervals.
+
+    Args:
+        found: the evaluations.
+        of: the networks; left out, all that there are.
+    """
+    rows = _differences(found, of)
+    budgets = [f"{row['eps']:g}" for row in next(iter(rows.values()))]
+    beside = _beside(next(iter(rows)))
+    figure, grid = axes(6, 1.6 + 0.16 * len(rows) * len(budgets))
+    ax, step = grid[0, 0], 0.8 / len(rows)
+    says, looks = [], []
+    for k, (name, some) in enumerate(rows.items()):
+        at = [i - 0.4 + step * (k + 0.5) for i in range(len(some))]
+        gaps, low, high = ([row[key] for row in some] for key in ("gap", "low", "high"))
+        arms = [
+            [b - a for a, b in zip(low, gaps, strict=True)],
+            [b - a for a, b in zip(gaps, high, strict=True)],
+        ]
+        look = names.style(name) | {"linestyle": "none"}
+        looks.append(look if look not in looks else look | {"marker": "x"})  # a network of another setting
+        ax.errorbar(gaps, at, xerr=arms, label=names.short(name), elinewidth=1.5, **looks[-1])
+        words = [
+            f"{row['gap']:+.1f} ({row['low']:+.1f} to {row['high']:+.1f}) at {row['eps']:g}" for row in some
+        ]
+        says.append(f"{names.short(name)} {', '.join(words)}")
+    ax.axvline(0, color=MUTED, linewidth=1)
+    ax.set_yticks(range(len(budgets)), budgets)
+    ax.invert_yaxis()
+    ax.grid(visible=False, axis="y")
+    ax.set(xlabel=f"points ahead of {beside}", ylabel="epsilon")
+    ax.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=3)
+    return figure, f"Points ahead of {beside} under all attacks, with 95 % intervals: {'; '.join(says)}."
+
+
+def verdict(found: Mapping[str, dict], *of: str) -> Markup:
+    """Return in words which networks resist all attacks together better than the plain one, and which worse.
+
+    Several stand beside their picture, which has the intervals; a single one has them here.
+    """
+    rows = _differences(found, of)
+    alone, first = len(rows) == 1, next(iter(rows))
+    number = "{eps:g} ({gap:+.1f} points" + (", {low:+.1f} to {high:+.1f})" if alone else ")")
+
+    def clear(is_so: Callable[[dict], bool]) -> str:
+        some = {name: [number.format(**row) for row in rows[name] if is_so(row)] for name in rows}
+        return "; ".join(
+            f"{names.short(name)} at epsilon {listed(gaps)}" for name, gaps in some.items() if gaps
+        )
+
+    whom = _beside(first)
+    who = names.short(first) if alone else "any of them"
+    more, less = clear(lambda row: row["low"] > 0), clear(lambda row: row["high"] < 0)
+    says = [
+        f"Clearly more images than of {whom} are left under all attacks together of {more}."
+        if more
+        else f"At no epsilon does {who} keep clearly more images right than {whom} under all attacks together.",
+        *([f"Clearly fewer are left of {less}."] if less else []),
+    ]
+    every = [row for some in rows.values() for row in some]
+    if any(row["low"] <= 0 <= row["high"] for row in every):
+        counts = listed(sorted({f"{row['n']:,}" for row in every}))
+        says.append(f"All else cannot be told apart on {counts} images.")
+    return paragraph(" ".join(says))
