@@ -115,6 +115,7 @@ QUANTIZED = (
     Rung("apgd straight through, ce", "white-box", "apgd", "adaptive", options=_MARGIN | {"loss": "ce"}),
     _LEVELS,
     _SQUARE,
+    replace(_EACH, name="apgd straight through towards each class", surrogate="adaptive"),
 )
 """For a network behind a quantizer of its input."""
 
