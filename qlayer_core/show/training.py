@@ -231,7 +231,8 @@ def collapse(rows: Mapping[str, History], kind: str = "clean") -> VBox:
         chart = slides.chart(title, drawn, step + 1, f"{step + 1}", x="epoch", ticks=_ticks(last))
         return f"{chart}<table><thead><tr>{heads}</tr></thead><tbody>{lines}</tbody></table>"
 
-    return explorer([slider("epoch", [str(epoch + 1) for epoch in range(last)], last // 2)], page)
+    first = min(last // 2, *(len(history) - 1 for history in rows.values()))  # none of them has ended there
+    return explorer([slider("epoch", [str(epoch + 1) for epoch in range(last)], first)], page)
 
 
 def _at(values: Mapping[str, Sequence[float]], what: str, step: int, text: str) -> str:
