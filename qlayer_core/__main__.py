@@ -153,10 +153,24 @@ def _table(options: argparse.Namespace) -> None:
     from qlayer_core.study import tables
 
     frame = tables.table(options.number, options.seed)
+    if frame.ours.isna().all():
+        print(f"Of this table nothing is recorded with seed {options.seed}.")
+        return
+    few, doubted = frame.n < frame.n.max(), frame.unreliable.notna()
+    numbers = frame.ours.map("{:.2f}".format).mask(frame.ours.isna(), "-")
+    frame["ours"] = (
+        numbers + few.map({True: "\N{DEGREE SIGN}", False: ""}) + doubted.map({True: "~", False: ""})
+    )
     for value in ("paper", "ours", "difference"):
         print(f"\n{value}: {paper.TABLES[options.number].caption}")
         wide = frame.pivot(index="row", columns="column", values=value)
         print(wide.loc[frame.row.unique(), frame.column.unique()].to_string(na_rep="-"))
+    if few.any():
+        print(
+            f"\n\N{DEGREE SIGN} of the first {frame.n.min():,.0f} test images, the others of {frame.n.max():,.0f}"
+        )
+    if doubted.any():
+        print("\n~ the attack failed a sanity check: the number says little about the network")
 
 
 def _study():

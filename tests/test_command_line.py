@@ -78,14 +78,27 @@ def test_train_evaluate_release_and_table(miniature, capsys):
     assert main(["table", "1a"]) == 0
     printed = "\n".join(lines(capsys))
     clean = tables.cell("mnist", "q-base", setting="clean", path="q")["accuracy"]
-    for text in ("paper: Accuracy", "ours: Accuracy", "difference: Accuracy", "52.69", str(clean)):
+    for text in ("paper: Accuracy", "ours: Accuracy", "difference: Accuracy", "52.69", f"{clean:.2f}"):
         assert text in printed
+    assert main(["table", "1a", "--seed", "7"]) == 0
+    assert lines(capsys) == ["Of this table nothing is recorded with seed 7."]
 
     assert main(["runs"]) == 0
     recorded = [line.split() for line in lines(capsys) if line.endswith("seed0")]
     assert recorded == [
         ["mnist", name, "seed0"] for name in ("validation-a", "source-a", "q-base", "q-base-adv")
     ]
+
+
+def test_a_table_marks_numbers_of_fewer_images_and_of_attacks_that_failed_a_check(capsys):
+    assert main(["table", "2a"]) == 0
+    printed = "\n".join(lines(capsys))
+    (cell,) = (tables.table("2a").set_index(["row", "column"]).loc[[("cnn", "bim 0.2")]]).to_dict("records")
+    assert cell["n"] < 10_000 and f"{cell['ours']:.2f}° " in printed and "° of the first 1,000" in printed
+    struck = tables.table("2a").dropna(subset="unreliable")
+    assert len(struck) and all(
+        f"{one.ours:.2f}{'°' * (one.n < 10_000)}~" in printed for one in struck.itertuples()
+    )
 
 
 def test_what_another_machine_measured_can_be_measured_again(miniature, capsys, monkeypatch):

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from qlayer_core import intervals
-from qlayer_core.show import found, verdict
+from qlayer_core.show import found, luck, verdict
 from qlayer_core.study import claims, evidence, measured, paper, statements
 from qlayer_core.study.evidence import Value, worst_case
 
@@ -68,14 +68,14 @@ def test_what_another_seed_might_turn_is_marked_and_counted():
         frame = pd.concat([frame_of({large: 60.0 + ahead, cnn: 60.0}, 10_000), *twice])
         html = verdict.numbers(claim, frame, apart).html
         assert ("holds¹" in html) is marked and ("nearer to the threshold" in html) is marked
-        text = verdict.luck(frame).text
+        text = luck.luck(frame).text
         assert (
             "moved a number by up to 20.0 points (FGSM, white box), under blind attacks by up to 6.7." in text
         )
         assert re.search(rf"Of the (\d+) comparisons .*, {int(marked)} have one seed", text)
     again = pd.concat([frame_of({large: 64.0, cnn: 60.0}, 10_000).assign(seed=seed) for seed in (0, 1)])
     assert "holds¹" not in verdict.numbers(claim, again, apart).html  # two seeds agree
-    assert "No network has a second seed yet" in verdict.luck(frame_of({large: 64.0, cnn: 60.0})).text
+    assert "No network has a second seed yet" in luck.luck(frame_of({large: 64.0, cnn: 60.0})).text
 
 
 # ---- sentences ----
@@ -217,7 +217,12 @@ def test_the_last_counts_verdicts():
     settled, whole = map(int, re.search(r"settles (\d+) of its (\d+) claims", sentence).groups())
     assert whole == len(statements.CLAIMS) and 0 < settled < whole
     assert (
-        sum(map(int, re.findall(r"(\d+) (?:as the paper says|in part|not as it says)", sentence))) == settled
+        sum(
+            map(
+                int, re.findall(r"(\d+) (?:as the paper says|in part|partly for it|not as it says)", sentence)
+            )
+        )
+        == settled
     )
     assert sentence.endswith("claims were put to the strongest attack, and none holds in full.")
 
@@ -303,7 +308,7 @@ def test_several_seeds_that_lie_far_apart_are_marked_as_well():
         frame = pd.concat(seeds)
         html = verdict.numbers(claim, frame, {}).html
         assert ("holds¹" in html) is marked and "holds" in html
-        assert f", and {int(marked)} have two or three seeds" in verdict.luck(frame).text
+        assert f", and {int(marked)} have two or three seeds" in luck.luck(frame).text
 
 
 def test_lights_can_be_told_apart_without_colour():

@@ -227,9 +227,14 @@ def symptom() -> str:
 def balance(frame: pd.DataFrame) -> str:
     """Return how many of the paper's claims can be judged, and how the verdicts fall."""
     rows = claims.verdicts(frame)
-    own = {name: int((rows.protocol == name).sum()) for name in ("reproduced", "partly", "not")}
+    own = {name: int((rows.protocol == name).sum()) for name in claims.PROTOCOL[:4]}
     tested, attacked = sum(own.values()), int(rows.strongest.isin(claims.STRONGEST[:-2]).sum())
-    words = {"reproduced": "as the paper says", "partly": "in part", "not": "not as it says"}
+    words = {
+        "reproduced": "as the paper says",
+        "partly": "in part",
+        "mixed": "partly for it and partly against it",
+        "not": "not as it says",
+    }
     came_out = listed([f"{own[name]} {word}" for name, word in words.items() if own[name]] or ["none"])
     says = f"Repeating the paper's own tests settles {tested} of its {len(rows)} claims so far: {came_out}"
     if not attacked:

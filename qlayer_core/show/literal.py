@@ -119,14 +119,14 @@ def turned(frame: pd.DataFrame) -> Markup:
                 under = "" if side == "protocol" else ", under the strongest attack"
                 words = (f"{lights[name][1]} ({counts[name]})" for name in (one, other))
                 said.append(f"\u201c{old.name}\u201d{under}: {' becomes '.join(words)}")
-    who = listed([names.label(name) for name in models])
+    who, its = listed([names.label(name) for name in models]), "its" if len(models) == 1 else "their"
     seeds = frame[frame.model.isin([experiments.printed(name) for name in models])].seed.nunique()
     (held, failed), (more, worse) = map(_held_and_failed, both)
     changed = (
         f"{len(said)} light{'s' if len(said) > 1 else ''} would change. {'; '.join(said)}." if said else ""
     )
     return paragraph(
-        f"One more caution. {who}: the setting of {'its' if len(models) == 1 else 'their'} training was chosen by validation images, and is not the"
+        f"One more caution. {who}: the setting of {its} training was chosen by validation images, and is not the"
         f" paper's text. With what the text gives ({seeds} seed{'s' if seeds > 1 else ''}) in its place,"
         f" {changed or 'no light would change.'} Under the paper's protocol {more} comparisons would hold instead of"
         f" {held}; under the strongest attack {worse} would fail instead of {failed}."

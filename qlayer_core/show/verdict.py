@@ -2,7 +2,7 @@
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from html import escape
 
 import numpy as np
@@ -10,11 +10,12 @@ import pandas as pd
 
 from qlayer_core.show import names
 from qlayer_core.show.ladder import rung_name
-from qlayer_core.show.page import DASH, Markup, decimal, listed, paragraph, struck, table, typeset
+from qlayer_core.show.luck import Spreads, near_luck
+from qlayer_core.show.page import DASH, Markup, decimal, listed, struck, table, typeset
 from qlayer_core.show.plot import MUTED, SERIES, VARIABLES, WRONG
 from qlayer_core.show.results import column_name, row_name
 from qlayer_core.study import claims, evidence, measured, paper
-from qlayer_core.study.evidence import Outcome, Value
+from qlayer_core.study.evidence import Value
 from qlayer_core.study.statements import CLAIMS, Claim
 
 GREEN, HALF, MIXED, AMBER, PALE, RED, OPEN, GREY, NONE = (
@@ -33,6 +34,7 @@ GREEN, HALF, MIXED, AMBER, PALE, RED, OPEN, GREY, NONE = (
 PROTOCOL = {
     "reproduced": (GREEN, "reproduced"),
     "partly": (AMBER, "reproduced in part"),
+    "mixed": (MIXED, "mixed"),
     "not": (RED, "not reproduced"),
     "undecided": (OPEN, "undecided"),
     "not measured yet": (GREY, "not measured yet"),
@@ -55,8 +57,8 @@ MEASURES = {
     "kl histogram": "KL divergence by histogram",
     "kl gaussian": "KL divergence by normal curves",
 }
-Spreads = Mapping[tuple[str, str], float]  # see `claims.spreads`
 SIDES = ("first_value", "second_value", "by", "near", "most")
+COUNTED = ("protocol", "strongest")  # the sides of a claim that have a light
 KINDS = {
     "value": "one measurement, two values",
     "caption": "a caption",
@@ -102,8 +104,15 @@ def lights(rows: Iterable[dict], frame: pd.DataFrame) -> Markup:
         rows: claims of one of the `groups`.
         frame: recorded numbers, as `measured.frame` gives them.
     """
-    rows, apart = list(rows), claims.spreads(measured.numbers(frame))
-    parts = [_claim(row, frame, apart) for row in rows]
+    rows, known = list(rows), measured.numbers(frame)
+    apart = claims.spreads(known)
+    parts = []
+    for row in rows:
+        judged = (
+            (side, evidence.judge(one, known)) for side in COUNTED for one in getattr(row["claim"], side)
+        )
+        turned = Counter(side for side, one in judged if one.result == "holds" and near_luck(one, apart))
+        parts.append(_claim(row, frame, apart, turned))
     words = [f"{row['name']}: {row['protocol']}, {row['strongest']}" for row in rows]
     return Markup("".join(parts) or "<p>None.</p>", "; ".join(words) or "None.")
 
@@ -113,11 +122,11 @@ def _light(light: tuple[str, str]) -> str:
     return f'<span aria-hidden="true" style="color: {colour}; font-weight: 700">{sign}</span>'
 
 
-def _claim(row: dict, frame: pd.DataFrame, apart: Spreads) -> str:
+def _claim(row: dict, frame: pd.DataFrame, apart: Spreads, turned: Counter) -> str:
     own, worst = PROTOCOL[row["protocol"]], STRONGEST[row["strongest"]]
-    line = f"{_light(own[0])} {own[1]}{_share(row, 'protocol')}"
+    line = f"{_light(own[0])} {own[1]}{_share(row, 'protocol', turned)}"
     if row["strongest"] != "not about attacks":
-        line += f" &nbsp; {_light(worst[0])} strongest attack: {worst[1]}{_share(row, 'strongest')}"
+        line += f" &nbsp; {_light(worst[0])} strongest attack: {worst[1]}{_share(row, 'strongest', turned)}"
     counts = []
     if row["in_paper"]:
         counts.append(f"The paper's own numbers bear out {row['in_paper']} comparisons.")
@@ -135,16 +144,17 @@ def _claim(row: dict, frame: pd.DataFrame, apart: Spreads) -> str:
     )
 
 
-def _share(row: dict, side: str) -> str:
+def _share(row: dict, side: str, turned: Counter) -> str:
     """Return how many comparisons hold, for the end of a line: ``", 7 of 8"``; nothing where none is judged.
 
-    How many of these rest on an attack that failed a check stands in brackets.
+    In brackets, how many of these rest on an attack that failed a check, and how many another seed might turn.
     """
     if row[side] not in (*claims.PROTOCOL[:-2], *claims.STRONGEST[:-2]):
         return ""
-    doubted = row[f"{side}_doubted"]
-    few = f" ({doubted} by an attack that failed a check)" if doubted else ""
-    return f", {row[f'{side}_numbers'].split(' hold')[0]}{few}"
+    caveats = [(row[f"{side}_doubted"], "by an attack that failed a check")]
+    caveats += [(turned[side], "that another seed might turn")]
+    said = ", ".join(f"{count} {words}" for count, words in caveats if count)
+    return f", {row[f'{side}_numbers'].split(' hold')[0]}{f' ({said})' if said else ''}"
 
 
 def _plural(counts: str) -> str:
@@ -197,55 +207,6 @@ def numbers(claim: Claim, frame: pd.DataFrame, apart: Spreads) -> Markup:
     if any("<s " in row[3] for row in rows):
         caption += " Struck through: the attack failed a sanity check."
     return table(rows, heads, caption)
-
-
-def near_luck(one: Outcome, apart: Spreads) -> bool:
-    """Return whether other seeds alone might turn an outcome.
-
-    That is where two networks, one of them with a single seed, are told apart by less than two seeds of one network
-    are known to differ by under the same attack or, where that is not known, under any; or where the 95 % interval
-    over several seeds of both allows the opposite, see `intervals.over_seeds`.
-    """
-    if one.over_seeds is not None:
-        return evidence.turned_by_seeds(one)
-    what = one.comparison
-    if one.result not in ("holds", "fails") or one.seeds != 1 or np.isnan(one.images):
-        return False
-    gap = abs(one.difference) if what.near else one.difference
-    largest = max(apart.values(), default=0.0)
-    reach = max(apart.get(claims.kind(value), largest) for value in (what.first, what.second))
-    return what.first.model != what.second.model and min(abs(gap - what.by), abs(gap - what.most)) < reach
-
-
-def luck(frame: pd.DataFrame) -> Markup:
-    """Return how many outcomes another seed might turn, and that intervals err, as a paragraph."""
-    known = measured.numbers(frame)
-    apart = claims.spreads(known)
-    every = [evidence.judge(one, known) for claim in CLAIMS for one in (*claim.protocol, *claim.strongest)]
-    told = [one for one in every if one.result in ("holds", "fails")]
-    judged = sum(one.result != "not measured" for one in every)
-    several = sum(evidence.turned_by_seeds(one) for one in told)
-    near = sum(near_luck(one, apart) for one in told) - several
-    return paragraph(
-        f"An interval covers the test images alone. {_moved(apart)} Of the {len(told)} comparisons that are told"
-        f" apart here, {near} have one seed and lie nearer to their threshold than seeds have been apart under their"
-        f" attack, and {several} have two or three seeds, so far apart that others might turn it: they are marked ¹."
-        " Each architecture of the blind attacker is a single trained network, too: whatever is measured with its"
-        f" images shares its luck. And {judged} intervals of 95 % are read on this page, none of them corrected for"
-        " the number of the others: a few will be wrong by chance."
-    )
-
-
-def _moved(apart: Spreads) -> str:
-    """Return in a sentence how far another seed has moved a number, by the attack under which it moved most."""
-    attacked = {how: points for how, points in apart.items() if how[1] not in ("", "none")}
-    if not attacked:
-        return "No network has a second seed yet, so that nobody knows what another would do."
-    (setting, attack), points = max(attacked.items(), key=lambda one: one[1])
-    blind = [points for (setting, _), points in attacked.items() if setting == "black-box"]
-    text = f"Another seed of the same network has moved a number by up to {points:.1f} points"
-    text += f" ({names.attack(attack)}, {setting.replace('-', ' ')})"
-    return text + (f", under blind attacks by up to {max(blind):.1f}." if blind else ".")
 
 
 def compared(

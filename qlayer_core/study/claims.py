@@ -12,7 +12,7 @@ from qlayer_core.study import evidence, measured
 from qlayer_core.study.evidence import Number, Outcome, Value
 from qlayer_core.study.statements import CLAIMS, Claim
 
-PROTOCOL = ("reproduced", "partly", "not", "undecided", "not measured yet", "no numbers")
+PROTOCOL = ("reproduced", "partly", "mixed", "not", "undecided", "not measured yet", "no numbers")
 """Verdicts under its protocol; the last two judge nothing."""
 STRONGEST = (
     "holds",
@@ -107,9 +107,9 @@ def outcomes(claim: Claim, frame: pd.DataFrame | None = None) -> pd.DataFrame:
 def protocol_verdict(results: list[str], most: bool = False) -> str:
     """Return the verdict on outcomes under the paper's protocol.
 
-    *Reproduced* if all comparisons hold, *partly* if some do. Where none does it is *not* if one fails, and
-    *undecided* if none fails either. It is *not measured yet* while a number is missing, except where those that are
-    there already hold in part and fail in part. A claim of what is so for the ``most`` part is *reproduced* if more
+    *Reproduced* if all comparisons hold, *partly* if some do and none fails, *mixed* if some do and some fail. Where
+    none does it is *not* if one fails, and *undecided* if none fails either. It is *not measured yet* while a number
+    is missing, except where it is mixed already. A claim of what is so for the ``most`` part is *reproduced* if more
     than half of its comparisons hold, and *not* if more fail than hold.
     """
     if not results:
@@ -121,7 +121,7 @@ def protocol_verdict(results: list[str], most: bool = False) -> str:
         if failed > held:
             return "not"
     if "holds" in results and "fails" in results:
-        return "partly"
+        return "mixed"
     if "not measured" in results:
         return "not measured yet"
     if all(result == "holds" for result in results):
@@ -149,7 +149,8 @@ def strongest_verdict(results: list[str], protocol: str) -> str:
         return "not measured yet"
     if "fails" not in results:
         return "undecided"
-    weak = {"reproduced": "holds for weak attacks only", "partly": "holds in part for weak attacks only"}
+    in_part = "holds in part for weak attacks only"
+    weak = {"reproduced": "holds for weak attacks only", "partly": in_part, "mixed": in_part}
     return weak.get(protocol, "does not hold")
 
 

@@ -1,0 +1,63 @@
+"""What the luck of the seed may turn among the outcomes of comparisons."""
+
+from collections.abc import Mapping
+
+import numpy as np
+import pandas as pd
+
+from qlayer_core.show import names
+from qlayer_core.show.page import Markup, paragraph
+from qlayer_core.study import claims, evidence, measured
+from qlayer_core.study.evidence import Outcome
+from qlayer_core.study.statements import CLAIMS
+
+Spreads = Mapping[tuple[str, str], float]  # see `claims.spreads`
+
+
+def near_luck(one: Outcome, apart: Spreads) -> bool:
+    """Return whether other seeds alone might turn an outcome.
+
+    That is where two networks, one of them with a single seed, are told apart by less than two seeds of one network
+    are known to differ by under the same attack or, where that is not known, under any; or where the 95 % interval
+    over several seeds of both allows the opposite, see `intervals.over_seeds`.
+    """
+    if one.over_seeds is not None:
+        return evidence.turned_by_seeds(one)
+    what = one.comparison
+    if one.result not in ("holds", "fails") or one.seeds != 1 or np.isnan(one.images):
+        return False
+    gap = abs(one.difference) if what.near else one.difference
+    largest = max(apart.values(), default=0.0)
+    reach = max(apart.get(claims.kind(value), largest) for value in (what.first, what.second))
+    return what.first.model != what.second.model and min(abs(gap - what.by), abs(gap - what.most)) < reach
+
+
+def luck(frame: pd.DataFrame) -> Markup:
+    """Return how many outcomes another seed might turn, and that intervals err, as a paragraph."""
+    known = measured.numbers(frame)
+    apart = claims.spreads(known)
+    every = [evidence.judge(one, known) for claim in CLAIMS for one in (*claim.protocol, *claim.strongest)]
+    told = [one for one in every if one.result in ("holds", "fails")]
+    judged = sum(one.result != "not measured" for one in every)
+    several = sum(evidence.turned_by_seeds(one) for one in told)
+    near = sum(near_luck(one, apart) for one in told) - several
+    return paragraph(
+        f"An interval covers the test images alone. {_moved(apart)} Of the {len(told)} comparisons that are told"
+        f" apart here, {near} have one seed and lie nearer to their threshold than seeds have been apart under their"
+        f" attack, and {several} have two or three seeds, so far apart that others might turn it: they are marked ¹."
+        " Each architecture of the blind attacker is a single trained network, too: whatever is measured with its"
+        f" images shares its luck. And {judged} intervals of 95 % are read on this page, none of them corrected for"
+        " the number of the others: a few will be wrong by chance."
+    )
+
+
+def _moved(apart: Spreads) -> str:
+    """Return in a sentence how far another seed has moved a number, by the attack under which it moved most."""
+    attacked = {how: points for how, points in apart.items() if how[1] not in ("", "none")}
+    if not attacked:
+        return "No network has a second seed yet, so that nobody knows what another would do."
+    (setting, attack), points = max(attacked.items(), key=lambda one: one[1])
+    blind = [points for (setting, _), points in attacked.items() if setting == "black-box"]
+    text = f"Another seed of the same network has moved a number by up to {points:.1f} points"
+    text += f" ({names.attack(attack)}, {setting.replace('-', ' ')})"
+    return text + (f", under blind attacks by up to {max(blind):.1f}." if blind else ".")
