@@ -158,22 +158,43 @@ def _explanations(cell: paper.Cell, accuracy: float, ours: pd.DataFrame) -> Iter
 
 
 def _by_the_text(cell: paper.Cell, ours: pd.DataFrame) -> Iterator[tuple[str, str]]:
-    """Yield the evidence that a network trained by the paper's text, attacked in the same way, comes nearer."""
+    """Yield the evidence that a network trained by the paper's text, attacked in the same way, comes nearer.
+
+    It must be nearer in the mean over all cells of the network, too: where the text spoils it, one cell that happens
+    to come nearer explains nothing.
+    """
     literal = experiments.printed(cell.model)
-    if literal is None:
+    if literal is None or (found := _both_trainings(cell, literal, ours)) is None:
         return
-    both = tables.alike(pd.concat([tables.same(ours, cell), tables.same(ours, cell, model=literal)]))
-    accuracy = both.accuracy.astype(float).groupby(both.model).mean()
-    if literal in accuracy and abs(accuracy[literal] - cell.accuracy) <= CLOSER * abs(
-        accuracy[cell.model] - cell.accuracy
-    ):
-        seeds = both[both.model == literal].seed.nunique()
+    by_text, chosen, n, seeds = found
+    if abs(by_text - cell.accuracy) > CLOSER * abs(chosen - cell.accuracy):
+        return
+    apart = [
+        (abs(pair[0] - one.accuracy), abs(pair[1] - one.accuracy))
+        for table in paper.TABLES.values()
+        for one in table.cells
+        if (one.model, one.dataset) == (cell.model, cell.dataset)
+        and (pair := _both_trainings(one, literal, ours)) is not None
+    ]
+    if mean(text for text, _ in apart) < mean(setting for _, setting in apart):
         yield (
             "how a network is trained: by the paper's text, which validation images did not choose here, it comes"
             " nearer",
-            f"trained so, {seeds} seed{'s' if seeds > 1 else ''}: {accuracy[literal]:.2f} % of the same"
-            f" {both.n.min():,} images, {accuracy[cell.model]:.2f} % by the chosen setting",
+            f"trained so, {seeds} seed{'s' if seeds > 1 else ''}: {by_text:.2f} % of the same {n:,} images,"
+            f" {chosen:.2f} % by the chosen setting",
         )
+
+
+def _both_trainings(
+    cell: paper.Cell, literal: str, ours: pd.DataFrame
+) -> tuple[float, float, int, int] | None:
+    """Return a cell's accuracies by the text and by the chosen setting, its images and the text's seeds, or None."""
+    both = tables.alike(pd.concat([tables.same(ours, cell), tables.same(ours, cell, model=literal)]))
+    accuracy = both.accuracy.astype(float).groupby(both.model).mean()
+    if not {literal, cell.model} <= set(accuracy.index):
+        return None
+    seeds = both[both.model == literal].seed.nunique()
+    return accuracy[literal], accuracy[cell.model], int(both.n.min()), seeds
 
 
 def _along_a_trail(cell: paper.Cell) -> Iterator[tuple[str, str]]:
