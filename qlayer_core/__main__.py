@@ -157,18 +157,15 @@ def _table(options: argparse.Namespace) -> None:
         print(f"Of this table nothing is recorded with seed {options.seed}.")
         return
     few, doubted = frame.n < frame.n.max(), frame.unreliable.notna()
-    numbers = frame.ours.map("{:.2f}".format).mask(frame.ours.isna(), "-")
-    frame["ours"] = (
-        numbers + few.map({True: "\N{DEGREE SIGN}", False: ""}) + doubted.map({True: "~", False: ""})
-    )
+    marks = few.map({True: "\N{DEGREE SIGN}", False: ""}) + doubted.map({True: "~", False: ""})
+    frame["ours"] = frame.ours.map("{:.2f}".format).mask(frame.ours.isna(), "-") + marks
     for value in ("paper", "ours", "difference"):
         print(f"\n{value}: {paper.TABLES[options.number].caption}")
         wide = frame.pivot(index="row", columns="column", values=value)
         print(wide.loc[frame.row.unique(), frame.column.unique()].to_string(na_rep="-"))
     if few.any():
-        print(
-            f"\n\N{DEGREE SIGN} of the first {frame.n.min():,.0f} test images, the others of {frame.n.max():,.0f}"
-        )
+        counts = " or ".join(f"{n:,.0f}" for n in sorted(frame.n[few].unique()))
+        print(f"\n\N{DEGREE SIGN} of the first {counts} test images, the others of {frame.n.max():,.0f}")
     if doubted.any():
         print("\n~ the attack failed a sanity check: the number says little about the network")
 

@@ -114,7 +114,7 @@ def test_the_reading_names_the_strongest_single_attack(found):
 
 
 def test_networks_are_compared_in_pairs_of_images(found):
-    text = ahead.verdict(found, "q-base").text
+    text = ahead.verdict(found).text
     assert text.startswith("At no epsilon does Q-base keep clearly more images right than the CNN under all")
     gap, low, high = intervals.paired(0, 40, N)
     assert (
@@ -124,7 +124,7 @@ def test_networks_are_compared_in_pairs_of_images(found):
     stronger = found | {"q-base": made_up("q-base", dict.fromkeys((r.name for r in study.LAYER), 90))}
     assert (
         "Clearly more images than of the CNN are left under all attacks together of Q-base at epsilon 0.1 (+30.0"
-        in ahead.verdict(stronger, "q-base").text
+        in ahead.verdict(stronger).text
     )
 
 
@@ -148,7 +148,7 @@ def test_adversarially_trained_networks_stand_beside_the_cnn_of_their_training(f
     assert len(shown) == 4
     assert all(("<b>CNN</b>" in page) != ("<b>CNN, adv. trained</b>" in page) for page in shown)
     assert "does Q-base keep clearly more images right than the CNN of the same training under" in (
-        ahead.verdict(found | trained, "q-base-adv").text
+        ahead.verdict(trained).text
     )
     text = ladder.reading(trained, 0.1).text
     assert text.startswith(

@@ -231,17 +231,16 @@ def test_the_start_page_has_six_of_them_and_links_to_what_is_behind():
     html = found.start_page(NOTHING)
     assert html.count("<li>") == 6 == len(found.six(NOTHING))
     assert 'href="13-adaptive-attacks.html"' in html and 'href="16-verdict.html"' in html
-    assert len(found.headline(NOTHING)) == 3 and all(
-        s in found.lead(NOTHING).text for s in found.headline(NOTHING)
-    )
+    three = (found.blind(NOTHING), found.seeing(NOTHING), found.balance(NOTHING))
+    assert found.lead(NOTHING).text == " ".join(three)
 
 
 def test_the_lead_has_three_sentences_and_the_rest_of_them_stands_below():
     asking = {Value("mnist", name, "ladder", "square alone", 0.1): 70.0 for name in ("q-base", "cnn")}
     frame = frame_of(published() | asking | worst((45, 0), (70, 2)))
-    blind, seeing, balance = found.headline(frame)
-    assert found.blind(frame).startswith(f"{blind} An attacker who only asks") and blind.endswith("it 16.")
-    assert seeing == found.seeing(frame) and balance == found.balance(frame)
+    helps, asks, _ = re.split(r"(?<=it 16\.) |$", found.blind(frame), maxsplit=2)
+    assert asks.startswith("An attacker who only asks")
+    assert found.lead(frame).text == f"{helps} {found.seeing(frame)} {found.balance(frame)} {asks}"
     lead, rest = re.findall(r"<p[^>]*>(.*?)</p>", found.lead(frame).html, re.DOTALL)
     assert "only asks" in rest and "only asks" not in lead
 

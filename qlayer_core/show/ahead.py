@@ -1,9 +1,9 @@
 """Whether networks resist the whole ladder better than the plain one of their training: a picture, and in words.
 
-Records are those of `study.adaptive`, by model name, as `ladder.recorded` gives them.
+Records are those of `study.adaptive`, by model name, as `ladder.recorded` gives them; here all of one training.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 
 from qlayer_core.show import names
 from qlayer_core.show.ladder import compared, plain
@@ -11,10 +11,9 @@ from qlayer_core.show.page import Markup, listed, paragraph
 from qlayer_core.show.plot import MUTED, axes, picture
 
 
-def _differences(found: Mapping[str, dict], of: Sequence[str]) -> dict[str, list[dict]]:
-    """Return what `ladder.compared` gives of each network that is not its own `plain` one, or of those named."""
-    chosen = of or [name for name in found if name != plain(name) and plain(name) in found]
-    return {name: compared(found, name) for name in chosen}
+def _differences(found: Mapping[str, dict]) -> dict[str, list[dict]]:
+    """Return what `ladder.compared` gives of each network beside the `plain` one."""
+    return {name: compared(found, name) for name in found if name != plain(name) and plain(name) in found}
 
 
 def _beside(name: str) -> str:
@@ -22,14 +21,9 @@ def _beside(name: str) -> str:
 
 
 @picture
-def ahead(found: Mapping[str, dict], *of: str):
-    """Draw by how many points networks are ahead of the plain one under all attacks together, with 95 % intervals.
-
-    Args:
-        found: the evaluations.
-        of: the networks; left out, all that there are.
-    """
-    rows = _differences(found, of)
+def ahead(found: Mapping[str, dict]):
+    """Draw by how many points networks are ahead of the plain one under all attacks together, with 95 % intervals."""
+    rows = _differences(found)
     budgets = [f"{row['eps']:g}" for row in next(iter(rows.values()))]
     beside = _beside(next(iter(rows)))
     figure, grid = axes(6, 1.6 + 0.16 * len(rows) * len(budgets))
@@ -58,12 +52,12 @@ def ahead(found: Mapping[str, dict], *of: str):
     return figure, f"Points ahead of {beside} under all attacks, with 95 % intervals: {'; '.join(says)}."
 
 
-def verdict(found: Mapping[str, dict], *of: str) -> Markup:
+def verdict(found: Mapping[str, dict]) -> Markup:
     """Return in words which networks resist all attacks together better than the plain one, and which worse.
 
     Several stand beside their picture, which has the intervals; a single one has them here.
     """
-    rows = _differences(found, of)
+    rows = _differences(found)
     alone, first = len(rows) == 1, next(iter(rows))
     number = "{eps:g} ({gap:+.1f} points" + (", {low:+.1f} to {high:+.1f})" if alone else ")")
 

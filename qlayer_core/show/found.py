@@ -227,14 +227,14 @@ def symptom() -> str:
 def balance(frame: pd.DataFrame) -> str:
     """Return how many of the paper's claims can be judged, and how the verdicts fall."""
     rows = claims.verdicts(frame)
-    own = {name: int((rows.protocol == name).sum()) for name in claims.PROTOCOL[:4]}
-    tested, attacked = sum(own.values()), int(rows.strongest.isin(claims.STRONGEST[:-2]).sum())
     words = {
         "reproduced": "as the paper says",
         "partly": "in part",
         "mixed": "partly for it and partly against it",
         "not": "not as it says",
     }
+    own = {name: int((rows.protocol == name).sum()) for name in words}
+    tested, attacked = sum(own.values()), int(rows.strongest.isin(claims.STRONGEST[:-2]).sum())
     came_out = listed([f"{own[name]} {word}" for name, word in words.items() if own[name]] or ["none"])
     says = f"Repeating the paper's own tests settles {tested} of its {len(rows)} claims so far: {came_out}"
     if not attacked:
@@ -245,11 +245,6 @@ def balance(frame: pd.DataFrame) -> str:
     partly = int((rows.strongest == "holds in part").sum())
     rest = f", {'one' if partly == 1 else partly} in part" if partly else ""
     return f"{says}; {put} put to the strongest attack, and {stand} in full{rest}."
-
-
-def headline(frame: pd.DataFrame) -> list[str]:
-    """Return the verdict in three sentences: what comes first of `blind` and `seeing`, and `balance`."""
-    return [_split(blind(frame))[0], _split(seeing(frame))[0], balance(frame)]
 
 
 def _split(text: str) -> tuple[str, str]:
@@ -264,10 +259,12 @@ def six(frame: pd.DataFrame) -> list[str]:
 
 
 def lead(frame: pd.DataFrame) -> Markup:
-    """Return the three sentences as a page's first paragraph, and below it the rest of what the two first say."""
-    text = " ".join(headline(frame))
-    rest = " ".join(_split(say(frame))[1] for say in (blind, seeing)).strip()
-    return joined(Markup(f'<p class="lead">{typeset(text)}</p>', text), *([paragraph(rest)] if rest else []))
+    """Return the verdict in three sentences as a page's first paragraph, and below it the rest of the two first."""
+    (helps, more), (harms, rest) = (_split(say(frame)) for say in (blind, seeing))
+    text, below = f"{helps} {harms} {balance(frame)}", f"{more} {rest}".strip()
+    return joined(
+        Markup(f'<p class="lead">{typeset(text)}</p>', text), *([paragraph(below)] if below else [])
+    )
 
 
 def start_page(frame: pd.DataFrame) -> str:
