@@ -48,6 +48,7 @@ class RunSpec:
     learning_rate: float = 0.001
     decay: float = 0.3  # of the learning rate over ten epochs
     staircase: bool = False  # let it fall once every ten epochs, instead of with every step
+    dropout: bool = True  # Table 4's, in a plain network; one with the layer has `LayerSpec.dropout`
     l2: float = 0.0  # times the squared norm of the first linear layer's matrix, added to the loss
     epochs: int = 40
     patience: int = 10  # epochs without a better validation score before training stops

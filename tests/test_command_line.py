@@ -312,10 +312,14 @@ def test_a_trail_of_other_settings_or_code_is_not_continued(miniature, monkeypat
         trails.measure(one, images=IMAGES)
 
 
-def test_no_epoch_is_no_training(miniature, capsys):
-    assert main(["train", "mnist", "source-a", "--until", "0"]) == 1
-    assert "until is 0; it must be a whole number, at least 1" in capsys.readouterr().err
-    assert not unit("mnist", "source-a").record.exists()
+@pytest.mark.parametrize("command", ["train", "trail"])
+@pytest.mark.parametrize("epochs", ["0", "-1"])
+def test_no_epoch_is_no_training(command, epochs, miniature, capsys):
+    assert main([command, "mnist", "source-a", "--until", epochs]) == 1
+    assert f"until is {epochs}; it must be a whole number, at least 1" in capsys.readouterr().err
+    assert not any(miniature.rglob("*.json"))
+    main(["train", "mnist", "source-a"])  # and none after it is finished
+    assert main(["train", "mnist", "source-a", "--until", epochs]) == 1
 
 
 def test_a_training_goes_on_from_the_raw_network_and_the_code_that_it_began_with_alone(
@@ -445,6 +449,15 @@ ONE_LINE = {
         ["train", "mnist", "cnn-adv"],
         "python -m qlayer_core train mnist cnn --seed 0",
     ),
+    "a table of other networks": (
+        ["evaluate", "mnist", "q-inner", "--table", "1a"],
+        "Table 1a shows no q-inner on mnist; it shows mnist cnn, mnist cnn-adv, mnist q-base",
+    ),
+    "a table of the other data set": (
+        ["evaluate", "mnist", "cnn", "--table", "1b"],
+        "no cnn on mnist; it shows",
+    ),
+    "an attacker's network": (["adapt", "mnist", "source-a"], "source-a makes the attackers' images"),
     "nothing to release": (["release", "mnist", "cnn"], "is missing: train the model first"),
     "a seed that is not released": (
         ["release", "mnist", "cnn", "--seed", "1"],

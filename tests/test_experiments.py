@@ -66,6 +66,17 @@ def test_quantizers_of_the_input_stand_before_the_plain_cnn_and_are_attacked_as_
     }
 
 
+def test_the_control_is_the_plain_cnn_with_the_training_of_q_base():
+    """What the layer does is told from what its networks' training does."""
+    control, q_base = RUNS["cnn-same-training"], RUNS["q-base"]
+    assert replace(control, name="q-base", layer=q_base.layer, dropout=True) == q_base
+    assert not control.dropout and q_base.layer.dropout == "off"
+    for name in ("cnn", "cnn-adv"):
+        for dataset in ("mnist", "fashion-mnist"):
+            same = RUNS[name.replace("cnn", "cnn-same-training")]
+            assert attacks_on(dataset, same) == attacks_on(dataset, RUNS[name])
+
+
 def test_attacks_print_as_a_name():
     assert str(Attack("white-box", "bim", 0.2, None, "e")) == "white-box bim 0.2 e"
     assert str(Attack("black-box", "fgsm", 0.3, "cnn-b")) == "black-box fgsm 0.3 cnn-b"
@@ -91,7 +102,10 @@ def test_a_run_by_the_papers_text_begins_like_the_one_beside_it():
 
 def test_networks_are_trained_as_the_authors_frameworks_did():
     for spec in RUNS.values():
+        if spec.raw_name == experiments.CONTROL:
+            continue
         plain = ("adam", 0.5, True, 5e-4) if spec.layer is None else ("radam", 0.3, False, 0.0)
+        assert spec.dropout, "a plain network has Table 4's"
         assert (spec.optimizer, spec.decay, spec.staircase, spec.l2) == plain, spec.name
         assert (spec.learning_rate, spec.batch_size, spec.patience) == (0.001, 128, 10)
         assert spec.initialisation == "glorot" and spec.adversarial_loss == "clipped"

@@ -71,6 +71,13 @@ def test_the_other_body_has_a_group_and_a_role_of_its_own():
     assert "CNN B" not in cast.role("cnn") + cast.role("q-base")
 
 
+def test_the_control_is_a_plain_cnn_whose_role_says_how_it_is_trained():
+    assert "settings of Q-base" in cast.role("cnn-same-training") and "cnn-same-training" in cast.members(
+        "targets"
+    )
+    assert "settings" not in cast.role("cnn") and cast.alike("cnn", "cnn-same-training")
+
+
 def test_built_alike_is_not_trained_alike():
     assert cast.alike("cnn", "cnn-clean-selected") and cast.alike("q-base", "q-base-adv")
     assert not cast.alike("q-base", "q-large") and not cast.alike("cnn", "source-b")

@@ -17,6 +17,7 @@ from torch.nn import functional as F
 
 from qlayer_core import attacks, data, datasets, loop, models, training
 from qlayer_core.specs import LayerSpec, RunSpec
+from qlayer_core.study import fitting, records
 
 CNN = RunSpec("cnn", batch_size=64, learning_rate=0.02, decay=0.9, epochs=2)
 LAYERED = replace(CNN, name="q-base", layer=LayerSpec())
@@ -447,3 +448,13 @@ def test_a_checkpoint_of_other_settings_is_refused(tmp_path, some, judges):
         ValueError, match=r"checkpoint.pt is from a run with other settings: delete it to start"
     ):
         training.train(other, network(CNN), some, judges, seed=SEED, checkpoint=path)
+
+
+@pytest.mark.parametrize("name, draws", [("cnn", True), ("cnn-same-training", False)])
+def test_a_run_without_dropout_trains_with_none(name, draws):
+    torch.manual_seed(0)
+    net = fitting.untrained(records.unit("mnist", name), None).train()
+    images = split(8).images
+    one, two = net(images), net(images)
+    assert torch.equal(one, two) != draws
+    assert torch.equal(net.eval()(images), one) != draws

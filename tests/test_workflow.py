@@ -55,18 +55,18 @@ def record_of(job: Job, evaluated: bool = True, **changes) -> dict:
 def test_the_whole_grid_holds_every_cell_of_the_paper_and_the_figure(empty):
     jobs = Plan().targets()
     evaluated = {(job.dataset, job.model) for job in jobs if job.stage == "evaluate"}
-    quantized = {
+    others = {
         (dataset, f"{name}{how}")
         for dataset in ("mnist", "fashion-mnist")
-        for name in experiments.QUANTIZED
+        for name in ("cnn-same-training", *experiments.QUANTIZED)
         for how in ("", "-adv")
     }
     assert evaluated == {
         (cell.dataset, cell.model) for table in paper.TABLES.values() for cell in table.cells
-    } | quantized | {("mnist", name) for name in experiments.ON_CNN_B}
+    } | others | {("mnist", name) for name in experiments.ON_CNN_B}
     adapted = [(job.dataset, job.model) for job in jobs if job.stage == "adapt"]
     headline = [name + how for name in ("cnn", "q-base", "q-large", "q-inner") for how in ("", "-adv")]
-    assert set(adapted) == quantized | {
+    assert set(adapted) == others | {
         (dataset, name) for dataset in ("mnist", "fashion-mnist") for name in headline
     }
     assert [job.model for job in jobs if job.stage == "likelihoods"] == ["pixels", "q-base", "q-large"]

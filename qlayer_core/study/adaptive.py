@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from qlayer_core import attacks, data, evaluation, files, machine
 from qlayer_core.specs import RunSpec
-from qlayer_core.study import fingerprint, health, records
+from qlayer_core.study import experiments, fingerprint, health, records
 from qlayer_core.study.ladder import AVERAGED, Rung, attacked, decisive, doubled, epsilons, ladder, quick
 
 IMAGES = 1000  # the first of the test set, unless a call asks for another number
@@ -116,7 +116,15 @@ def run(
             has are climbed; fewer leave it as it is.
         report: called with each new cell.
         progress: show the batches of an attack as they pass.
+
+    Raises:
+        ValueError: the network is the attackers' own.
     """
+    if unit.spec.name in experiments.SOURCES.values():
+        raise ValueError(
+            f"{unit.spec.name} makes the attackers' images and is no target: its own would pass for a stranger's."
+            " Give a target, such as 'cnn'"
+        )
     device = machine.device()
     net, about = records.load_unit(unit)
     net = net.to(device)

@@ -42,7 +42,7 @@ def fit(
     if until is not None:
         checks.option("until", until)
     spec, device = unit.spec, machine.device()
-    model = _untrained(unit, start)
+    model = untrained(unit, start)
     _same_origin(checkpoint, _origin(unit, start), again)
     source = None
     if spec.selection == "mixed":  # every seed is judged by the same validation images
@@ -63,9 +63,13 @@ def fit(
     return model, state
 
 
-def _untrained(unit: Unit, start: Unit | None) -> nn.Module:
+def untrained(unit: Unit, start: Unit | None) -> nn.Module:
     """Return the network that training begins with."""
     model = records.build(unit.spec, unit.seed)
+    if not unit.spec.dropout:  # it holds no weights, and hides nothing once the network is trained
+        for module in model.modules():
+            if isinstance(module, nn.Dropout):
+                module.p = 0.0
     if unit.spec.adversarial:  # what differs from the raw network, such as dropout, holds no weights
         raw, _ = records.load_unit(start or records.unit(unit.dataset, unit.spec.raw_name, unit.seed))
         model.load_state_dict(raw.state_dict())

@@ -14,17 +14,19 @@ from qlayer_core.study import adaptive, experiments, likelihoods, paper, records
 
 STAGES = ("train", "evaluate", "adapt", "likelihoods")
 SMOKE = "smoke"
-QUANTIZED = [f"{name}{how}" for name in experiments.QUANTIZED for how in ("", "-adv")]
+OTHERS = [f"{name}{how}" for name in (experiments.CONTROL, *experiments.QUANTIZED) for how in ("", "-adv")]
 EVALUATED = {(cell.dataset, cell.model) for table in paper.TABLES.values() for cell in table.cells} | {
-    *((dataset, name) for dataset in datasets.DATASETS for name in QUANTIZED),
+    *((dataset, name) for dataset in datasets.DATASETS for name in OTHERS),
     *(("mnist", name) for name in experiments.ON_CNN_B),
 }
 ADAPTIVE = "adaptive"
 ADAPTED = {
-    (dataset, f"{name}{how}")
+    (dataset, name)
     for dataset in datasets.DATASETS
-    for name in (*experiments.TARGETS, "q-inner", *experiments.QUANTIZED)
-    for how in ("", "-adv")
+    for name in (
+        *(f"{name}{how}" for name in (*experiments.TARGETS, "q-inner") for how in ("", "-adv")),
+        *OTHERS,
+    )
 }
 
 

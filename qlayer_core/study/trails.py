@@ -14,7 +14,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from qlayer_core import attacks, data, evaluation, files, machine
+from qlayer_core import attacks, checks, data, evaluation, files, machine
 from qlayer_core.files import RESULTS, RUNS
 from qlayer_core.specs import Attack
 from qlayer_core.study import experiments, fingerprint, fitting, records
@@ -77,6 +77,8 @@ def measure(
     Raises:
         ValueError: what is recorded is of other settings, other code or another number of images.
     """
+    if until is not None:
+        checks.option("until", until)
     device, path = machine.device(), path_of(unit)
     here = records.environment(fingerprint.stages(unit.spec, "training", "steps"), device)
     validation = data.load(unit.dataset, "validation", limit=images).to(device)

@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from qlayer_core import attacks, baselines, data, evaluation, files, intervals, machine
+from qlayer_core import attacks, baselines, checks, data, evaluation, files, intervals, machine
 from qlayer_core.files import RUNS
 from qlayer_core.specs import Attack, RunSpec
 from qlayer_core.study import experiments, fingerprint, fitting, paper, records
@@ -49,6 +49,8 @@ def train(
             f"limit is {limit}, but {unit.spec.name} is no variant: a trial would be recorded as its result. Leave"
             " limit out, or give the trial a name of its own: dataclasses.replace(unit, variant='trial')"
         )
+    if until is not None:
+        checks.option("until", until)
     checkpoint = unit.folder / "checkpoint.pt"
     if not (again or checkpoint.exists()) and (before := _measured(unit)):
         return before
@@ -122,7 +124,18 @@ def evaluate(
         again: measure anew what other code or another machine measured.
         report: called with each new cell.
         progress: show the batches of an attack as they pass.
+
+    Raises:
+        ValueError: a table doesn't show this network on this data set.
     """
+    for number in tables:
+        shown = sorted({(cell.dataset, cell.model) for cell in paper.TABLES[number].cells})
+        if (unit.dataset, unit.spec.name) not in shown:
+            there = ", ".join(f"{dataset} {name}" for dataset, name in shown)
+            raise ValueError(
+                f"Table {number} shows no {unit.spec.name} on {unit.dataset}; it shows {there}: choose one of these,"
+                " or another table"
+            )
     device = machine.device()
     model, record = records.load_unit(unit)
     model, (images, labels) = model.to(device), data.load(unit.dataset, "test", limit=limit).to(device)
