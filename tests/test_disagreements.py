@@ -8,7 +8,7 @@ import torch
 from qlayer_core.show.disagreements import disagreement_table
 from qlayer_core.specs import Attack
 from qlayer_core.study import paper, records, trails
-from qlayer_core.study.disagreements import _along_a_trail, disagreements
+from qlayer_core.study.disagreements import _along_a_trail, by_chance, disagreements
 from qlayer_core.study.variants import Setting
 
 
@@ -55,6 +55,19 @@ def test_only_cells_that_are_far_from_the_papers_are_listed_once_and_largest_fir
     ]
     assert [one.cell.column for one in disagreements(("1a",), beyond=15)] == ["bim 0.2"]
     assert disagreements(("2a",)) == []
+
+
+def test_how_readily_the_rules_explain_what_is_not_there_is_known(write):
+    near, far = (paper.TABLES["1a"].cell("cnn", column) for column in ("fgsm 0.2", "fgsm 0.3"))
+    write("cnn", (near, near.accuracy, {}))
+    assert by_chance() == {}, "without a difference none can be made up"
+    write("cnn", (near, near.accuracy, {}), (far, far.accuracy + 12, {}))
+    assert by_chance() == {"black-box": [False, False]}
+    for seed in (1, 2):  # an epoch that might have been kept crosses the number that is 12 points lower
+        crossing = [{"score": 50.0, "accuracy": {None: {"fgsm 0.2": near.accuracy + by}}} for by in (-20, 0)]
+        write("cnn", (near, near.accuracy, {}), (far, far.accuracy + 12, {}), seed=seed, history=crossing)
+    assert by_chance() == {"black-box": [True, False]}
+    assert by_chance(("2a",)) == {}
 
 
 def test_the_rounded_gradient_explains_what_it_makes_good(write):

@@ -108,6 +108,14 @@ def test_the_first_sentence_turns_with_the_numbers():
         "8 and 1. An attacker who only asks, up to 1,000 times per image, leaves 70 with the layer and 76 without,"
         " when pixels move by up to 0.1."
     )
+    alike = Value("mnist", "cnn-same-training", "black-box", "bim", 0.3, "cnn-a")
+    for percent, says in (
+        (35.0, "35 if it is trained in the same way: a part of the lead is the training's"),
+        (16.0, "16 if it is trained in the same way"),
+    ):
+        assert f"the plain network without it 16 ({says})." in found.blind(
+            frame_of(published() | {alike: percent})
+        )
     cnn = {value: 99.0 for value in published() if value.model == "cnn"}
     assert found.blind(frame_of(published() | cnn)).startswith("The Q-Layer does not help")
 

@@ -88,7 +88,7 @@ def role(name: str) -> str:
         if spec.selection == "clean":
             return "the plain CNN, kept at the epoch that is best on clean images alone"
         if name == experiments.CONTROL:
-            return "the plain CNN, trained by the settings of Q-base: no dropout, no L2, RAdam"
+            return "the plain CNN, trained by the settings of Q-base and Q-large: no dropout, no L2, RAdam"
         return "the plain CNN: what every network with the layer is held against"
     layer = spec.layer
     words = f"{layer.heads} head{'s' if layer.heads > 1 else ''} of {layer.codebook_size} codes"

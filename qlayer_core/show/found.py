@@ -4,6 +4,8 @@ Each sentence follows from outcomes of `study.evidence.judge`, and says so where
 are rounded to whole digits of a hundred; what stands behind them unfolds on the page of verdicts.
 """
 
+from dataclasses import replace
+
 import pandas as pd
 
 from qlayer_core.show import verdict
@@ -34,6 +36,11 @@ def blind(frame: pd.DataFrame) -> str:
         f" pixel moved by up to {eps:g} (black is 0, white is 1), a network with the layer still reads"
         f" {whole(hardest.first)}, and the plain network without it {whole(hardest.second)}"
     )
+    plain = hardest.comparison.second
+    (alike,) = _outcomes([Comparison(replace(plain, model=experiments.CONTROL), plain)], frame)
+    if alike.result != "not measured":
+        why = ": a part of the lead is the training's" if alike.result == "holds" else ""
+        text += f" ({whole(alike.first)} if it is trained in the same way{why})"
     twin, asked = _outcomes(
         [
             Comparison(

@@ -5,9 +5,9 @@ that none explains is listed all the same, and says so.
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import inf
-from statistics import mean
+from statistics import mean, median
 
 import pandas as pd
 
@@ -45,19 +45,43 @@ def disagreements(
     A cell that several tables show is listed once.
     """
     ours = tables.cells()
-    found: dict[tuple, Disagreement] = {}
+    found = [
+        Disagreement(cell, accuracy, accuracy - cell.accuracy, *next(_explanations(cell, accuracy, ours)))
+        for cell, accuracy in _recorded(numbers, ours)
+        if abs(accuracy - cell.accuracy) > beyond
+    ]
+    return sorted(found, key=lambda one: -abs(one.difference))
+
+
+def by_chance(
+    numbers: tuple[str, ...] = tuple(paper.TABLES), beyond: float = BEYOND
+) -> dict[str, list[bool]]:
+    """Return, by setting, which of many differences the rules would explain that do not exist.
+
+    Of each cell that is not far from the paper's it is pretended that the paper's number lay above ours, and below
+    ours, by the median of `disagreements`. Rules that explain these as readily explain nothing.
+    """
+    ours = tables.cells()
+    far = [abs(one.difference) for one in disagreements(numbers, beyond)]
+    found: dict[str, list[bool]] = {}
+    for cell, accuracy in _recorded(numbers, ours):
+        near = far and abs(accuracy - cell.accuracy) <= beyond
+        for pretended in (accuracy - median(far), accuracy + median(far)) if near else ():
+            if 0 <= pretended <= 100:
+                _, support = next(_explanations(replace(cell, accuracy=pretended), accuracy, ours))
+                found.setdefault(cell.setting, []).append(bool(support))
+    return found
+
+
+def _recorded(numbers: tuple[str, ...], ours: pd.DataFrame) -> Iterator[tuple[paper.Cell, float]]:
+    """Yield the paper's cells of these tables that are recorded, each once, with our accuracy, mean over seeds."""
+    seen = set()
     for number in numbers:
         for cell in paper.TABLES[number].cells:
             mine = tables.alike(tables.same(ours, cell))
-            if mine.empty or (cell.dataset, cell.model, *cell.key) in found:
-                continue
-            accuracy = mine.accuracy.astype(float).mean()
-            if abs(accuracy - cell.accuracy) > beyond:
-                why, support = next(_explanations(cell, accuracy, ours))
-                found[cell.dataset, cell.model, *cell.key] = Disagreement(
-                    cell, accuracy, accuracy - cell.accuracy, why, support
-                )
-    return sorted(found.values(), key=lambda one: -abs(one.difference))
+            if not mine.empty and (cell.dataset, cell.model, *cell.key) not in seen:
+                seen.add((cell.dataset, cell.model, *cell.key))
+                yield cell, float(mine.accuracy.astype(float).mean())
 
 
 def _explanations(cell: paper.Cell, accuracy: float, ours: pd.DataFrame) -> Iterator[tuple[str, str]]:
