@@ -6,7 +6,7 @@ import pytest
 from qlayer_core import intervals
 from qlayer_core.show import control
 from qlayer_core.study import measured
-from qlayer_core.study.evidence import Number, Value
+from qlayer_core.study.evidence import Number, Value, worst_case
 
 LEFT = {
     "cnn": (20, 24),
@@ -25,18 +25,21 @@ def frame(monkeypatch):
         for attack, eps in (("fgsm", 0.2), ("fgsm", 0.3), ("bim", 0.2), ("bim", 0.3)):
             value = Value("mnist", model, "black-box", attack, eps, "cnn-a", None, path)
             for seed, percent in enumerate(left if (attack, eps) == ("bim", 0.3) else (50,)):
-                number = Number(percent, *intervals.wilson(10 * percent, 1000), 1000)
-                rows.append(vars(value) | {"seed": seed} | number._asdict())
+                rows.append(vars(value) | {"seed": seed} | number(percent))
     found = pd.DataFrame(rows, columns=list(measured.COLUMNS))
     monkeypatch.setattr(measured, "frame", lambda: found)
     return found
+
+
+def number(percent: int) -> dict:
+    return Number(percent, *intervals.wilson(10 * percent, 1000), 1000)._asdict()
 
 
 def test_the_two_parts_of_a_lead_add_up_to_it(frame):
     found = control.leads("mnist")
     assert list(found) == ["q-base", "q-large"]
     for rows in found.values():
-        assert [one.attack for one in rows] == ["fgsm 0.2", "fgsm 0.3", "bim 0.2", "bim 0.3"]
+        assert [one.attack for one in rows] == ["FGSM 0.2", "FGSM 0.3", "BIM 0.2", "BIM 0.3"]
         for one in rows:
             assert one.whole.difference == pytest.approx(one.training.difference + one.layer.difference)
     base, large = (rows[-1] for rows in found.values())
@@ -45,15 +48,35 @@ def test_the_two_parts_of_a_lead_add_up_to_it(frame):
     assert (base.layer.result, large.layer.result) == ("undecided", "holds")
 
 
-def test_the_text_and_the_picture_say_how_much_the_training_brings(frame):
+def test_the_text_the_table_and_the_picture_say_how_much_the_training_brings(frame):
     text = control.reading("mnist").text
-    assert "Of Q-base's lead over the plain CNN, in points, the training alone brings" in text
-    assert "13.0 of 13.0 (BIM 0.3)" in text and "13.0 of 43.0 (BIM 0.3)" in text
-    base, large = text.split("Of Q-large's lead")
-    assert "under none of these attacks" in base and "clearly under BIM 0.3" in large
-    assert "the CNN that is trained alike has 1" in large
+    assert "Under BIM 0.3, the training alone takes the plain CNN from 22.0 to 35.0 %." in text
+    assert "Q-base is nowhere clearly apart from it; Q-large is clearly ahead of it under BIM 0.3." in text
+    html = control.parted("mnist").html
+    assert (
+        "1 of the one that is trained alike" in html and html.count("+43.0") == 1 and html.count("+30.0") == 1
+    )
     assert (
         "BIM 0.3: CNN 22.0, CNN, trained alike 35.0, Q-base 35.0, Q-large 65.0" in control.parts("mnist").text
+    )
+
+
+def test_under_all_attacks_of_the_ladder_a_network_may_be_behind(monkeypatch):
+    left = {"cnn": 70, "cnn-same-training": 55, "q-base": 40, "q-inner": 80}
+    rows = [
+        vars(worst_case("mnist", model, eps)) | {"seed": 0} | number(percent if eps == 0.1 else 1)
+        for model, percent in left.items()
+        for eps in (0.05, 0.1, 0.2, 0.3)
+    ]
+    monkeypatch.setattr(measured, "frame", lambda: pd.DataFrame(rows, columns=list(measured.COLUMNS)))
+    text = control.reading("mnist", seeing=True).text
+    assert (
+        "Under all attacks together, epsilon 0.1, the training alone takes the plain CNN from 70.0 to 55.0 %."
+        in text
+    )
+    assert (
+        "Q-base is clearly behind it under epsilon 0.1; Q-inner is clearly ahead of it under epsilon 0.1."
+        in text
     )
 
 

@@ -87,5 +87,5 @@ def test_weights_that_were_not_measured_are_refused(trained):
 def test_a_ladder_must_be_there_and_complete(notebook, monkeypatch):
     assert notebook("need('cnn/ladder')", "ran.append(1)") == []
     assert "python -m qlayer_core adapt mnist cnn" in notebook.shown[0].html
-    monkeypatch.setattr(need.ladder, "recorded", lambda dataset, quantizers: {"cnn": {}})
+    monkeypatch.setattr(need.ladder, "recorded", lambda dataset, others: {"cnn": {}})
     assert notebook("need('cnn/ladder')", "ran.append(1)") == [1]

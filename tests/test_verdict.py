@@ -189,6 +189,30 @@ def test_a_layer_between_the_convolutions_that_is_ahead_is_named():
     assert found.seeing(pd.concat([frame, frame_of(inner)])) == found.seeing(frame) + (
         " Put between the convolutions, with settings of its own (one network), it does help: 16 against 2 at 0.2."
     )
+    alike = {worst_case("mnist", "cnn-same-training", 0.2): 1.0}
+    assert found.seeing(pd.concat([frame, frame_of(inner | alike)])).endswith(
+        "it does help: 16 against 2 at 0.2 (1 if the plain network is trained in the same way)."
+    )
+
+
+@pytest.mark.parametrize(
+    ("alike", "harms", "whose"),
+    [
+        (55, True, "55 if it is trained in the same way: a part of the loss is the training's"),
+        (44, False, "44 if it is trained in the same way: a part of the loss is the training's"),
+        (38, False, "38 if it is trained in the same way: the loss is the training's"),
+        (70, True, "70 if it is trained in the same way"),
+    ],
+)
+def test_the_layer_harms_only_where_it_does_beside_the_plain_network_that_is_trained_alike(
+    alike, harms, whose
+):
+    control = {
+        worst_case("mnist", "cnn-same-training", eps): left for eps, left in ((0.1, alike), (0.2, 0.0))
+    }
+    says = found.seeing(frame_of(worst((40, 0), (70, 2)) | control))
+    assert ("and even harms" in says) == harms
+    assert f"the one without it 70 ({whose}), when pixels move by up to 0.1" in says
 
 
 def test_what_the_papers_text_gives_is_said_beside_it():

@@ -8,33 +8,40 @@ from typing import NamedTuple
 
 from qlayer_core import datasets
 from qlayer_core.show import names
-from qlayer_core.show.page import Markup, finding, listed
+from qlayer_core.show.page import Markup, decimal, finding, line_names, lines, listed, table
 from qlayer_core.show.plot import MUTED, axes, picture
-from qlayer_core.study import evidence, experiments, measured
-from qlayer_core.study.evidence import Comparison, Outcome, Value
+from qlayer_core.study import evidence, experiments, ladder, measured
+from qlayer_core.study.evidence import Comparison, Outcome, Value, worst_case
 
-PLAIN, *LAYERED = experiments.TARGETS
+PLAIN, *LAYERED = *experiments.TARGETS, "q-inner"
 
 
 class Lead(NamedTuple):
     """How far a network with the layer is ahead of the plain CNN under one attack, and the two parts of it."""
 
-    attack: str  # such as "bim 0.3"
+    attack: str  # such as "BIM 0.3"
     whole: Outcome  # the network with the layer beside the plain CNN
     training: Outcome  # the control beside the plain CNN
     layer: Outcome  # the network with the layer beside the control
 
 
-def leads(dataset: str, adversarial: bool = False) -> dict[str, list[Lead]]:
-    """Return by network its leads under the blind attacks of the tables, over all seeds; without what is missing."""
+def leads(dataset: str, seeing: bool = False) -> dict[str, list[Lead]]:
+    """Return by network its leads over the plain CNN, over all seeds; without what is missing.
+
+    Args:
+        dataset: whose images are attacked.
+        seeing: under all attacks of the ladder together, at its epsilons; else under the blind ones of the tables.
+    """
     numbers = measured.numbers(measured.frame())
-    attacks = [(name, eps) for name in ("fgsm", "bim") for eps in datasets.find(dataset).epsilons]
+    blind = [(name, eps) for name in ("fgsm", "bim") for eps in datasets.find(dataset).epsilons]
+    attacks = [("epsilon", eps) for eps in ladder.epsilons(dataset)] if seeing else blind
     found: dict[str, list[Lead]] = {}
     for layered in LAYERED:
         for name, eps in attacks:
-            blind = "black-box", name, eps, "cnn-a"
             plain, control, own = (
-                Value(dataset, f"{model}-adv" if adversarial else model, *blind, None, path)
+                worst_case(dataset, model, eps)
+                if seeing
+                else Value(dataset, model, "black-box", name, eps, "cnn-a", None, path)
                 for model, path in ((PLAIN, None), (experiments.CONTROL, None), (layered, "q"))
             )
             parts = [
@@ -42,18 +49,18 @@ def leads(dataset: str, adversarial: bool = False) -> dict[str, list[Lead]]:
                 for pair in ((own, plain), (control, plain), (own, control))
             ]
             if all(part.result != "not measured" for part in parts):
-                found.setdefault(own.model, []).append(Lead(f"{name} {eps:g}", *parts))
+                found.setdefault(layered, []).append(Lead(names.attack(f"{name} {eps:g}"), *parts))
     return found
 
 
 @picture
-def parts(dataset: str, adversarial: bool = False):
-    """Draw what blind attacks leave of the plain CNN, of the control and of networks with the layer, in lines."""
-    found = leads(dataset, adversarial)
+def parts(dataset: str, seeing: bool = False):
+    """Draw what attacks leave of the plain CNN, of the control and of networks with the layer, a line per attack."""
+    found = leads(dataset, seeing)
     some = next(iter(found.values()))
     left = {
-        some[0].whole.comparison.second.model: [one.whole.second for one in some],
-        some[0].layer.comparison.second.model: [one.layer.second for one in some],
+        PLAIN: [one.whole.second for one in some],
+        experiments.CONTROL: [one.layer.second for one in some],
         **{name: [one.whole.first for one in rows] for name, rows in found.items()},
     }
     figure, grid = axes(6, 1.4 + 0.4 * len(some))
@@ -63,7 +70,7 @@ def parts(dataset: str, adversarial: bool = False):
     for name, values in left.items():
         look = names.style(name) | {"linestyle": "none", "markersize": 8}
         ax.plot(values, range(len(some)), label=names.short(name), zorder=2, **look)
-    attacks = [names.attack(one.attack) for one in some]
+    attacks = [one.attack for one in some]
     ax.set_yticks(range(len(some)), attacks)
     ax.margins(y=0.15)
     ax.invert_yaxis()
@@ -74,23 +81,48 @@ def parts(dataset: str, adversarial: bool = False):
         f"{attack}: {', '.join(f'{names.short(name)} {values[k]:.1f}' for name, values in left.items())}"
         for k, attack in enumerate(attacks)
     ]
-    return figure, f"Images left right under blind attacks, in percent. {'; '.join(words)}."
+    under = "all attacks together" if seeing else "blind attacks"
+    return figure, f"Images left right under {under}, in percent. {'; '.join(words)}."
 
 
-def reading(dataset: str) -> Markup:
-    """Return in words how much of each lead comes with the training, and where the layer's own part is clear."""
+def parted(dataset: str, seeing: bool = False) -> Markup:
+    """Return a table of the points by which networks are ahead of the plain CNN and, below, of the control."""
+    found = leads(dataset, seeing)
+    some = next(iter(found.values()))
+    parts, rows = ("the layer alone", "with the training"), []
+    for name, leading in found.items():
+        line = [line_names(names.label(name), parts[1])]
+        for one in leading:
+            both = (decimal(part.difference, 1, sign=True) for part in (one.layer, one.whole))
+            line.append(lines(*both, says=parts))
+        rows.append(line)
+    return table(
+        rows,
+        ["", *(one.attack for one in some)],
+        "Points ahead of the plain CNN that is trained alike, which is the layer's own part, and below of the usual"
+        f" one. Means of all pairs of seeds; {some[0].training.seeds} of the one that is trained alike.",
+    )
+
+
+def _all(where: list[str], leading: list[Lead]) -> str:
+    return listed(where) if len(where) < len(leading) else "every attack"
+
+
+def reading(dataset: str, seeing: bool = False) -> Markup:
+    """Return in words what the training alone does at the attack where it does most, and what is then the layer's."""
+    found = leads(dataset, seeing)
+    most = max(next(iter(found.values())), key=lambda one: abs(one.training.difference))
     says = []
-    for name, rows in leads(dataset).items():
-        parts = [
-            f"{one.training.difference:.1f} of {one.whole.difference:.1f} ({names.attack(one.attack)})"
-            for one in rows
+    for name, leading in found.items():
+        clear = [
+            f"clearly {side} it under {_all(where, leading)}"
+            for side, result in (("ahead of", "holds"), ("behind", "fails"))
+            if (where := [one.attack for one in leading if one.layer.result == result])
         ]
-        clear = [names.attack(one.attack) for one in rows if one.layer.result == "holds"]
         says.append(
-            f"Of {names.label(name)}'s lead over the plain CNN, in points, the training alone brings {listed(parts)};"
-            f" ahead of the CNN that is trained alike it is clearly"
-            f" {'under ' + listed(clear) if clear else 'under none of these attacks'}."
+            f"{names.label(name)} is {' and '.join(clear) if clear else 'nowhere clearly apart from it'}"
         )
-    seeds = min(one.training.seeds for rows in leads(dataset).values() for one in rows)
-    says.append(f"(Means of all pairs of seeds; the CNN that is trained alike has {seeds}.)")
-    return finding(" ".join(says))
+    return finding(
+        f"Under {'all attacks together, ' if seeing else ''}{most.attack}, the training alone takes the plain CNN"
+        f" from {most.training.second:.1f} to {most.training.first:.1f} %. Beside this control, {'; '.join(says)}."
+    )

@@ -36,11 +36,7 @@ def blind(frame: pd.DataFrame) -> str:
         f" pixel moved by up to {eps:g} (black is 0, white is 1), a network with the layer still reads"
         f" {whole(hardest.first)}, and the plain network without it {whole(hardest.second)}"
     )
-    plain = hardest.comparison.second
-    (alike,) = _outcomes([Comparison(replace(plain, model=experiments.CONTROL), plain)], frame)
-    if alike.result != "not measured":
-        why = ": a part of the lead is the training's" if alike.result == "holds" else ""
-        text += f" ({whole(alike.first)} if it is trained in the same way{why})"
+    text += _alike(hardest, frame)
     twin, asked = _outcomes(
         [
             Comparison(
@@ -61,8 +57,8 @@ def blind(frame: pd.DataFrame) -> str:
     if asked.result != "not measured":
         text += (
             f". An attacker who only asks, up to {ladder.ASKING.options['queries']:,} times per image, leaves"
-            f" {whole(asked.first)} with the layer and {whole(asked.second)} without, when pixels move by up to"
-            f" {SMALL[0]:g}"
+            f" {whole(asked.first)} with the layer and {whole(asked.second)} without{_alike(asked, frame)},"
+            f" when pixels move by up to {SMALL[0]:g}"
         )
     return f"{text}."
 
@@ -71,15 +67,19 @@ def seeing(frame: pd.DataFrame) -> str:
     """Return what the layer does against the strongest attack by someone who sees all of the network."""
     if not (known := _against_all(frame)):
         return "Whether it helps against an attacker who knows it has not been measured yet."
+    direction, alike = _direction(known), _against_all(frame, plain=experiments.CONTROL)
+    if direction == "harms" and alike and _direction(alike) != "harms":  # the training does
+        direction = "no help"
     says = {
+        "no help": "It does not help against an attacker who knows it",
         "helps": "It helps against an attacker who knows it, too"
         + ("" if _together(known) == "holds" else ", in part"),
         "harms": "It does not help against an attacker who knows it, and even harms",
         "neither": "It makes no measurable difference against an attacker who knows it",
         "both": "It helps in one case and harms in the other against an attacker who knows it",
         "luck": "What it does against an attacker who knows it hangs on the single training",
-    }[_direction(known)]
-    return f"{says}: {_left(known)}.{_between(frame)}"
+    }[direction]
+    return f"{says}: {_left(known, frame)}.{_between(frame)}"
 
 
 def _between(frame: pd.DataFrame) -> str:
@@ -90,8 +90,14 @@ def _between(frame: pd.DataFrame) -> str:
     pairs = [
         f"{whole(one.first)} against {whole(one.second)} at {one.comparison.first.eps:g}" for one in ahead
     ]
-    who = _networks(frame, BETWEEN)
-    return f" Put between the convolutions, with settings of its own ({who}), it does help: {listed(pairs)}."
+    text = (
+        f" Put between the convolutions, with settings of its own ({_networks(frame, BETWEEN)}), it does help:"
+        f" {listed(pairs)}"
+    )
+    alike = _measured([_trained_alike(one, frame) for one in ahead])
+    if len(alike) == len(ahead):
+        text += f" ({listed([whole(one.first) for one in alike])} if the plain network is trained in the same way)"
+    return f"{text}."
 
 
 def _networks(frame: pd.DataFrame, model: str) -> str:
@@ -113,13 +119,31 @@ def trained(frame: pd.DataFrame) -> str:
         "both": "it helps in one case and harms in the other",
         "luck": "what it does hangs on the single training",
     }[_direction(known)]
-    text = f"Where both networks are trained on attacked digits, {says}: {_left(known)}."
+    text = f"Where both networks are trained on attacked digits, {says}: {_left(known, frame)}."
     if rising := [f"{one.comparison.first.eps:g}" for one in known if one.doubts[0]]:
         text += (
             f" At {listed(rising)} twice the effort still fooled more digits of the network with the layer, so that"
             " it may keep fewer yet."
         )
     return text + _by_the_text(frame)
+
+
+def _trained_alike(one: Outcome, frame: pd.DataFrame) -> Outcome:
+    """Return the plain network that is trained as the one with the layer beside that of an outcome."""
+    plain = one.comparison.second
+    control = replace(plain, model=plain.model.replace(PLAIN, experiments.CONTROL))
+    return _outcomes([Comparison(control, plain)], frame)[0]
+
+
+def _alike(one: Outcome, frame: pd.DataFrame) -> str:
+    """Return in brackets what is left of the plain network that is trained as the one with the layer; "" without."""
+    found = _trained_alike(one, frame)
+    if found.result == "not measured":
+        return ""
+    part = {("holds", True): "lead", ("fails", False): "loss"}.get((found.result, one.difference > 0))
+    whose = "a part of the" if (one.first > found.first) == (one.difference > 0) else "the"
+    why = f": {whose} {part} is the training's" if part else ""
+    return f" ({whole(found.first)} if it is trained in the same way{why})"
 
 
 def _by_the_text(frame: pd.DataFrame) -> str:
@@ -136,9 +160,11 @@ def _by_the_text(frame: pd.DataFrame) -> str:
     )
 
 
-def _against_all(frame: pd.DataFrame, training: str = "", layer: str | None = None) -> list[Outcome]:
-    """Return what is measured of the layer's network beside the plain one of the same training, under all attacks."""
-    layer, plain = layer or f"{LAYER}{training}", f"{PLAIN}{training}"
+def _against_all(
+    frame: pd.DataFrame, training: str = "", layer: str | None = None, plain: str = PLAIN
+) -> list[Outcome]:
+    """Return what is measured of the layer's network beside a plain one, under all attacks."""
+    layer, plain = layer or f"{LAYER}{training}", f"{plain}{training}"
     pairs = [Comparison(worst_case("mnist", layer, eps), worst_case("mnist", plain, eps)) for eps in SMALL]
     return _measured(_outcomes(pairs, frame))
 
@@ -159,7 +185,7 @@ def _hangs(one: Outcome) -> bool:
     return one.result == "undecided" and one.pairs > 1 and one.high - one.low > MUCH
 
 
-def _left(known: list[Outcome]) -> str:
+def _left(known: list[Outcome], frame: pd.DataFrame) -> str:
     """Return what all attacks together leave of both networks, by budget, where they differ."""
     clear = [one for one in known if one.result in ("holds", "fails")]
     alike = [one for one in known if one not in clear and not _hangs(one)]
@@ -174,7 +200,8 @@ def _left(known: list[Outcome]) -> str:
     first, *others = clear or known
     text = (
         f"of 100 digits, all attacks together leave the network with the layer {whole(first.first)}, and the"
-        f" one without it {whole(first.second)}, when pixels move by up to {first.comparison.first.eps:g}"
+        f" one without it {whole(first.second)}{_alike(first, frame)}, when pixels move by up to"
+        f" {first.comparison.first.eps:g}"
     )
     text += "".join(
         f"; at {one.comparison.first.eps:g} they leave {whole(one.first)} and {whole(one.second)}"

@@ -46,11 +46,12 @@ CHECKS = {  # of `study.sanity`: when each raises its flag
 }
 
 
-def recorded(dataset: str = "mnist", seed: int = 0, *, quantizers: bool = False) -> dict[str, dict]:
+def recorded(dataset: str = "mnist", seed: int = 0, *, others: bool = False) -> dict[str, dict]:
     """Return the evaluations of a data set by model name, in the order of the grid, as far as they are complete.
 
     Complete is one whose white-box rungs are recorded at every epsilon: only then is there a worst case. Networks
-    behind a quantizer of their input are among them where ``quantizers`` is true.
+    that the paper has not, behind a quantizer of the input and `experiments.CONTROL`, are among them where ``others``
+    is true.
     """
     found = {
         record["model"]: record
@@ -60,7 +61,7 @@ def recorded(dataset: str = "mnist", seed: int = 0, *, quantizers: bool = False)
     return {
         name: found[name]
         for name, spec in experiments.RUNS.items()
-        if name in found and (quantizers or not spec.quantizer)
+        if name in found and (others or not (spec.quantizer or spec.raw_name == experiments.CONTROL))
     }
 
 

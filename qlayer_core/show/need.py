@@ -42,7 +42,7 @@ def _missing(dataset: str, name: str) -> str | None:
     model, _, variant = name.partition("/")
     if variant == "ladder":
         how = f"python -m qlayer_core adapt {dataset} {model}"
-        if model in ladder.recorded(dataset, quantizers=True):
+        if model in ladder.recorded(dataset, others=True):
             return None
         return f"There is no complete ladder of attacks on {model} on {dataset}. Make it with: {how}"
     if model == "pixelcnn":

@@ -220,7 +220,7 @@ def equal_gains() -> Markup:
 
 def ladders(dataset: str = "mnist", *, adversarial: bool = False) -> dict[str, dict]:
     """Return the complete ladders of `NETWORKS`, by name: those of the paper's, and those behind a quantizer."""
-    known = ladder.recorded(dataset, quantizers=True)
+    known = ladder.recorded(dataset, others=True)
     return {name: known[name] for name in _trained(NETWORKS, adversarial) if name in known}
 
 
