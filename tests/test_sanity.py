@@ -103,7 +103,7 @@ def test_what_only_a_search_without_gradients_finds_is_flagged():
 
 
 def test_an_attack_no_better_than_noise_is_flagged():
-    for left, expected in ((30, False), (90, True)):
+    for left, expected in ((30, False), (90, True), (91, True), (87, None)):
         cells = (
             cell_of("noise", 0.2, first(90), "control", attack="noise"),
             cell_of("through", 0.2, first(left)),

@@ -166,7 +166,7 @@ def test_flags_are_told_with_their_reasons(found):
     base = next(cell for cell in few["cells"] if cell["rung"] == "apgd on the margin")
     how = base["how"] | {"purpose": "steps"}
     few["cells"].append(base | {"rung": "apgd on the margin, twice the steps", "how": how})
-    assert "too few left" in ladder.flags_table({"cnn": few}).html
+    assert "too few to tell" in ladder.flags_table({"cnn": few}).html
     blind = made_up("q-base", {"transfer from a stranger": 5, "square": 50})
     html = ladder.flags_table({"q-base": blind}).html
     assert "<strong>Q-base, order.</strong> At epsilon 0.1, transfer from a stranger is stronger than" in html

@@ -28,6 +28,7 @@ def blind(frame: pd.DataFrame) -> str:
         "holds": "The Q-Layer helps",
         "fails": "The Q-Layer does not help",
         "mixed": "The Q-Layer helps in part",
+        "undecided": "The Q-Layer makes no measurable difference",
     }
     hardest = next((one for one in known if _is(one, LAYER, "bim", 0.3)), known[-1])
     eps = hardest.comparison.first.eps
@@ -325,9 +326,11 @@ def _measured(found: list[Outcome]) -> list[Outcome]:
 
 
 def _together(found: list[Outcome]) -> str:
-    """Return "holds" if all hold, "fails" if none does, else "mixed"."""
-    holds = [one.result == "holds" for one in found]
-    return "holds" if all(holds) else "mixed" if any(holds) else "fails"
+    """Return "holds" if all hold, "mixed" if some do, "fails" if one fails and none holds, else "undecided"."""
+    results = [one.result for one in found]
+    if "holds" in results:
+        return "holds" if set(results) == {"holds"} else "mixed"
+    return "fails" if "fails" in results else "undecided"
 
 
 def _is(one: Outcome, model: str, attack: str, eps: float) -> bool:

@@ -306,7 +306,7 @@ def flags_table(found: Mapping[str, dict]) -> Markup:
 
 def _light(flag: sanity.Flag) -> str:
     if flag.raised is None:
-        said = {sanity.TOO_FEW: "too few left", sanity.NOT_TRIED: "not on the strongest"}
+        said = {sanity.TOO_FEW: sanity.TOO_FEW, sanity.NOT_TRIED: "not on the strongest"}
         return next((word for end, word in said.items() if flag.message.endswith(end)), "not measured")
     return "<strong>raised</strong>" if flag.raised else "clear"
 

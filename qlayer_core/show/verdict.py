@@ -111,7 +111,7 @@ def lights(rows: Iterable[dict], frame: pd.DataFrame) -> Markup:
         judged = (
             (side, evidence.judge(one, known)) for side in COUNTED for one in getattr(row["claim"], side)
         )
-        turned = Counter(side for side, one in judged if one.result == "holds" and near_luck(one, apart))
+        turned = Counter(side for side, one in judged if near_luck(one, apart))
         parts.append(_claim(row, frame, apart, turned))
     words = [f"{row['name']}: {row['protocol']}, {row['strongest']}" for row in rows]
     return Markup("".join(parts) or "<p>None.</p>", "; ".join(words) or "None.")
@@ -147,14 +147,18 @@ def _claim(row: dict, frame: pd.DataFrame, apart: Spreads, turned: Counter) -> s
 def _share(row: dict, side: str, turned: Counter) -> str:
     """Return how many comparisons hold, for the end of a line: ``", 7 of 8"``; nothing where none is judged.
 
-    In brackets, how many of these rest on an attack that failed a check, and how many another seed might turn.
+    In brackets, of those that hold or fail, how many rest on an attack that failed a check, and how many another
+    seed might turn.
     """
     if row[side] not in (*claims.PROTOCOL[:-2], *claims.STRONGEST[:-2]):
         return ""
     caveats = [(row[f"{side}_doubted"], "by an attack that failed a check")]
     caveats += [(turned[side], "that another seed might turn")]
     said = ", ".join(f"{count} {words}" for count, words in caveats if count)
-    return f", {row[f'{side}_numbers'].split(' hold')[0]}{f' ({said})' if said else ''}"
+    held, decided = row[f"{side}_numbers"].split(" hold")[0], row[f"{side}_decided"]
+    if said and not held.startswith(f"{decided} of"):
+        said = f"of the {decided} that hold or fail, {said}"
+    return f", {held}{f' ({said})' if said else ''}"
 
 
 def _plural(counts: str) -> str:

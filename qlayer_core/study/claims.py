@@ -37,8 +37,8 @@ def verdicts(frame: pd.DataFrame | None = None) -> pd.DataFrame:
     Returns:
         Columns name, section, sentence; in_paper ("8 of 8": how many comparisons the paper's own numbers bear out, or
         ""); protocol (one of `PROTOCOL`) and protocol_numbers ("7 of 8 hold, 1 undecided"); strongest (one of
-        `STRONGEST`) and strongest_numbers; protocol_doubted and strongest_doubted (how many of those that hold rest
-        on an attack that failed a check); missing (what is not measured, or "").
+        `STRONGEST`) and strongest_numbers; of both, with _decided in the place of _numbers how many hold or fail, and
+        with _doubted how many of these rest on an attack that failed a check; missing (what is not measured, or "").
     """
     numbers = measured.numbers(measured.frame() if frame is None else frame)
     return pd.DataFrame([_row(claim, numbers) for claim in CLAIMS])
@@ -187,14 +187,16 @@ def _row(claim: Claim, numbers: Mapping[Value, Mapping[int, Number]]) -> dict:
         "protocol_numbers": _count(own),
         "strongest": strongest_verdict([outcome.result for outcome in worst], "" if of_attacks else protocol),
         "strongest_numbers": _count(worst),
-        "protocol_doubted": _doubted(own),
-        "strongest_doubted": _doubted(worst),
+        **{f"protocol_{what}": count for what, count in _decided(own).items()},
+        **{f"strongest_{what}": count for what, count in _decided(worst).items()},
         "missing": "; ".join(absent),
     }
 
 
-def _doubted(found: list[Outcome]) -> int:
-    return sum(outcome.result == "holds" and any(outcome.doubts) for outcome in found)
+def _decided(found: list[Outcome]) -> dict[str, int]:
+    """Return how many outcomes say yes or no, and how many of these rest on an attack that failed a check."""
+    decided = [outcome for outcome in found if outcome.result in ("holds", "fails")]
+    return {"decided": len(decided), "doubted": sum(any(outcome.doubts) for outcome in decided)}
 
 
 def _count(found: list[Outcome]) -> str:

@@ -174,17 +174,22 @@ def _square(record: dict) -> Flag:
 
 
 def _noise(record: dict) -> Flag:
-    """An attack that is no better than noise of the same size isn't one."""
-    found = []
+    """An attack that is no better than noise of the same size isn't one.
+
+    Where it fools more images than noise does, but not clearly more, there are too few of them to tell.
+    """
+    found, few = [], []
     for cell in _cells(record, kind="control"):
-        if not _clearly_more(records.unpack(cell), worst(record, cell["eps"])):
-            found.append(f"{cell['eps']:g}")
+        still, left = records.unpack(cell), worst(record, cell["eps"])
+        if not _clearly_more(still, left):
+            (few if left.sum() < still.sum() else found).append(f"{cell['eps']:g}")
     if not _cells(record, kind="control"):
         return Flag("noise", None, "no noise is recorded")
-    text = (
-        f"no better than noise at eps {_listed(found)}" if found else "every budget beats noise of its size"
-    )
-    return Flag("noise", bool(found), text)
+    if found:
+        return Flag("noise", True, f"no better than noise at eps {_listed(found)}")
+    if few:
+        return Flag("noise", None, f"at eps {_listed(few)} it fools hardly more than noise: {TOO_FEW}")
+    return Flag("noise", False, "every budget beats noise of its size")
 
 
 def _unmoved(record: dict) -> Flag:
