@@ -3,6 +3,8 @@
 PYTHON ?= python3
 BIN := .venv/bin
 WEB := book/_web
+# Not byte code, which merely running it makes.
+CODE := $(shell find qlayer_core -name __pycache__ -prune -o -type f -print)
 # Byte code is made of what is imported, when it is: making all of it takes 40 seconds.
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile
 
@@ -45,19 +47,18 @@ vendor/.installed: .venv/.installed $(WEB)/package-lock.json $(WEB)/website.py
 	$(BIN)/python $(WEB)/website.py scripts
 	touch $@
 
-# The attack lab's networks, packed for the page anew when the released weights change.
-vendor/lab/manifest.json: vendor/.installed $(WEB)/export.py $(addprefix qlayer_core/,models.py layer.py fast.py codes.py attacks/losses.py attacks/surrogates.py show/names.py study/ladder.py) $(wildcard data/weights/*/*)
+# The attack lab's networks, packed for the page anew when the package or the released weights change.
+vendor/lab/manifest.json: vendor/.installed $(WEB)/export.py $(CODE) $(wildcard data/weights/*/*)
 	rm -rf vendor/lab
 	$(BIN)/python $(WEB)/export.py vendor/lab
 
 # The start page's digits, attacked beforehand.
 # The page's sentences on what was found follow from every recorded result.
-vendor/start/start.json: vendor/.installed $(WEB)/start.py $(addprefix qlayer_core/,models.py layer.py data.py attacks/losses.py attacks/contract.py $(addprefix show/,found.py verdict.py) $(addprefix study/,claims.py evidence.py ladder.py measured.py sanity.py statements.py)) $(wildcard data/weights/mnist/*) $(shell find data/results -name '*.json')
+vendor/start/start.json: vendor/.installed $(WEB)/start.py $(CODE) $(wildcard data/weights/mnist/*) $(shell find data/results -name '*.json')
 	$(BIN)/python $(WEB)/start.py vendor/start
 
 # Executed chapters are cached by their own code alone: forget them when what they import or read has changed.
-# Not when it was merely run, which makes byte code.
-_build/.fresh: .venv/.installed $(wildcard benchmarks/*.json) $(shell find qlayer_core -name __pycache__ -prune -o -type f -print) $(shell find data -type f)
+_build/.fresh: .venv/.installed $(wildcard benchmarks/*.json) $(CODE) $(shell find data -type f)
 	rm -rf _build
 	mkdir _build
 	touch $@

@@ -2,7 +2,7 @@
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from qlayer_core import datasets
 from qlayer_core.study import experiments, paper
@@ -37,7 +37,11 @@ def _parser() -> argparse.ArgumentParser:
     command(_runs, "list every model of the paper and what is recorded of it")
     one = of_a_model(command(_train, "train one model; continues where an interrupted run stopped"))
     one.add_argument("--until", type=int, help="pause after so many epochs")
-    one.add_argument("--again", action="store_true", help="train anew what was trained and measured")
+    one.add_argument(
+        "--again",
+        action="store_true",
+        help="train anew what was measured, where its weights are gone and no checkpoint is left to continue",
+    )
     one = of_a_model(command(_evaluate, "attack one trained model and record its accuracies"))
     one.add_argument(
         "--table", action="append", default=[], choices=tuple(paper.TABLES), help="only its cells"
@@ -89,14 +93,19 @@ def _train(options: argparse.Namespace) -> None:
     units, records = _study()
     unit = records.unit(options.dataset, options.model, options.seed)
     progress = sys.stderr.isatty()
-    units.train(unit, until=options.until, again=options.again, report=_print_row, progress=progress)
+    show = _Counting(_print_row)
+    units.train(unit, until=options.until, again=options.again, report=show, progress=progress)
+    show.nothing(f"no epoch is left to train of {unit.spec.name} on {unit.dataset}, seed {unit.seed}")
 
 
 def _evaluate(options: argparse.Namespace) -> None:
     units, records = _study()
     unit = records.unit(options.dataset, options.model, options.seed)
-    units.evaluate(
-        unit, options.table, limit=options.images, again=options.again, report=_print_cell, progress=True
+    show = _Counting(_print_cell)
+    units.evaluate(unit, options.table, limit=options.images, again=options.again, report=show, progress=True)
+    show.nothing(
+        f"nothing is left to measure of {unit.spec.name} on {unit.dataset}, seed {unit.seed}; --again measures anew"
+        " what other code or another machine measured"
     )
 
 
@@ -106,7 +115,9 @@ def _adapt(options: argparse.Namespace) -> None:
     _, records = _study()
     unit = records.unit(options.dataset, options.model, options.seed)
     images = adaptive.IMAGES if options.images is None else options.images
-    adaptive.run(unit, images=images, report=_print_rung, progress=True)
+    show = _Counting(_print_rung)
+    adaptive.run(unit, images=images, report=show, progress=True)
+    show.nothing(f"no rung is left to climb for {unit.spec.name} on {unit.dataset}, seed {unit.seed}")
 
 
 def _likelihoods(options: argparse.Namespace) -> None:
@@ -168,6 +179,21 @@ def _table(options: argparse.Namespace) -> None:
         print(f"\n\N{DEGREE SIGN} of the first {counts} test images, the others of {frame.n.max():,.0f}")
     if doubted.any():
         print("\n~ the attack failed a sanity check: the number says little about the network")
+
+
+class _Counting:
+    """Print what is reported, and say so if nothing was."""
+
+    def __init__(self, printed: Callable[[dict], None]):
+        self.printed, self.count = printed, 0
+
+    def __call__(self, row: dict) -> None:
+        self.count += 1
+        self.printed(row)
+
+    def nothing(self, why: str) -> None:
+        if not self.count:
+            print(f"Done before: {why}.", file=sys.stderr)
 
 
 def _study():

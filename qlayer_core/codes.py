@@ -204,6 +204,10 @@ def losses_reach(network: QNet, images: Tensor, labels: Tensor) -> dict[str, dic
         images: ``(N, 1, H, W)`` in [0, 1].
         labels: ``(N,)`` int64.
     """
+    if network.tail_e is None:
+        raise ValueError(
+            "the network has one tail for both paths; give one with two, such as models.q_net(LayerSpec())"
+        )
     layer, out = network.layer, network(images, path="both")
     codebook_loss, commitment_loss = layer.losses(out.layer)
     losses = {

@@ -52,8 +52,15 @@ def train(
         `forces`; for adversarial training ``unmoved``, the share of training images without a gradient, in percent.
 
     Raises:
-        ValueError: adversarial training without ``adversarial_eps``, or a checkpoint of other settings.
+        ValueError: adversarial training without ``adversarial_eps``, a network with the layer and a ``spec`` without
+            (or the other way round), or a checkpoint of other settings.
     """
+    if isinstance(model, models.QNet) != (spec.layer is not None):
+        has, says = ("a", "no") if spec.layer is None else ("no", "one")
+        raise ValueError(
+            f"the network has {has} Q-Layer, but spec.layer is {spec.layer}, by which it would be trained as if it"
+            f" had {says}: give the RunSpec of this network, with layer=LayerSpec(...) where it has one"
+        )
     if spec.adversarial and adversarial_eps is None:
         raise ValueError(
             "adversarial_eps is missing: adversarial training needs the bound of its images' perturbation, such as"
@@ -77,7 +84,7 @@ def train(
         seed=seed,
         epochs=spec.epochs,
         patience=spec.patience,
-        settings=json.dumps(dataclasses.asdict(spec)),
+        settings=json.dumps(dataclasses.asdict(spec) | {"seed": seed, "adversarial_eps": adversarial_eps}),
         checkpoint=checkpoint,
         until=until,
         report=report,

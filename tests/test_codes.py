@@ -21,6 +21,13 @@ def test_each_loss_reaches_its_own_parts(digits):
     }
 
 
+def test_one_tail_for_both_paths_is_refused_where_parts_are_told_apart(digits):
+    net = small_q_net()
+    net.tail_e = None
+    with pytest.raises(ValueError, match="has one tail for both paths; give one with two"):
+        codes.losses_reach(net, digits.images[:4], digits.labels[:4])
+
+
 def test_drift_is_nothing_without_an_attack_and_grows_with_it(digits):
     torch.manual_seed(0)
     net, images = small_q_net(start="k-means"), digits.images[:20]

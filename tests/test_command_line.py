@@ -341,6 +341,28 @@ def test_a_training_goes_on_from_the_raw_network_and_the_code_that_it_began_with
     assert "from a training with other code than today's" in capsys.readouterr().err
 
 
+def test_a_damaged_checkpoint_is_said_in_one_line(miniature, capsys):
+    main(["train", "mnist", "validation-a"])
+    checkpoint = unit("mnist", "validation-a").folder / "checkpoint.pt"
+    checkpoint.write_bytes(checkpoint.read_bytes()[:-30])
+    assert main(["train", "mnist", "validation-a"]) == 1
+    assert "checkpoint.pt is damaged: delete it, to start this training afresh" in capsys.readouterr().err
+
+
+def test_what_was_done_before_says_so(miniature, capsys):
+    for name in ("validation-a", "cnn"):
+        main(["train", "mnist", name])
+    commands = (["train", "mnist", "cnn"], ["evaluate", "mnist", "cnn", "--table", "2a"])
+    main(commands[1])
+    capsys.readouterr()
+    for command, what in zip(
+        commands, ("no epoch is left to train", "nothing is left to measure"), strict=True
+    ):
+        assert main(command) == 0
+        printed = capsys.readouterr()
+        assert printed.err.startswith(f"Done before: {what} of cnn on mnist, seed 0") and printed.out == ""
+
+
 def test_only_what_was_trained_to_the_end_is_released(miniature, capsys, monkeypatch):
     monkeypatch.setitem(experiments.RUNS, "cnn", replace(experiments.RUNS["cnn"], epochs=2))
     main(["train", "mnist", "validation-a"])
@@ -371,6 +393,8 @@ def test_a_trial_on_few_images_is_a_variant_and_replaces_no_result(miniature):
         units.train(one, limit=8)
     units.train(replace(one, variant="trial"), limit=8)
     assert replace(one, variant="trial").record.exists() and not one.record.exists()
+    with pytest.raises(ValueError, match="from a training with another number of images than today's"):
+        units.train(replace(one, variant="trial"), limit=16)
     assert not list(one.folder.glob("*"))
 
 

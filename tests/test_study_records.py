@@ -11,8 +11,8 @@ import torch
 from conftest import small_cnn, small_q_net
 from safetensors.torch import load_file, save_file
 
-from qlayer_core import files, intervals, layer, models
-from qlayer_core.study import experiments, fingerprint, paper, records, tables, units
+from qlayer_core import attacks, files, intervals, layer, models
+from qlayer_core.study import experiments, fingerprint, ladder, paper, records, tables, units
 from qlayer_core.study.records import Unit, unit
 
 
@@ -144,6 +144,9 @@ def test_stages_name_modules_that_are_there_and_the_grid_is_in_none():
     for attack, stage in (("fgsm", "steps"), ("bim-clipped", "steps"), ("cw-softmax", "carlini_wagner")):
         assert fingerprint.stage_of(attack) == stage
     assert fingerprint.stage_of("none") is None
+    assert all(fingerprint.stage_of(name) for name in (*attacks.REGISTRY, *set(ladder.ATTACKS) - {"ls-pga"}))
+    with pytest.raises(ValueError, match=r"attack 'mine-fast' has no stage: .* and 'mine' to ATTACK_STAGES"):
+        fingerprint.stage_of("mine-fast")
 
 
 def test_a_missing_record_names_the_commands_that_make_it():

@@ -240,6 +240,22 @@ def test_adversarial_training_without_a_bound_is_refused(some, judges):
         training.train(spec, network(spec), some, judges, seed=SEED)
 
 
+@pytest.mark.parametrize(
+    "spec, net, says",
+    [
+        (
+            CNN,
+            small_q_net,
+            "has a Q-Layer, but spec.layer is None, by which it would be trained as if it had no",
+        ),
+        (LAYERED, small_cnn, r"has no Q-Layer, but spec.layer is LayerSpec\(.*as if it had one"),
+    ],
+)
+def test_a_network_is_not_trained_as_another_kind(spec, net, says, some, judges):
+    with pytest.raises(ValueError, match=says):
+        training.train(spec, net(), some, judges, seed=SEED)
+
+
 def test_the_learning_rate_falls_by_its_decay_every_ten_epochs(seen, some, judges):
     spec = replace(CNN, batch_size=100, epochs=2, learning_rate=0.004, decay=0.5)
     training.train(spec, network(spec), some, judges, seed=SEED)
@@ -444,10 +460,11 @@ def test_a_checkpoint_of_other_settings_is_refused(tmp_path, some, judges):
     path = tmp_path / "checkpoint.pt"
     training.train(CNN, network(CNN), some, judges, seed=SEED, checkpoint=path)
     other = replace(CNN, decay=CNN.decay / 2)
-    with pytest.raises(
-        ValueError, match=r"checkpoint.pt is from a run with other settings: delete it to start"
-    ):
-        training.train(other, network(CNN), some, judges, seed=SEED, checkpoint=path)
+    for spec, seed in ((other, SEED), (CNN, SEED + 1)):
+        with pytest.raises(
+            ValueError, match=r"checkpoint.pt is from a run with other settings: delete it to start"
+        ):
+            training.train(spec, network(CNN), some, judges, seed=seed, checkpoint=path)
 
 
 @pytest.mark.parametrize("name, draws", [("cnn", True), ("cnn-same-training", False)])

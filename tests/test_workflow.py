@@ -124,6 +124,9 @@ def test_a_part_is_what_its_tables_show_and_what_that_waits_for(empty):
     assert not any(job.model.startswith("source") for job in white_box)  # nothing to transfer
     assert Plan(only=("cnn",)).targets() == [Job("evaluate", d, "cnn") for d in ("mnist", "fashion-mnist")]
     assert Plan(only=("mnist/source-a",)).targets() == [Job("train", "mnist", "source-a")]
+    # No table shows Q-inner on Fashion-MNIST: named alone it is trained there, named with it also measured.
+    assert Job("train", "fashion-mnist", "q-inner") in Plan(only=("q-inner",)).targets()
+    assert Plan(only=("fashion-mnist/q-inner",)).targets() == [Job("evaluate", "fashion-mnist", "q-inner")]
     # A model asked for by name has all its cells, even where a table of it is asked for, too.
     both = Plan(only=("table:1a", "mnist/cnn"))
     assert both.tables(Job("evaluate", "mnist", "cnn")) == ()

@@ -1,6 +1,7 @@
 """Attacks under one contract, see `attacks.contract`: ``attack(model, images, labels=None, *, eps, ...)``.
 
-A new attack is one file, its line below, and its line in `REGISTRY` if it is to be recorded.
+A new attack is one file and its line below. If it is to be recorded, it has a line in `REGISTRY`, its `specs.Attack`
+in `study.experiments.attacks_on`, and in `study.fingerprint` a stage that says which code its images depend on.
 """
 
 from collections.abc import Callable

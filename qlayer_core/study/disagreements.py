@@ -53,19 +53,17 @@ def disagreements(
     return sorted(found, key=lambda one: -abs(one.difference))
 
 
-def by_chance(
-    numbers: tuple[str, ...] = tuple(paper.TABLES), beyond: float = BEYOND
-) -> dict[tuple[str, int], list[bool]]:
+def by_chance(numbers: tuple[str, ...] = tuple(paper.TABLES)) -> dict[tuple[str, int], list[bool]]:
     """Return which of many differences the rules would explain that do not exist, by setting and sign.
 
     Of each cell that is not far from the paper's it is pretended that the paper's number lay above ours (1), or below
     (-1), by the median of `disagreements`. Rules that explain these as readily explain nothing.
     """
     ours = tables.cells()
-    far = [abs(one.difference) for one in disagreements(numbers, beyond)]
-    found: dict = {}
+    far = [abs(one.difference) for one in disagreements(numbers)]
+    found = {}
     for cell, accuracy in _recorded(numbers, ours):
-        near = far and abs(accuracy - cell.accuracy) <= beyond
+        near = far and abs(accuracy - cell.accuracy) <= BEYOND
         for sign in (-1, 1) if near else ():
             if 0 <= (pretended := accuracy + sign * median(far)) <= 100:
                 _, support = next(_explanations(replace(cell, accuracy=pretended), accuracy, ours))

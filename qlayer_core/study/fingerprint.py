@@ -38,11 +38,24 @@ ATTACK_STAGES = {  # by the name's first word
     "square": "square",
     "cw": "carlini_wagner",
 }
+WITHOUT = ("none", "noise", "ls")  # clean images and noise; LS-PGA is among the quantizers
 
 
 def stage_of(attack: str) -> str | None:
-    """Return the stage that makes an attack's images, by its recorded name; None for clean images."""
-    return ATTACK_STAGES.get(attack.split("-")[0])
+    """Return the stage that makes an attack's images, by its recorded name; None where they depend on none.
+
+    The name's first word says which: ``"bim-clipped"`` is made as ``"bim"`` is.
+
+    Raises:
+        ValueError: the attack has no stage yet, so that its records would not tell when its code has changed.
+    """
+    name = attack.split("-")[0]
+    if name not in (*ATTACK_STAGES, *WITHOUT):
+        raise ValueError(
+            f"the attack {attack!r} has no stage: add one to STAGES in study/fingerprint.py, with the modules that"
+            f" its images depend on, and {name!r} to ATTACK_STAGES"
+        )
+    return ATTACK_STAGES.get(name)
 
 
 def stages(spec: RunSpec | None, *made: str) -> tuple[str, ...]:

@@ -1,6 +1,7 @@
 """Train one unit without recording it: what a recorded training and a trail share."""
 
 import json
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -43,7 +44,8 @@ def fit(
         checks.option("until", until)
     spec, device = unit.spec, machine.device()
     model = untrained(unit, start)
-    _same_origin(checkpoint, _origin(unit, start), again)
+    _whole(checkpoint)
+    _same_origin(checkpoint, _origin(unit, start) | ({"limit": limit} if limit else {}), again)
     source = None
     if spec.selection == "mixed":  # every seed is judged by the same validation images
         source = records.load(unit.dataset, experiments.VALIDATION_SOURCE)[0].to(device)
@@ -87,13 +89,19 @@ def _origin(unit: Unit, start: Unit | None) -> dict:
     return {"code": fingerprint.of("training"), "start": weights}
 
 
+def _whole(checkpoint: Path) -> None:
+    """Refuse a checkpoint that is damaged, such as by a disk: it is an archive, whose end would be missing."""
+    if checkpoint.exists() and not zipfile.is_zipfile(checkpoint):
+        raise ValueError(f"{checkpoint} is damaged: delete it, to start this training afresh")
+
+
 def _same_origin(checkpoint: Path, origin: dict, again: bool) -> None:
     """Keep a training's origin beside its checkpoint, and don't continue one of another origin."""
     beside = checkpoint.with_suffix(".json")
     found = json.loads(beside.read_text()) if checkpoint.exists() and beside.exists() else origin
     if found != origin and not again:
-        words = {"code": "other code", "start": "another raw network"}
-        what = " and ".join(words[name] for name in origin if found.get(name) != origin[name])
+        words = {"code": "other code", "start": "another raw network", "limit": "another number of images"}
+        what = " and ".join(words[name] for name in words if found.get(name) != origin.get(name))
         raise ValueError(
             f"{checkpoint} is from a training with {what} than today's: delete it, or train with again=True"
             " (--again), to start this one afresh"

@@ -19,6 +19,10 @@ EVALUATED = {(cell.dataset, cell.model) for table in paper.TABLES.values() for c
     *((dataset, name) for dataset in datasets.DATASETS for name in OTHERS),
     *(("mnist", name) for name in experiments.ON_CNN_B),
 }
+OWN = (
+    *experiments.SOURCES.values(),
+    experiments.VALIDATION_SOURCE,
+)  # the attackers' and the judge's: no targets
 ADAPTIVE = "adaptive"
 ADAPTED = {
     (dataset, name)
@@ -59,7 +63,8 @@ class Plan:
     Args:
         seeds: of every network.
         only: parts of it: ``"table:8a"``, ``"figure:2"``, ``"adaptive"``, ``"cnn"``, ``"mnist/cnn"``, ``"smoke"``;
-            all if empty.
+            all if empty. A network that no table shows on a data set, such as your own, is measured if it is named
+            with it, and only trained if it is named alone.
         smoke: a trial: ``{"dataset", "model", "spec": changes of its RunSpec, "images", "tables"}``.
     """
 
@@ -102,9 +107,10 @@ class Plan:
         for seed in self.seeds:
             for name in experiments.RUNS:  # networks that others start from come first
                 for dataset in datasets.DATASETS:
-                    if (dataset, name) in EVALUATED and self._tables_of(dataset, name) is not None:
+                    shown = (dataset, name) in EVALUATED and self._tables_of(dataset, name) is not None
+                    if shown or (f"{dataset}/{name}" in self.only and name not in OWN):
                         wanted.append(Job("evaluate", dataset, name, seed))
-                    elif self.only and {name, f"{dataset}/{name}"} & set(self.only):
+                    elif name in self.only or f"{dataset}/{name}" in self.only:
                         wanted.append(Job("train", dataset, name, seed))
         for seed in self.seeds if not self.only or ADAPTIVE in self.only else ():
             for name in experiments.RUNS:

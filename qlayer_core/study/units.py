@@ -214,7 +214,7 @@ def judge(record: dict) -> None:
                 f"the same attack made on another network leaves fewer images right ({share:.2f} %)"
             )
         elif (
-            cell["attack"] in ("fgsm", "bim", "fgsm-clipped", "bim-clipped")
+            not cell["attack"].startswith("cw")  # it hands back what it can't fool
             and cell["unmoved"] > cell["n"] / 100
         ):
             share = 100 * cell["unmoved"] / cell["n"]
