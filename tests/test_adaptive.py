@@ -257,6 +257,14 @@ def test_a_look_at_more_images_with_fewer_attacks_does_not_replace_the_record(re
     few = adaptive.run(recorded, RUNGS[:2], images=10)
     one = adaptive.run(recorded, RUNGS[:1], images=24)
     assert {cell["rung"] for cell in one["cells"]} == {"noise"} and adaptive.read(recorded) == few
+    for cell in few[
+        "cells"
+    ]:  # which rung's effort is doubled hangs on the numbers: such a check is not missed
+        few["cells"] = [
+            *few["cells"],
+            cell | {"rung": f"{cell['rung']}, more", "how": cell["how"] | {"purpose": "steps"}},
+        ]
+    adaptive.write(few, adaptive.path_of(recorded))
     both = adaptive.run(recorded, RUNGS[:2], images=24)
     assert len(both["cells"]) == 4 and adaptive.read(recorded) == both
 
