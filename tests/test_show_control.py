@@ -61,6 +61,16 @@ def test_the_text_the_table_and_the_picture_say_how_much_the_training_brings(fra
     )
 
 
+def test_seeds_of_the_control_that_lie_apart_are_said_to(frame, monkeypatch):
+    more = frame[(frame.model == "cnn-same-training") & (frame.eps == 0.3) & (frame.attack == "bim")]
+    other = pd.concat([frame, more.assign(seed=1, **number(18))])
+    monkeypatch.setattr(measured, "frame", lambda: other)
+    assert (
+        "from 22.0 to 26.5 % (by the pair of seeds, -6.0 to +15.0 points: not clear)."
+        in control.reading("mnist").text
+    )
+
+
 def test_under_all_attacks_of_the_ladder_a_network_may_be_behind(monkeypatch):
     left = {"cnn": 70, "cnn-same-training": 55, "q-base": 40, "q-inner": 80}
     rows = [

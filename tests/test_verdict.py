@@ -75,6 +75,7 @@ def test_what_another_seed_might_turn_is_marked_and_counted():
         assert re.search(rf"Of the (\d+) comparisons .*, {int(marked)} have one seed", text)
     again = pd.concat([frame_of({large: 64.0, cnn: 60.0}, 10_000).assign(seed=seed) for seed in (0, 1)])
     assert "holds¹" not in verdict.numbers(claim, again, apart).html  # two seeds agree
+    assert re.search(r"Of \d+ networks that have several seeds, \d+ were not trained by one version", text)
     assert "No network has a second seed yet" in luck.luck(frame_of({large: 64.0, cnn: 60.0})).text
 
 
@@ -217,6 +218,17 @@ def test_the_layer_harms_only_where_it_does_beside_the_plain_network_that_is_tra
     says = found.seeing(frame_of(worst((40, 0), (70, 2)) | control))
     assert ("and even harms" in says) == harms
     assert f"the one without it 70 ({whose}), when pixels move by up to 0.1" in says
+
+
+def test_trained_on_attacks_the_layer_is_also_held_against_the_plain_network_that_is_trained_alike():
+    numbers = worst((80, 50), (95, 68), "-adv")
+    alike = {
+        worst_case("mnist", "cnn-same-training-adv", eps): left for eps, left in ((0.1, 94.0), (0.2, 31.0))
+    }
+    assert found.trained(frame_of(numbers | alike)) == found.trained(frame_of(numbers)) + (
+        " Beside a plain network whose training is the same but for the layer (one network), which keeps 94 and 31 of"
+        " 100 digits at 0.1 and 0.2, the one with the layer keeps 80 and 50: it helps at 0.2 and harms at 0.1."
+    )
 
 
 def test_what_the_papers_text_gives_is_said_beside_it():

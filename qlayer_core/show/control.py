@@ -4,11 +4,14 @@ The paper's plain CNN and its networks with the layer differ in their training a
 lead of one over the other has two parts: from the plain CNN to the control, and from there to the layer.
 """
 
+from dataclasses import replace
 from typing import NamedTuple
+
+import pandas as pd
 
 from qlayer_core import datasets
 from qlayer_core.show import names
-from qlayer_core.show.page import Markup, decimal, finding, line_names, lines, listed, table
+from qlayer_core.show.page import Markup, decimal, finding, line_names, lines, listed, table, whole
 from qlayer_core.show.plot import MUTED, axes, picture
 from qlayer_core.study import evidence, experiments, ladder, measured
 from qlayer_core.study.evidence import Comparison, Outcome, Value, worst_case
@@ -122,7 +125,31 @@ def reading(dataset: str, seeing: bool = False) -> Markup:
         says.append(
             f"{names.label(name)} is {' and '.join(clear) if clear else 'nowhere clearly apart from it'}"
         )
+    hangs = (
+        f" (by the pair of seeds, {most.training.low:+.1f} to {most.training.high:+.1f} points: not clear)"
+        if most.training.result not in ("holds", "fails")
+        else ""
+    )
     return finding(
         f"Under {'all attacks together, ' if seeing else ''}{most.attack}, the training alone takes the plain CNN"
-        f" from {most.training.second:.1f} to {most.training.first:.1f} %. Beside this control, {'; '.join(says)}."
+        f" from {most.training.second:.1f} to {most.training.first:.1f} %{hangs}. Beside this control,"
+        f" {'; '.join(says)}."
     )
+
+
+def alike(one: Outcome, frame: pd.DataFrame) -> Outcome:
+    """Return the plain network that is trained as the one with the layer beside that of an outcome, its second."""
+    plain = one.comparison.second
+    other = replace(plain, model=plain.model.replace(PLAIN, experiments.CONTROL))
+    return evidence.judge(Comparison(other, plain), measured.numbers(frame))
+
+
+def bracket(one: Outcome, frame: pd.DataFrame) -> str:
+    """Return in brackets, for a sentence, what is left of the control and what that makes of a lead; "" without."""
+    found = alike(one, frame)
+    if found.result == "not measured":
+        return ""
+    part = {("holds", True): "lead", ("fails", False): "loss"}.get((found.result, one.difference > 0))
+    whose = "a part of the" if (one.first > found.first) == (one.difference > 0) else "the"
+    why = f": {whose} {part} is the training's" if part else ""
+    return f" ({whole(found.first)} if it is trained in the same way{why})"

@@ -4,11 +4,9 @@ Each sentence follows from outcomes of `study.evidence.judge`, and says so where
 are rounded to whole digits of a hundred; what stands behind them unfolds on the page of verdicts.
 """
 
-from dataclasses import replace
-
 import pandas as pd
 
-from qlayer_core.show import verdict
+from qlayer_core.show import control, verdict
 from qlayer_core.show.page import Markup, joined, listed, paragraph, typeset, whole
 from qlayer_core.study import claims, evidence, experiments, ladder, measured, paper
 from qlayer_core.study.evidence import Comparison, Outcome, Value, worst_case
@@ -37,7 +35,7 @@ def blind(frame: pd.DataFrame) -> str:
         f" pixel moved by up to {eps:g} (black is 0, white is 1), a network with the layer still reads"
         f" {whole(hardest.first)}, and the plain network without it {whole(hardest.second)}"
     )
-    text += _alike(hardest, frame)
+    text += control.bracket(hardest, frame)
     twin, asked = _outcomes(
         [
             Comparison(
@@ -58,7 +56,7 @@ def blind(frame: pd.DataFrame) -> str:
     if asked.result != "not measured":
         text += (
             f". An attacker who only asks, up to {ladder.ASKING.options['queries']:,} times per image, leaves"
-            f" {whole(asked.first)} with the layer and {whole(asked.second)} without{_alike(asked, frame)},"
+            f" {whole(asked.first)} with the layer and {whole(asked.second)} without{control.bracket(asked, frame)},"
             f" when pixels move by up to {SMALL[0]:g}"
         )
     return f"{text}."
@@ -95,7 +93,7 @@ def _between(frame: pd.DataFrame) -> str:
         f" Put between the convolutions, with settings of its own ({_networks(frame, BETWEEN)}), it does help:"
         f" {listed(pairs)}"
     )
-    alike = _measured([_trained_alike(one, frame) for one in ahead])
+    alike = _measured([control.alike(one, frame) for one in ahead])
     if len(alike) == len(ahead):
         text += f" ({listed([whole(one.first) for one in alike])} if the plain network is trained in the same way)"
     return f"{text}."
@@ -120,31 +118,33 @@ def trained(frame: pd.DataFrame) -> str:
         "both": "it helps in one case and harms in the other",
         "luck": "what it does hangs on the single training",
     }[_direction(known)]
-    text = f"Where both networks are trained on attacked digits, {says}: {_left(known, frame)}."
+    text = f"Where both networks are trained on attacked digits, {says}: {_left(known)}."
     if rising := [f"{one.comparison.first.eps:g}" for one in known if one.doubts[0]]:
         text += (
             f" At {listed(rising)} twice the effort still fooled more digits of the network with the layer, so that"
             " it may keep fewer yet."
         )
-    return text + _by_the_text(frame)
+    return text + _beside_alike(frame) + _by_the_text(frame)
 
 
-def _trained_alike(one: Outcome, frame: pd.DataFrame) -> Outcome:
-    """Return the plain network that is trained as the one with the layer beside that of an outcome."""
-    plain = one.comparison.second
-    control = replace(plain, model=plain.model.replace(PLAIN, experiments.CONTROL))
-    return _outcomes([Comparison(control, plain)], frame)[0]
-
-
-def _alike(one: Outcome, frame: pd.DataFrame) -> str:
-    """Return in brackets what is left of the plain network that is trained as the one with the layer; "" without."""
-    found = _trained_alike(one, frame)
-    if found.result == "not measured":
+def _beside_alike(frame: pd.DataFrame) -> str:
+    """Return as a sentence what is left of both where the plain network is trained on attacks in the same way."""
+    alike = f"{experiments.CONTROL}-adv"
+    known = _against_all(frame, "-adv", plain=experiments.CONTROL)
+    if not known:
         return ""
-    part = {("holds", True): "lead", ("fails", False): "loss"}.get((found.result, one.difference > 0))
-    whose = "a part of the" if (one.first > found.first) == (one.difference > 0) else "the"
-    why = f": {whose} {part} is the training's" if part else ""
-    return f" ({whole(found.first)} if it is trained in the same way{why})"
+    kept, bare = (listed([whole(getattr(one, which)) for one in known]) for which in ("first", "second"))
+    where = listed([f"{one.comparison.first.eps:g}" for one in known])
+    clear = [
+        f"{word} at {listed(places)}"
+        for word, result in (("helps", "holds"), ("harms", "fails"))
+        if (places := [f"{one.comparison.first.eps:g}" for one in known if one.result == result])
+    ]
+    return (
+        f" Beside a plain network whose training is the same but for the layer ({_networks(frame, alike)}), which"
+        f" keeps {bare} of 100 digits at {where}, the one with the layer keeps {kept}: it"
+        f" {' and '.join(clear) if clear else 'makes no measurable difference'}."
+    )
 
 
 def _by_the_text(frame: pd.DataFrame) -> str:
@@ -186,8 +186,11 @@ def _hangs(one: Outcome) -> bool:
     return one.result == "undecided" and one.pairs > 1 and one.high - one.low > MUCH
 
 
-def _left(known: list[Outcome], frame: pd.DataFrame) -> str:
-    """Return what all attacks together leave of both networks, by budget, where they differ."""
+def _left(known: list[Outcome], frame: pd.DataFrame | None = None) -> str:
+    """Return what all attacks together leave of both networks, by budget, where they differ.
+
+    With the recorded numbers, also of the plain network that is trained alike.
+    """
     clear = [one for one in known if one.result in ("holds", "fails")]
     alike = [one for one in known if one not in clear and not _hangs(one)]
     luck = [one for one in known if _hangs(one)]
@@ -201,8 +204,8 @@ def _left(known: list[Outcome], frame: pd.DataFrame) -> str:
     first, *others = clear or known
     text = (
         f"of 100 digits, all attacks together leave the network with the layer {whole(first.first)}, and the"
-        f" one without it {whole(first.second)}{_alike(first, frame)}, when pixels move by up to"
-        f" {first.comparison.first.eps:g}"
+        f" one without it {whole(first.second)}{'' if frame is None else control.bracket(first, frame)}, when pixels"
+        f" move by up to {first.comparison.first.eps:g}"
     )
     text += "".join(
         f"; at {one.comparison.first.eps:g} they leave {whole(one.first)} and {whole(one.second)}"

@@ -7,7 +7,7 @@ import pandas as pd
 
 from qlayer_core.show import names
 from qlayer_core.show.page import Markup, paragraph
-from qlayer_core.study import claims, evidence, measured
+from qlayer_core.study import claims, evidence, experiments, measured, records
 from qlayer_core.study.evidence import Outcome
 from qlayer_core.study.statements import CLAIMS
 
@@ -45,9 +45,30 @@ def luck(frame: pd.DataFrame) -> Markup:
         f"An interval covers the test images alone. {_moved(apart)} Of the {len(told)} comparisons that are told"
         f" apart here, {near} have one seed and lie nearer to their threshold than seeds have been apart under their"
         f" attack, and {several} have two or three seeds, so far apart that others might turn it: they are marked ¹."
+        f"{_versions()}"
         " Each architecture of the blind attacker is a single trained network, too: whatever is measured with its"
         f" images shares its luck. And {judged} intervals of 95 % are read on this page, none of them corrected for"
         " the number of the others: a few will be wrong by chance."
+    )
+
+
+def _versions() -> str:
+    """Return as a sentence where seeds were not trained by the same version of the training's code; "" if nowhere."""
+    codes: dict[tuple[str, str], set[str]] = {}
+    several = []
+    for dataset in names.DATASETS:
+        for model in experiments.RUNS:
+            found = [one for one in records.runs(dataset, model) if one["history"]]
+            codes[dataset, model] = {
+                one["environments"][one["trained_in"]]["code"]["training"] for one in found
+            }
+            several += [(dataset, model)] if len(found) > 1 else []
+    mixed = sum(len(codes[one]) > 1 for one in several)
+    if not mixed:
+        return ""
+    return (
+        f" Of {len(several)} networks that have several seeds, {mixed} were not trained by one version of this"
+        " package alone: if that changed anything, it counts as the seed's."
     )
 
 
