@@ -221,9 +221,31 @@ def test_a_network_that_is_not_there_is_told_and_made_up_for(recorded, trained_c
     assert {cell["rung"] for cell in record["cells"]} == {"noise"}
     missing = [(cell["rung"], cell["missing"]) for cell in told if "missing" in cell]
     assert missing == [("from the twin", "no cnn")] * 2
-    monkeypatch.setattr(adaptive.records, "load", lambda dataset, name, seed=0: (trained_cnn, {}))
+    twin = {"weights_sha256": "w"}
+    monkeypatch.setattr(adaptive.records, "load", lambda dataset, name, seed=0: (trained_cnn, twin))
     whole = adaptive.run(recorded, rungs, images=10)["cells"]
     assert [cell.get("source_seed") for cell in whole] == [None, None, 0, 0]  # the twin is of the same seed
+    assert [cell.get("source_sha256") for cell in whole] == [None, None, "w", "w"]
+
+
+def test_images_of_a_source_that_was_trained_again_are_made_anew(recorded, trained_cnn, monkeypatch):
+    rungs = (Rung("from the twin", "black-box", "apgd", options=FAST, source="twin"),)
+    twin = records.unit("mnist", "cnn")
+
+    def trained(weights: str) -> None:
+        records.write(records.new_record(twin) | {"weights_sha256": weights})
+        monkeypatch.setattr(
+            adaptive.records, "load", lambda dataset, name, seed=0: (trained_cnn, {"weights_sha256": weights})
+        )
+
+    trained("one")
+    record = adaptive.run(recorded, rungs, images=10)
+    assert not list(adaptive.left(record, recorded, rungs))
+    trained("two")
+    assert len(list(adaptive.left(record, recorded, rungs))) == 2
+    for cell in record["cells"]:  # measured before cells said whose images they are of
+        del cell["source_sha256"]
+    assert not list(adaptive.left(record, recorded, rungs))
 
 
 def test_a_sibling_is_the_network_of_the_first_other_seed_that_is_there(recorded):

@@ -202,6 +202,23 @@ def test_black_box_images_are_made_anew_when_the_code_has_changed(miniature, mon
     assert kept < made and len(made) == 2 * len(kept)
 
 
+def test_black_box_cells_are_measured_anew_when_their_source_was_trained_again(
+    miniature, monkeypatch, capsys
+):
+    for name in ("validation-a", "source-a", "source-b", "cnn"):
+        main(["train", "mnist", name])
+    main(["evaluate", "mnist", "cnn", "--table", "1a"])
+    cells = {cell["source"]: cell.get("source_sha256") for cell in records.read("mnist", "cnn")["cells"]}
+    assert cells == {None: None, "cnn-a": records.read("mnist", "source-a")["weights_sha256"]}
+    assert (
+        units.left_to_measure(records.read("mnist", "cnn"), unit("mnist", "cnn"), ("1a",), images=IMAGES)
+        == []
+    )
+    records.write(records.read("mnist", "source-a") | {"weights_sha256": "0" * 64})
+    left = units.left_to_measure(records.read("mnist", "cnn"), unit("mnist", "cnn"), ("1a",), images=IMAGES)
+    assert {one.setting for one in left} == {"black-box"}
+
+
 def test_commands_work_where_the_machine_is_fastest(miniature, monkeypatch):
     """Tensors on "meta" hold no numbers, so what computes with them is replaced by what looks where they are."""
     for name in ("validation-a", "cnn"):

@@ -134,14 +134,15 @@ def run(
         return record
     for rung, eps in left(record, unit, rungs):
         try:
-            source = _source(unit, rung, device)
+            source, made_by = _source(unit, rung)
         except FileNotFoundError as error:
             report({"rung": rung.name, "eps": eps, "missing": str(error)})
             continue
         alive = torch.from_numpy(_survivors(record, rung.name, eps)) if rung.survivors else None
+        source = source and source.to(device)
         cell = measure(net, *test, rung, eps, source=source, alive=alive, progress=progress)
         if source is not None:
-            cell["source_seed"] = other(unit, rung).seed
+            cell |= {"source_seed": other(unit, rung).seed, "source_sha256": made_by["weights_sha256"]}
         # Another process may have added to it meanwhile. In place, since `left` goes by it, too.
         record.update(_so_far(unit, about["weights_sha256"], len(test.labels)) or {})
         if record["n"] > len(test.labels):
@@ -179,9 +180,7 @@ def left(
     check, rungs = rungs is None, ladder(unit.spec) if rungs is None else rungs
     for eps in sorted({*epsilons(unit.dataset), *(eps for rung in rungs for eps in rung.only_eps)}):
         for rung in rungs:
-            if eps in (rung.only_eps or epsilons(unit.dataset)) and not _recorded(
-                record, rung, eps, unit.spec
-            ):
+            if eps in (rung.only_eps or epsilons(unit.dataset)) and not _recorded(record, rung, eps, unit):
                 yield rung, eps
     if check and (found := decisive(record["cells"])):
         yield from left(record, unit, doubled(*found))
@@ -291,16 +290,19 @@ def _same(record: dict, weights: str, images: int) -> bool:
     return record["weights_sha256"] == weights and record["n"] >= images
 
 
-def _recorded(record: dict, rung: Rung, eps: float, spec: RunSpec) -> bool:
-    """Return whether this rung is recorded, of today's options and code, and of all whom it should have attacked.
+def _recorded(record: dict, rung: Rung, eps: float, unit: records.Unit) -> bool:
+    """Return whether this rung is recorded, of today's options, code and source, and of all whom it should attack.
 
     A rung for survivors counts the others as wrong. Where one that came before it was measured anew, some of them
     may survive now, and were never attacked.
     """
-    code = {stage: fingerprint.of(stage) for stage in _stages(rung, spec)}
+    code = {stage: fingerprint.of(stage) for stage in _stages(rung, unit.spec)}
+    source = other(unit, rung)
+    made = records.read_unit(source)["weights_sha256"] if source and source.record.exists() else None
     return any(
         (cell["rung"], cell["eps"], cell["how"]) == (rung.name, eps, _plain(rung))
         and record["environments"][cell["environment"]]["code"] == code
+        and cell.get("source_sha256", made) == made
         and (
             not rung.survivors
             or (_survivors(record, rung.name, eps) & ~records.unpack(cell)).sum()
@@ -337,7 +339,7 @@ def other(unit: records.Unit, rung: Rung) -> records.Unit | None:
     return records.unit(unit.dataset, *{"source-a": ("source-a", 0), "twin": twin}[rung.source])
 
 
-def _source(unit: records.Unit, rung: Rung, device: torch.device) -> nn.Module | None:
-    """Return the network that makes a rung's images, or None for the attacked one itself."""
+def _source(unit: records.Unit, rung: Rung) -> tuple[nn.Module | None, dict]:
+    """Return the network that makes a rung's images, or None for the attacked one itself, and its record."""
     one = other(unit, rung)
-    return None if one is None else records.load(one.dataset, one.spec.name, one.seed)[0].to(device)
+    return (None, {}) if one is None else records.load(one.dataset, one.spec.name, one.seed)

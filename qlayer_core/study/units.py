@@ -141,16 +141,16 @@ def evaluate(
     model, (images, labels) = model.to(device), data.load(unit.dataset, "test", limit=limit).to(device)
     for attack in left_to_measure(record, unit, tables, device if again else None, len(images)):
         started = time.perf_counter()
+        kept, by = False, {}
         if attack.setting == "black-box":
-            made, kept = _black_box(unit.dataset, attack, images, progress)
+            made, kept, by["source_sha256"] = _black_box(unit.dataset, attack, images, progress)
         else:
-            kept = False
             made = _white_box(model.eval(), images, attack, progress)  # where it draws, it begins anew
         scored = evaluation.cells(model, made, labels, attack, images)
         # Nothing that takes long may stand between reading the record and writing it.
         record = _now(unit, record["weights_sha256"])
         where = records.environment_index(record, _environment(attack, unit.spec, device))
-        cells = [cell | {"right": records.pack(cell["right"]), "environment": where} for cell in scored]
+        cells = [cell | by | {"right": records.pack(cell["right"]), "environment": where} for cell in scored]
         record["cells"] = [cell for cell in record["cells"] if attack_of(cell) != attack] + cells
         if not kept:  # reading images takes no time that would tell how long the attack does
             record["seconds"][str(attack)] = round(time.perf_counter() - started, 1)
@@ -238,11 +238,13 @@ def left_to_measure(
 ) -> list[Attack]:
     """Return the attacks without a recorded cell, or without one of today's code and machine where one is given.
 
-    All of them, or only those that the named tables show. A cell of fewer than ``images`` test images doesn't count.
+    All of them, or only those that the named tables show. A cell of fewer than ``images`` test images doesn't count,
+    nor one whose images another network made than today's source.
     """
     done = {
         attack_of(cell)
         for cell in record["cells"]
+        if not _of_another_source(cell, unit.dataset)
         if cell["n"] > images  # fewer never replace more
         or (
             cell["n"] == images
@@ -267,6 +269,15 @@ def left_to_measure(
     return left
 
 
+def _of_another_source(cell: dict, dataset: str) -> bool:
+    """Return whether a cell says of which weights its images are, and these are no more the source's."""
+    made = cell.get("source_sha256")
+    if made is None:  # white box, or measured before cells said so
+        return False
+    source = records.unit(dataset, experiments.SOURCES[cell["source"]])
+    return not source.record.exists() or records.read_unit(source)["weights_sha256"] != made
+
+
 def _environment(attack: Attack, spec: RunSpec | None, device: torch.device) -> dict:
     """Return with what an attack's images are made, and scored by the network of ``spec``."""
     stage = fingerprint.stage_of(attack.attack)
@@ -284,8 +295,8 @@ def _white_box(model: nn.Module, images: Tensor, attack: Attack, progress: bool)
         return evaluation.adversarial(seen, images, plain, progress=progress)
 
 
-def _black_box(dataset: str, attack: Attack, images: Tensor, progress: bool) -> tuple[Tensor, bool]:
-    """Return the images that the attacker's model makes of the test images, and whether they were kept from before.
+def _black_box(dataset: str, attack: Attack, images: Tensor, progress: bool) -> tuple[Tensor, bool, str]:
+    """Return what the attacker's model makes of the test images, whether it was kept from before, and its weights.
 
     They are kept under runs/ for the next target.
 
@@ -300,7 +311,7 @@ def _black_box(dataset: str, attack: Attack, images: Tensor, progress: bool) -> 
     if not kept:
         made = evaluation.adversarial(source.to(images.device), images, attack, progress=progress)
         files.write_atomically(path, lambda temporary: save_file({"images": made.contiguous()}, temporary))
-    return load_file(path)["images"].to(images.device), kept
+    return load_file(path)["images"].to(images.device), kept, record["weights_sha256"]
 
 
 def _json(rows: object) -> object:
