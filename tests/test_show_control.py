@@ -85,8 +85,7 @@ def test_under_all_attacks_of_the_ladder_a_network_may_be_behind(monkeypatch):
         in text
     )
     assert (
-        "Q-base is clearly behind it under epsilon 0.1; Q-inner is clearly ahead of it under epsilon 0.1."
-        in text
+        "Q-base is clearly behind it at epsilon 0.1; Q-inner is clearly ahead of it at epsilon 0.1." in text
     )
 
 
