@@ -28,12 +28,13 @@ class Lead(NamedTuple):
     layer: Outcome  # the network with the layer beside the control
 
 
-def leads(dataset: str, seeing: bool = False) -> dict[str, list[Lead]]:
+def leads(dataset: str, seeing: bool = False, after: str = "") -> dict[str, list[Lead]]:
     """Return by network its leads over the plain CNN, over all seeds; without what is missing.
 
     Args:
         dataset: whose images are attacked.
         seeing: under all attacks of the ladder together, at its epsilons; else under the blind ones of the tables.
+        after: ``"-adv"`` for all three after adversarial training.
     """
     numbers = measured.numbers(measured.frame())
     blind = [(name, eps) for name in ("fgsm", "bim") for eps in datasets.find(dataset).epsilons]
@@ -42,9 +43,9 @@ def leads(dataset: str, seeing: bool = False) -> dict[str, list[Lead]]:
     for layered in LAYERED:
         for name, eps in attacks:
             plain, control, own = (
-                worst_case(dataset, model, eps)
+                worst_case(dataset, f"{model}{after}", eps)
                 if seeing
-                else Value(dataset, model, "black-box", name, eps, "cnn-a", None, path)
+                else Value(dataset, f"{model}{after}", "black-box", name, eps, "cnn-a", None, path)
                 for model, path in ((PLAIN, None), (experiments.CONTROL, None), (layered, "q"))
             )
             parts = [
@@ -52,18 +53,20 @@ def leads(dataset: str, seeing: bool = False) -> dict[str, list[Lead]]:
                 for pair in ((own, plain), (control, plain), (own, control))
             ]
             if all(part.result != "not measured" for part in parts):
-                found.setdefault(layered, []).append(Lead(names.attack(f"{name} {eps:g}"), *parts))
+                found.setdefault(f"{layered}{after}", []).append(
+                    Lead(names.attack(f"{name} {eps:g}"), *parts)
+                )
     return found
 
 
 @picture
-def parts(dataset: str, seeing: bool = False):
+def parts(dataset: str, seeing: bool = False, after: str = ""):
     """Draw what attacks leave of the plain CNN, of the control and of networks with the layer, a line per attack."""
-    found = leads(dataset, seeing)
+    found = leads(dataset, seeing, after)
     some = next(iter(found.values()))
     left = {
-        PLAIN: [one.whole.second for one in some],
-        experiments.CONTROL: [one.layer.second for one in some],
+        f"{PLAIN}{after}": [one.whole.second for one in some],
+        f"{experiments.CONTROL}{after}": [one.layer.second for one in some],
         **{name: [one.whole.first for one in rows] for name, rows in found.items()},
     }
     figure, grid = axes(6, 1.4 + 0.4 * len(some))
@@ -72,7 +75,7 @@ def parts(dataset: str, seeing: bool = False):
         ax.plot((min(ends), max(ends)), (at, at), color=MUTED, linewidth=1, zorder=1)
     for name, values in left.items():
         look = names.style(name) | {"linestyle": "none", "markersize": 8}
-        above = 3 if name == experiments.CONTROL else 2  # a cross hides nothing
+        above = 3 if experiments.CONTROL in name else 2  # a cross hides nothing
         ax.plot(values, range(len(some)), label=names.short(name), zorder=above, **look)
     attacks = [one.attack for one in some]
     ax.set_yticks(range(len(some)), attacks)
@@ -89,13 +92,13 @@ def parts(dataset: str, seeing: bool = False):
     return figure, f"Images left right under {under}, in percent. {'; '.join(words)}."
 
 
-def parted(dataset: str, seeing: bool = False) -> Markup:
+def parted(dataset: str, seeing: bool = False, after: str = "") -> Markup:
     """Return a table of the points by which networks are ahead of the plain CNN and, below, of the control."""
-    found = leads(dataset, seeing)
+    found = leads(dataset, seeing, after)
     some = next(iter(found.values()))
     parts, rows = ("beside the one that is trained alike", "beside the usual CNN"), []
     for name, leading in found.items():
-        line = [line_names(names.label(name), parts[1])]
+        line = [line_names(names.short(name), parts[1])]
         for one in leading:
             both = (decimal(part.difference, 1, sign=True) for part in (one.layer, one.whole))
             line.append(lines(*both, says=parts))
@@ -112,9 +115,9 @@ def _all(where: list[str], leading: list[Lead]) -> str:
     return listed(where) if len(where) < len(leading) else "every attack"
 
 
-def reading(dataset: str, seeing: bool = False) -> Markup:
+def reading(dataset: str, seeing: bool = False, after: str = "") -> Markup:
     """Return in words what the training alone does at the attack where it does most, and what is then the layer's."""
-    found = leads(dataset, seeing)
+    found = leads(dataset, seeing, after)
     most = max(next(iter(found.values())), key=lambda one: abs(one.training.difference))
     says = []
     for name, leading in found.items():
@@ -124,7 +127,7 @@ def reading(dataset: str, seeing: bool = False) -> Markup:
             if (where := [one.attack for one in leading if one.layer.result == result])
         ]
         says.append(
-            f"{names.label(name)} is {' and '.join(clear) if clear else 'nowhere clearly apart from it'}"
+            f"{names.short(name)} is {' and '.join(clear) if clear else 'nowhere clearly apart from it'}"
         )
     hangs = (
         f" (by the pair of seeds, {most.training.low:+.1f} to {most.training.high:+.1f} points: not clear)"
