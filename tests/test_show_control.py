@@ -89,6 +89,15 @@ def test_under_all_attacks_of_the_ladder_a_network_may_be_behind(monkeypatch):
     )
 
 
+def test_after_adversarial_training_all_three_are_of_it(frame, monkeypatch):
+    assert control.leads("mnist", after="-adv") == {}
+    trained = frame.assign(model=frame.model + "-adv")
+    monkeypatch.setattr(measured, "frame", lambda: trained)
+    assert list(control.leads("mnist", after="-adv")) == ["q-base-adv", "q-large-adv"]
+    assert "Q-base is nowhere clearly apart from it" in control.reading("mnist", after="-adv").text
+    assert control.leads("mnist") == {}
+
+
 def test_what_is_not_measured_is_left_out(frame, monkeypatch):
     monkeypatch.setattr(measured, "frame", lambda: frame[frame.model != "q-large"])
     assert list(control.leads("mnist")) == ["q-base"]
