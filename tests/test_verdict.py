@@ -225,7 +225,10 @@ def test_trained_on_attacks_the_layer_is_also_held_against_the_plain_network_tha
     alike = {
         worst_case("mnist", "cnn-same-training-adv", eps): left for eps, left in ((0.1, 94.0), (0.2, 31.0))
     }
-    assert found.trained(frame_of(numbers | alike)) == found.trained(frame_of(numbers)) + (
+    assert found.trained(frame_of(numbers | alike)) == found.trained(frame_of(numbers)).replace(
+        "it does not help, and even harms",
+        "it does not help",  # alike, it is ahead at one budget
+    ) + (
         " Beside a plain network whose training is the same but for the layer (one network), which keeps 94 and 31 of"
         " 100 digits at 0.1 and 0.2, the one with the layer keeps 80 and 50: it helps at 0.2 and harms at 0.1."
     )

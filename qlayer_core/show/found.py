@@ -66,9 +66,6 @@ def seeing(frame: pd.DataFrame) -> str:
     """Return what the layer does against the strongest attack by someone who sees all of the network."""
     if not (known := _against_all(frame)):
         return "Whether it helps against an attacker who knows it has not been measured yet."
-    direction, alike = _direction(known), _against_all(frame, plain=experiments.CONTROL)
-    if direction == "harms" and alike and _direction(alike) != "harms":  # the training does
-        direction = "no help"
     says = {
         "no help": "It does not help against an attacker who knows it",
         "helps": "It helps against an attacker who knows it, too"
@@ -77,7 +74,7 @@ def seeing(frame: pd.DataFrame) -> str:
         "neither": "It makes no measurable difference against an attacker who knows it",
         "both": "It helps in one case and harms in the other against an attacker who knows it",
         "luck": "What it does against an attacker who knows it hangs on the single training",
-    }[direction]
+    }[_blamed(known, _against_all(frame, plain=experiments.CONTROL))]
     return f"{says}: {_left(known, frame)}.{_between(frame)}"
 
 
@@ -113,11 +110,12 @@ def trained(frame: pd.DataFrame) -> str:
         )
     says = {
         "helps": "it helps",
+        "no help": "it does not help",
         "harms": "it does not help, and even harms",
         "neither": "it makes no measurable difference",
         "both": "it helps in one case and harms in the other",
         "luck": "what it does hangs on the single training",
-    }[_direction(known)]
+    }[_blamed(known, _against_all(frame, "-adv", plain=experiments.CONTROL))]
     text = f"Where both networks are trained on attacked digits, {says}: {_left(known)}."
     if rising := [f"{one.comparison.first.eps:g}" for one in known if one.doubts[0]]:
         text += (
@@ -179,6 +177,12 @@ def _direction(known: list[Outcome]) -> str:
     if not (better or worse):
         return "luck" if any(map(_hangs, known)) else "neither"
     return "both" if better and worse else "helps" if better else "harms"
+
+
+def _blamed(known: list[Outcome], alike: list[Outcome]) -> str:
+    """Return `_direction`, but "no help" for a loss that the plain network that is trained alike does not confirm."""
+    direction = _direction(known)
+    return "no help" if direction == "harms" and alike and _direction(alike) != "harms" else direction
 
 
 def _hangs(one: Outcome) -> bool:
