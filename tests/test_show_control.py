@@ -57,7 +57,7 @@ def test_the_text_the_table_and_the_picture_say_how_much_the_training_brings(fra
         "1 of the one that is trained alike" in html and html.count("+43.0") == 1 and html.count("+30.0") == 1
     )
     assert (
-        "BIM 0.3: CNN 22.0, CNN, trained alike 35.0, Q-base 35.0, Q-large 65.0" in control.parts("mnist").text
+        "BIM 0.3: CNN 22.0, CNN trained alike 35.0, Q-base 35.0, Q-large 65.0" in control.parts("mnist").text
     )
 
 

@@ -21,7 +21,7 @@ MARKERS = {"cnn": "o", "q-base": "s", "q-large": "D", "q-inner": "^"}
 CODES = ((0, 34, 78), (124, 123, 120), (254, 232, 56))  # of maps of codes: lightness alone tells them apart
 MODELS = {
     "cnn": "CNN",
-    "cnn-same-training": "CNN, trained alike",
+    "cnn-same-training": "CNN trained alike",
     "q-base": "Q-base",
     "q-large": "Q-large",
     "q-inner": "Q-inner",
