@@ -4,6 +4,7 @@ The paper's plain CNN and its networks with the layer differ in their training a
 lead of one over the other has two parts: from the plain CNN to the control, and from there to the layer.
 """
 
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import NamedTuple
 
@@ -60,13 +61,16 @@ def leads(dataset: str, seeing: bool = False, after: str = "") -> dict[str, list
 
 
 @picture
-def parts(dataset: str, seeing: bool = False, after: str = ""):
-    """Draw what attacks leave of the plain CNN, of the control and of networks with the layer, a line per attack."""
-    found = leads(dataset, seeing, after)
+def parts(found: Mapping[str, list[Lead]]):
+    """Draw what attacks leave of the plain CNN, of the control and of networks with the layer, a line per attack.
+
+    Args:
+        found: as `leads` gives them.
+    """
     some = next(iter(found.values()))
     left = {
-        f"{PLAIN}{after}": [one.whole.second for one in some],
-        f"{experiments.CONTROL}{after}": [one.layer.second for one in some],
+        some[0].whole.comparison.second.model: [one.whole.second for one in some],
+        some[0].layer.comparison.second.model: [one.layer.second for one in some],
         **{name: [one.whole.first for one in rows] for name, rows in found.items()},
     }
     figure, grid = axes(6, 1.4 + 0.4 * len(some))
@@ -88,13 +92,12 @@ def parts(dataset: str, seeing: bool = False, after: str = ""):
         f"{attack}: {', '.join(f'{names.short(name)} {values[k]:.1f}' for name, values in left.items())}"
         for k, attack in enumerate(attacks)
     ]
-    under = "all attacks together" if seeing else "blind attacks"
+    under = "all attacks together" if _seeing(some) else "blind attacks"
     return figure, f"Images left right under {under}, in percent. {'; '.join(words)}."
 
 
-def parted(dataset: str, seeing: bool = False, after: str = "") -> Markup:
-    """Return a table of the points by which networks are ahead of the plain CNN and, below, of the control."""
-    found = leads(dataset, seeing, after)
+def parted(found: Mapping[str, list[Lead]]) -> Markup:
+    """Return a table of the points by which networks are ahead of the control and, below, of the plain CNN."""
     some = next(iter(found.values()))
     parts, rows = ("beside the one that is trained alike", "beside the usual CNN"), []
     for name, leading in found.items():
@@ -111,14 +114,18 @@ def parted(dataset: str, seeing: bool = False, after: str = "") -> Markup:
     )
 
 
+def _seeing(some: list[Lead]) -> bool:
+    return some[0].whole.comparison.first.setting == "worst case"
+
+
 def _all(where: list[str], leading: list[Lead]) -> str:
     return listed(where) if len(where) < len(leading) else "every attack"
 
 
-def reading(dataset: str, seeing: bool = False, after: str = "") -> Markup:
+def reading(found: Mapping[str, list[Lead]]) -> Markup:
     """Return in words what the training alone does at the attack where it does most, and what is then the layer's."""
-    found = leads(dataset, seeing, after)
-    most = max(next(iter(found.values())), key=lambda one: abs(one.training.difference))
+    some = next(iter(found.values()))
+    most, seeing = max(some, key=lambda one: abs(one.training.difference)), _seeing(some)
     says = []
     for name, leading in found.items():
         clear = [

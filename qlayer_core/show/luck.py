@@ -54,16 +54,13 @@ def luck(frame: pd.DataFrame) -> Markup:
 
 def _versions() -> str:
     """Return as a sentence where seeds were not trained by the same version of the training's code; "" if nowhere."""
-    codes: dict[tuple[str, str], set[str]] = {}
-    several = []
-    for dataset in names.DATASETS:
-        for model in experiments.RUNS:
-            found = [one for one in records.runs(dataset, model) if one["history"]]
-            codes[dataset, model] = {
-                one["environments"][one["trained_in"]]["code"]["training"] for one in found
-            }
-            several += [(dataset, model)] if len(found) > 1 else []
-    mixed = sum(len(codes[one]) > 1 for one in several)
+    every = (records.runs(dataset, model) for dataset in names.DATASETS for model in experiments.RUNS)
+    several = [
+        {one["environments"][one["trained_in"]]["code"]["training"] for one in found}
+        for found in every
+        if len(found) > 1
+    ]
+    mixed = sum(len(codes) > 1 for codes in several)
     if not mixed:
         return ""
     return (

@@ -297,12 +297,10 @@ def _recorded(record: dict, rung: Rung, eps: float, unit: records.Unit) -> bool:
     may survive now, and were never attacked.
     """
     code = {stage: fingerprint.of(stage) for stage in _stages(rung, unit.spec)}
-    source = other(unit, rung)
-    made = records.read_unit(source)["weights_sha256"] if source and source.record.exists() else None
     return any(
         (cell["rung"], cell["eps"], cell["how"]) == (rung.name, eps, _plain(rung))
         and record["environments"][cell["environment"]]["code"] == code
-        and cell.get("source_sha256", made) == made
+        and ("source_sha256" not in cell or cell["source_sha256"] == records.weights_of(other(unit, rung)))
         and (
             not rung.survivors
             or (_survivors(record, rung.name, eps) & ~records.unpack(cell)).sum()

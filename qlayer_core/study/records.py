@@ -230,6 +230,11 @@ def read(dataset: str, name: str, seed: int = 0) -> dict:
     return read_unit(unit(dataset, name, seed))
 
 
+def weights_of(unit: Unit) -> str | None:
+    """Return the sha256 of the weights that a unit is recorded with; None where nothing is recorded."""
+    return read_unit(unit)["weights_sha256"] if unit.record.exists() else None
+
+
 def read_unit(one: Unit) -> dict:
     """Return the recorded results of a unit; errors as `read`."""
     if not one.record.exists():

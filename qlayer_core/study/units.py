@@ -241,10 +241,17 @@ def left_to_measure(
     All of them, or only those that the named tables show. A cell of fewer than ``images`` test images doesn't count,
     nor one whose images another network made than today's source.
     """
+    # Cells that were measured before they said whose images they are of count as those of today's source.
+    made = {(cell["source"], cell["source_sha256"]) for cell in record["cells"] if "source_sha256" in cell}
+    today = {
+        pair
+        for pair in made
+        if records.weights_of(records.unit(unit.dataset, experiments.SOURCES[pair[0]])) == pair[1]
+    }
     done = {
         attack_of(cell)
         for cell in record["cells"]
-        if not _of_another_source(cell, unit.dataset)
+        if (cell["source"], cell.get("source_sha256")) not in made - today
         if cell["n"] > images  # fewer never replace more
         or (
             cell["n"] == images
@@ -267,15 +274,6 @@ def left_to_measure(
         if attack not in done and (not tables or in_paper in shown):
             left.append(attack)
     return left
-
-
-def _of_another_source(cell: dict, dataset: str) -> bool:
-    """Return whether a cell says of which weights its images are, and these are no more the source's."""
-    made = cell.get("source_sha256")
-    if made is None:  # white box, or measured before cells said so
-        return False
-    source = records.unit(dataset, experiments.SOURCES[cell["source"]])
-    return not source.record.exists() or records.read_unit(source)["weights_sha256"] != made
 
 
 def _environment(attack: Attack, spec: RunSpec | None, device: torch.device) -> dict:
