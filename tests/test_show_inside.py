@@ -70,7 +70,7 @@ def test_every_combination_is_counted_and_the_named_ones_are_known():
     assert len(found) == 2 * 2 * 3 * 3
     named = {how: one["name"] for how, one in found.items()}
     assert named["after separate 1 64"] == "Q-base" and named["between separate 4 64"] == "Q-inner"
-    assert named["after shared 4 64"] == "Q-large, shared tails"
+    assert named["after shared 4 64"] == "Q-large with shared tails"
     assert named["after shared 1 16"] == "", "the paper has no such network"
     assert found["after separate 1 128"]["bits"] == round(144 * math.log2(128))
 
@@ -91,16 +91,16 @@ def test_a_network_that_is_not_measured_has_a_dash_and_the_papers_number(measure
 
 def test_reading_counts_signs_of_the_paper_and_of_ours(measured):
     text = inside.reading("9", "q-large", "q-large-shared").text
-    paper = "In the paper Q-large is ahead of Q-large, shared tails under every attack (+1.4 to +19.8"
+    paper = "In the paper Q-large is ahead of Q-large with shared tails under every attack (+1.4 to +19.8"
     assert text.startswith(f"{paper} points); on clean images it is 1.1 points behind.")
-    assert "Q-large and Q-large, shared tails are not measured" in text
+    assert "Q-large and Q-large with shared tails are not measured" in text
     measured("q-large", clean=98.0, black_fgsm_03=60.0, black_bim_03=50.0)
     measured("q-large-shared", clean=97.0)
     text = inside.reading("9", "q-large", "q-large-shared").text
     assert "Ours cannot be compared yet: they share no attack that is measured." in text
     measured("q-large-shared", clean=97.0, black_fgsm_03=50.0, black_bim_03=55.0)
     text = inside.reading("9", "q-large", "q-large-shared").text
-    ours = "Among ours Q-large is ahead of Q-large, shared tails under 1 of 2 attacks (-5.0 to +10.0 points)"
+    ours = "Among ours Q-large is ahead of Q-large with shared tails under 1 of 2 attacks (-5.0 to +10.0 points)"
     assert f"{ours}; on clean images it is 1.0 points ahead." in text
     assert "agree on who is ahead in 1 of 2 columns. 2 of the paper's columns are not measured yet" in text
 

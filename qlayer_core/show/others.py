@@ -78,13 +78,15 @@ def results_table(dataset: str = "mnist") -> Markup:
             row.append(lines(*(_number(cell(record, attack, eps, how)) for how in hows), says=hows))
         rows.append(row)
     heads = [f"{names.attack(attack)} {eps:g}" for attack, eps in budgets(dataset)]
+    counts = {one["n"] for record in found.values() for one in record["cells"]}
+    few = [f"{n:,}" for n in sorted(counts) if n < data.TEST_IMAGES]
     return table(
         rows,
         ["", "clean", *heads],
         "Test images (%) that are classified correctly, seed 0. Bold: the attacker is blind, and made the images on"
         " another network. Below: they see the network, and follow its gradient as it is (with the Q-Layer, that of"
         " the E-path); or, adaptive, one that suits its quantizer of the input. Struck through: the attack failed a"
-        f" sanity check. {FEW} Only the first images of the test set.",
+        f" sanity check.{f' {FEW} Only the first {listed(few)} test images.' if few else ''}",
     )
 
 
