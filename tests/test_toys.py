@@ -281,3 +281,18 @@ def test_bars_stand_on_their_line_and_hang_below_it():
     path = node("zoom.bars([2, 0, -1, 9], 4, 15)", "zoom")
     heights = {int(float(x)): float(v) for x, v in re.findall(r"M([\d.]+),15v([-\d.]+)", path)}
     assert heights == {0: -7.5, 2: 3.75, 3: -15}, "up, nothing, down, and no higher than the picture"
+
+
+@pytest.mark.parametrize(
+    ("towards", "chance", "way"),
+    [
+        (0.1, None, "lies to the right"),
+        (0.1, 0.3, "lies to the right"),
+        (None, 0.2, "lies upwards or downwards"),
+        (0.3, 0.1, "lies upwards or downwards"),
+        (0.21, 0.2, "is about as far either way"),
+        (None, None, "no wrong answer"),
+    ],
+)
+def test_the_map_answers_which_way_the_nearest_wrong_answer_lies(towards, chance, way):
+    assert way in node(f"slice.nearer({json.dumps(towards)}, {json.dumps(chance)})", "slice")

@@ -1,5 +1,7 @@
 """The diagram in which the layer is dragged from block to block: its code, its costs, by key and by pointer."""
 
+import json
+
 import pytest
 import torch
 import web
@@ -48,6 +50,17 @@ def test_the_code_of_a_place_builds_the_network_that_was_counted(facts, cut, hea
     cost = place["heads"][heads]
     assert sum(p.numel() for p in net.parameters()) == cost["trained"]
     assert cost["trained"] - sum(p.numel() for p in net.tail_e.parameters()) == cost["deployed"]
+
+
+def test_each_place_says_where_the_most_parameters_are_trained(facts):
+    said = [node(f"place.sentence({json.dumps(facts)}, {cut}, 1)", "place") for cut in (1, 2, 3)]
+    trained = [place["heads"][1]["trained"] for place in facts["places"]]
+    most = trained.index(max(trained))
+    for at, text in enumerate(said):
+        expected = (
+            "more than at any other place" if at == most else f"behind {BLOCKS[most]}, where they are most"
+        )
+        assert expected in text
 
 
 def test_the_nearest_place_is_between_two_blocks():

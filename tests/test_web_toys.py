@@ -419,6 +419,7 @@ def test_a_walk_through_image_space_says_what_is_read_there(opened):
     )
     assert "along the attacker's direction it changes 0.10 away" in outcome.inner_text()
     assert "along the random one it does not change" in outcome.inner_text()
+    assert outcome.inner_text().startswith("The nearest wrong answer lies to the right")
     dot.focus()
     for _ in range(5):  # a fiftieth of the plane's side each, 0.012
         page.keyboard.press("ArrowRight")
@@ -456,6 +457,7 @@ def test_a_picture_is_guessed_pixel_by_pixel_and_flipped(opened):
     assert set(changed) <= {5, 6, 9} and 6 in changed, "only what comes later notices"
     page.get_by_role("button", name="Add up all").click()
     assert facts.inner_text().split()[-1] == "1.000000000"
+    assert "All 65,536 add up to 1.000000000" in outcome.inner_text(), "the question has no answer"
     page.get_by_role("button", name="Draw one").click()
     assert "16 of 16" in facts.inner_text()
     page.get_by_label("the middle of a 7").check()

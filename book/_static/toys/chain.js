@@ -54,7 +54,7 @@ export function fill(place) {
     element("div", { className: "toy-row" }, ...guesses, button("Show all", () => ((state.known = PIXELS), (state.last = null), show()))),
     element("div", { className: "toy-row" },
       button("Draw one from the model", () => (start(draw(chance, next)), (state.known = PIXELS), show())),
-      button("Add up all 65,536", () => ((state.sum = total(chance)), show()))),
+      button("Add up all 65,536", () => ((state.sum = total(chance)), (state.last = added()), show()))),
     facts.node);
   const body = element("div", {},
     element("figure", { className: "toy-picture" }, grid, element("figcaption", {},
@@ -64,6 +64,8 @@ export function fill(place) {
     question: "A model gives each picture of 4 by 4 pixels, black or white, a probability: the product of 16 factors, one per pixel. There are 65,536 such pictures. What do all their probabilities add up to?",
     options: ["To 1, exactly", "To less than 1", "That depends on the factors"],
   }, body, () => show());
+
+  const added = () => `All 65,536 add up to ${state.sum.toFixed(9)}: each factor shares out what is left among two colours, so the sum is 1 whatever the factors.`;
 
   function start(picture) {
     Object.assign(state, { picture: [...picture], known: 0, hits: 0, last: null });
@@ -109,7 +111,7 @@ export function fill(place) {
     facts.show(rows);
     const text = state.last ?? (whole
       ? `This picture has probability ${product.toExponential(1)}: ${bits(product).toFixed(1)} bits of surprise, where a guess without any knowledge costs 16.`
-      : "Guess the marked pixel from those before it, or let the model draw a picture.");
+      : `${state.sum === null ? "Add up all 65,536 to see whether you expected right." : added()} Guess the marked pixel from those before it, or let the model draw a picture.`);
     voice.tell(text);
     voice.say(text);
   }

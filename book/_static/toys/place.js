@@ -20,9 +20,11 @@ export function code({ cut, shape: [dim] }, heads) {
 /** What it costs there, in words. */
 export function sentence({ plain, places }, cut, heads) {
   const { behind, shape: [dim, height, width], heads: costs } = places[cut - 1], cost = costs[heads];
+  const most = places.reduce((best, one) => (one.heads[heads].trained > best.heads[heads].trained ? one : best));
+  const where = most.behind === behind ? "more than at any other place" : `fewer than the ${millions(most.heads[heads].trained)} behind ${most.behind}, where they are most`;
   const more = (100 * (cost.operations / plain.operations - 1)).toFixed(1);
   return `Behind ${behind} the layer sees ${height} × ${width} position${height * width > 1 ? "s" : ""} of ${dim} channels. ${millions(cost.trained)} `
-    + `parameters are trained, ${(cost.trained / plain.trained).toFixed(2)} times those of the plain network, and an answer takes ${more} % more multiply-adds.`;
+    + `parameters are trained, ${(cost.trained / plain.trained).toFixed(2)} times those of the plain network and ${where}; and an answer takes ${more} % more multiply-adds.`;
 }
 
 /** The place that is nearest to a point of the picture, `x` of its width in [0, 1]: there are `blocks` blocks, and the layer. */

@@ -68,6 +68,20 @@ export function middle(answers, points, answer) {
 }
 
 const way = (name, far) => (far === null ? `${name} it does not change on this map` : `${name} it changes ${far.toFixed(2)} away`);
+/** Which way the nearest wrong answer lies, by how far it is along the attacker's direction and along the random one. */
+export function nearer(towards, chance) {
+  if (towards === null && chance === null) return "There is no wrong answer on either way";
+  if (towards !== null && chance !== null && Math.abs(towards - chance) < 0.02) return "The nearest wrong answer is about as far either way";
+  const right = chance === null || (towards !== null && towards < chance);
+  return `The nearest wrong answer lies ${right ? "to the right" : "upwards or downwards"}`;
+}
+
+function axis(text, at) {
+  const words = shape("text", { class: "toy-axis", transform: at, "aria-hidden": "true" });
+  words.textContent = text;
+  return words;
+}
+
 const screen = (words) => element("canvas", { width: 28, height: 28, role: "img", "aria-label": words });
 
 function paint(canvas, image) {
@@ -84,7 +98,8 @@ export function fill(place) {
   const map = shape("g", { "aria-hidden": "true", class: "toy-map" }), reach = shape("path", { class: "toy-budget" });
   const start = shape("path", { class: "toy-start", d: "M-1.6,0H1.6M0-1.6V1.6", transform: `translate(${100 * clean[0]} ${100 * (1 - clean[1])})` });
   const mark = shape("g", { class: "toy-handle toy-vector" }, shape("circle", { r: 6, class: "toy-grip" }), shape("circle", { r: 1.9 }));
-  const picture = shape("svg", { viewBox: "0 0 100 100", role: "group", class: "toy-plane" }, map, shape("g", { class: "toy-effects" }, reach, start), mark);
+  const picture = shape("svg", { viewBox: "0 0 100 100", role: "group", class: "toy-plane" }, map, shape("g", { class: "toy-effects" }, reach, start),
+    axis("the attacker's direction →", "translate(3 97)"), axis("a random one →", "translate(5 90) rotate(-90)"), mark);
   const shown = screen(""), caption = element("span");
   const facts = table("At the dot", ["", "value"]);
 
@@ -156,9 +171,10 @@ export function fill(place) {
       ["the network answers", open ? `${answer} (${percent(plane.sure[at] / 100)})` : "your guess first"],
     ]);
     if (!open) return;
-    const chance = [border(told, plane, [0, 1]), border(told, plane, [0, -1])].filter((far) => far !== null);
-    const text = `Read as ${answer}, ${answer === plane.label ? "which is right" : "which is wrong"}. From the clean ${plane.label} the answer changes like this: `
-      + `${way("along the attacker's direction", border(told, plane, [1, 0]))}; ${way("along the random one", chance.length ? Math.min(...chance) : null)}.`;
+    const towards = border(told, plane, [1, 0]), both = [border(told, plane, [0, 1]), border(told, plane, [0, -1])].filter((far) => far !== null);
+    const chance = both.length ? Math.min(...both) : null;
+    const text = `${nearer(towards, chance)}: ${way("along the attacker's direction", towards)}; ${way("along the random one", chance)}.`
+      + ` At the dot the clean ${plane.label} is read as ${answer}, ${answer === plane.label ? "which is right" : "which is wrong"}.`;
     voice.tell(text);
     voice.say(text);
   }
