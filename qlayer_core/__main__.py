@@ -1,10 +1,12 @@
 """One unit of work per call: ``python -m qlayer_core runs|train|evaluate|adapt|vary|likelihoods|...``."""
 
 import argparse
+import json
 import sys
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
-from qlayer_core import datasets
+from qlayer_core import datasets, files
 from qlayer_core.study import experiments, paper
 
 
@@ -52,6 +54,12 @@ def _parser() -> argparse.ArgumentParser:
     one.add_argument(
         "--again", action="store_true", help="measure anew what other code or another machine measured"
     )
+    one.add_argument(
+        "--check",
+        type=int,
+        metavar="N",
+        help="attack the first N test images anew and compare with the recorded answers; writes nothing",
+    )
     one = of_a_model(
         command(_adapt, "attack one trained model with all that an attacker who knows it would try")
     )
@@ -81,12 +89,26 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _runs(options: argparse.Namespace) -> None:
-    from qlayer_core.files import RESULTS
-
+    starred = False
     for dataset in datasets.DATASETS:
         for name in experiments.RUNS:
-            seeds = sorted(path.stem for path in (RESULTS / dataset / name).glob("seed*.json"))
-            print(f"{dataset:14}{name:24}{', '.join(seeds) or '-'}")
+            found = sorted((files.RESULTS / dataset / name).glob("seed*.json"))
+            words = [path.stem + "*" * _weights_are_here(path) for path in found]
+            starred |= any(word.endswith("*") for word in words)
+            print(f"{dataset:14}{name:24}{', '.join(words) or '-'}")
+    if starred:
+        print("* its weights are here, so that it can be attacked; the others must be trained again first")
+
+
+def _weights_are_here(record: Path) -> bool:
+    """Return whether the weights that a record is of are released, or under runs/."""
+    dataset, name = record.parts[-3:-1]
+    found = json.loads(record.read_text())["weights_sha256"]
+    places = (
+        files.WEIGHTS / dataset / f"{name}.safetensors",
+        files.RUNS / dataset / name / record.stem / "weights.safetensors",
+    )
+    return any(place.exists() and files.sha256(place) == found for place in places)
 
 
 def _train(options: argparse.Namespace) -> None:
@@ -101,11 +123,21 @@ def _train(options: argparse.Namespace) -> None:
 def _evaluate(options: argparse.Namespace) -> None:
     units, records = _study()
     unit = records.unit(options.dataset, options.model, options.seed)
+    if options.check:
+        from qlayer_core.study import rechecking
+
+        differ, every = rechecking.against_records(
+            unit, options.table, limit=options.check, report=_print_check
+        )
+        print(f"In all {differ:,} of {every:,} answers differ from the recorded ones.")
+        return
     show = _Counting(_print_cell)
     units.evaluate(unit, options.table, limit=options.images, again=options.again, report=show, progress=True)
+    fewer = "cells of more images are recorded, and fewer never replace them; --check N compares the first N"
+    anew = "--again measures anew what other code or another machine measured; --check N compares the first N"
     show.nothing(
-        f"nothing is left to measure of {unit.spec.name} on {unit.dataset}, seed {unit.seed}; --again measures anew"
-        " what other code or another machine measured"
+        f"nothing is left to measure of {unit.spec.name} on {unit.dataset}, seed {unit.seed};"
+        f" {fewer if options.images else anew}"
     )
 
 
@@ -169,7 +201,8 @@ def _table(options: argparse.Namespace) -> None:
         return
     few, doubted = frame.n < frame.n.max(), frame.unreliable.notna()
     marks = few.map({True: "\N{DEGREE SIGN}", False: ""}) + doubted.map({True: "~", False: ""})
-    frame["ours"] = frame.ours.map("{:.2f}".format).mask(frame.ours.isna(), "-") + marks
+    for value in ("ours", "difference"):
+        frame[value] = frame[value].map("{:.2f}".format).mask(frame[value].isna(), "-") + marks
     for value in ("paper", "ours", "difference"):
         print(f"\n{value}: {paper.TABLES[options.number].caption}")
         wide = frame.pivot(index="row", columns="column", values=value)
@@ -218,7 +251,7 @@ def _print_row(row: dict) -> None:
 
 
 def _print_rung(cell: dict) -> None:
-    found = cell.get("missing") or f"{100 * cell['correct'] / cell['n']:.1f} % right"
+    found = cell.get("missing") or f"{100 * cell['correct'] / cell['n']:.1f} % of {cell['n']:,} right"
     print(f"{cell['rung']} {cell['eps']:g}: {found}", flush=True)
 
 
@@ -230,9 +263,20 @@ def _print_trail(row: dict) -> None:
 
 
 def _print_cell(cell: dict) -> None:
-    words = (cell["setting"], cell["attack"], f"{cell['eps']:g}", cell["source"], cell["attacked_path"])
-    path = f"{cell['path']} " if cell["path"] else ""
-    print(*(word for word in words if word), f"{path}{cell['accuracy']:.2f}", flush=True)
+    print(_of_cell(cell), f"{cell['accuracy']:.2f} % of {cell['n']:,} right", flush=True)
+
+
+def _print_check(cell: dict, differ: int, n: int) -> None:
+    print(_of_cell(cell), f"{differ} of the first {n:,} answers differ", flush=True)
+
+
+def _of_cell(cell: dict) -> str:
+    words = [cell["setting"]]
+    if cell["attack"] != "none":
+        words += [cell["attack"], f"{cell['eps']:g}"]
+    words += [f"made on {cell['source']}"] if cell["source"] else []
+    words += [f"along {cell['attacked_path']}"] if cell["attacked_path"] else []
+    return " ".join(words) + (f", path {cell['path']} answers:" if cell["path"] else ":")
 
 
 if __name__ == "__main__":

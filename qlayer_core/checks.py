@@ -149,7 +149,12 @@ def pixels(images: Tensor) -> None:
 
 def pairs(images: Tensor, labels: Tensor) -> None:
     """Images are as `pixels` wants them, and each has a label."""
+    for name, value in (("images", images), ("labels", labels)):
+        if not isinstance(value, Tensor):
+            raise TypeError(f"{name} are a {_kind(value)}; give a tensor, such as torch.as_tensor({name})")
     pixels(images)
+    if labels.dtype != torch.int64:
+        raise ValueError(f"labels have dtype {labels.dtype}; give one int64 class per image: labels.long()")
     if labels.shape != images.shape[:1]:
         raise ValueError(
             f"images have shape {tuple(images.shape)}, labels {tuple(labels.shape)};"
@@ -175,9 +180,9 @@ def epsilons(bounds: Sequence[float]) -> None:
 
 
 def mode(network: nn.Module) -> None:
-    """The network is in evaluation mode."""
-    if network.training:
-        raise ValueError(MODE.format("a network"))
+    """The network is in evaluation mode, with all that it is made of."""
+    if any(module.training for module in network.modules()):
+        raise ValueError(MODE.format("a network, or a part of it,"))
 
 
 def seed(value: int) -> None:

@@ -1,17 +1,21 @@
 """Raw and adversarial training with the loss of eq. 7, selection on the mixed validation set."""
 
 import dataclasses
+import hashlib
 import json
+import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from zipfile import is_zipfile
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 from tqdm.auto import tqdm
 
-from qlayer_core import attacks, baselines, data, evaluation, loop, models
+from qlayer_core import attacks, baselines, checks, data, evaluation, loop, models
 from qlayer_core.fast import RAdam
+from qlayer_core.layer import QLayer
 from qlayer_core.machine import autocast
 from qlayer_core.specs import RunSpec
 
@@ -52,9 +56,24 @@ def train(
         `forces`; for adversarial training ``unmoved``, the share of training images without a gradient, in percent.
 
     Raises:
-        ValueError: adversarial training without ``adversarial_eps``, a network with the layer and a ``spec`` without
-            (or the other way round), or a checkpoint of other settings.
+        ValueError: images outside [0, 1], or none; adversarial training without ``adversarial_eps``, or with one
+            outside [0, 1]; no ``"clean"`` validation set; a network with the layer and a ``spec`` without (or the
+            other way round); a checkpoint of other settings or other images, or a damaged one; or losses that are no
+            numbers any more.
     """
+    checks.one_of("selection", spec.selection, ("mixed", "clean"))
+    for split in (train_set, *validation.values()):
+        checks.pairs(*split)
+    if "clean" not in validation:
+        raise ValueError(
+            f"validation has {', '.join(validation) or 'no sets'}; it needs one that is called 'clean', as"
+            " validation_sets makes it"
+        )
+    if not isinstance(model, models.QNet) and any(isinstance(module, QLayer) for module in model.modules()):
+        raise ValueError(
+            f"the network is a {type(model).__name__} around a Q-Layer, and is trained as if it had none: put what is"
+            " in front of the layer into the encoder of a QNet, such as QNet(nn.Sequential(scale, encoder), ...)"
+        )
     if isinstance(model, models.QNet) != (spec.layer is not None):
         has, says = ("a", "no") if spec.layer is None else ("no", "one")
         raise ValueError(
@@ -66,6 +85,12 @@ def train(
             "adversarial_eps is missing: adversarial training needs the bound of its images' perturbation, such as"
             " datasets.find('mnist').adversarial_eps"
         )
+    if spec.adversarial and not 0 <= adversarial_eps <= 1:  # also refuses NaN
+        raise ValueError(
+            f"adversarial_eps is {adversarial_eps}; it must lie in [0, 1], in units of the pixel range"
+        )
+    if checkpoint is not None and (checkpoint := Path(checkpoint)).exists() and not is_zipfile(checkpoint):
+        raise ValueError(f"{checkpoint} is damaged: delete it, to start this training afresh")
     optimizer = optimizer_of(spec, model)
 
     def epoch(finished: int) -> dict:
@@ -84,7 +109,10 @@ def train(
         seed=seed,
         epochs=spec.epochs,
         patience=spec.patience,
-        settings=json.dumps(dataclasses.asdict(spec) | {"seed": seed, "adversarial_eps": adversarial_eps}),
+        settings=json.dumps(
+            dataclasses.asdict(spec)
+            | {"seed": seed, "adversarial_eps": adversarial_eps, "labels": _digest(train_set.labels)}
+        ),
         checkpoint=checkpoint,
         until=until,
         report=report,
@@ -210,6 +238,11 @@ def score(accuracy: dict[str | None, dict[str, float]], selection: str) -> float
     return (deployed["clean"] + sum(attacked) / len(attacked)) / 2
 
 
+def _digest(labels: Tensor) -> str:
+    """Return what tells one set of training images from another: in the order that it has, no two have its labels."""
+    return hashlib.sha256(labels.cpu().numpy().tobytes()).hexdigest()[:12]
+
+
 def _epoch(
     spec: RunSpec,
     model: nn.Module,
@@ -244,6 +277,11 @@ def _epoch(
         for name, value in step(spec, model, optimizer, images, labels).items():
             sums[name] = sums[name] + value if name in sums else value
     row = {"losses": {name: value.item() / len(batches) for name, value in sums.items()}}
+    if lost := [name for name, value in row["losses"].items() if not math.isfinite(value)]:
+        raise ValueError(
+            f"in epoch {finished + 1} the loss {lost[0]!r} is {row['losses'][lost[0]]}: the weights are lost. Start"
+            f" anew with a lower learning_rate than {spec.learning_rate:g}"
+        )
     if spec.adversarial:
         row["unmoved"] = 100 * unmoved.item() / len(train_set.labels)
     return row

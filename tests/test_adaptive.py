@@ -84,7 +84,7 @@ def test_effort_is_doubled_where_a_stronger_attack_would_show(recorded, monkeypa
     elsewhere = Rung("stranger", "black-box", "apgd", source="source-a", options=FAST)
 
     def cell(rung, eps, correct):
-        return {"rung": rung.name, "eps": eps, "how": adaptive._plain(rung), "correct": correct, "n": 20}
+        return {"rung": rung.name, "eps": eps, "how": adaptive.plain(rung), "correct": correct, "n": 20}
 
     cells = [cell(weak, 0.1, 15), cell(strong, 0.1, 12), cell(elsewhere, 0.1, 10)]
     cells += [cell(weak, 0.2, 10), cell(strong, 0.2, 1), cell(twice, 0.3, 0)]
@@ -159,6 +159,10 @@ def test_a_last_rung_attacks_the_survivors_alone(net, digits):
     assert (none["attacked"], none["correct"]) == (0, 0)
     with pytest.raises(ValueError, match="alive is missing: 'square' attacks only the images"):
         adaptive.measure(net, x, y, RUNGS[3], 0.2)
+    with pytest.raises(
+        ValueError, match=r"alive has dtype torch\.bool and shape \(10,\).*one bool per image"
+    ):
+        adaptive.measure(net, x, y, RUNGS[3], 0.2, alive=torch.ones(10, dtype=torch.bool))
 
 
 def test_another_networks_images_are_shown_to_this_one(net, trained_cnn, digits):
@@ -167,6 +171,12 @@ def test_another_networks_images_are_shown_to_this_one(net, trained_cnn, digits)
     cell = adaptive.measure(net, x, y, rung, 0.2, source=trained_cnn)
     made = attacks.apgd(trained_cnn, x, y, eps=0.2, **FAST)
     assert records.unpack(cell).tolist() == evaluation.correct_by_path(net, made, y)["q"].tolist()
+    with pytest.raises(
+        ValueError, match=r"source is missing: 'transfer' is made on another network \(twin\)"
+    ):
+        adaptive.measure(net, x, y, rung, 0.2)  # it would be a white-box attack under a blind one's name
+    with pytest.raises(ValueError, match=r"source is a .*: leave source out"):
+        adaptive.measure(net, x, y, RUNGS[2], 0.2, source=trained_cnn)
 
 
 # ---- a whole evaluation ----
@@ -384,7 +394,8 @@ def test_a_worst_case_is_never_better_than_any_single_attack(recorded):
         assert not (worst & ~clean).any()
     counts = [adaptive.worst(record, eps).sum() for eps in (0.0, 0.2, 0.3)]
     assert counts == sorted(counts, reverse=True) and counts[0] == clean.sum() > counts[-1]
-    assert adaptive.worst(record, 0.3, kinds=("black-box",)).sum() >= counts[-1]
+    with pytest.raises(ValueError, match=r"eps is 0\.25.*choose one of 0\.2, 0\.3"):
+        adaptive.worst(record, 0.25)
 
 
 def test_a_missing_evaluation_names_the_call_that_makes_it(recorded):

@@ -58,7 +58,8 @@ def test_train_evaluate_release_and_table(miniature, capsys):
     measured = {(cell.setting, cell.attack, cell.eps) for cell in shown}
     # Two of C&W on probabilities, two with the clipped gradient for each of FGSM and BIM; and each path has its line.
     assert len(printed) == 2 * (len(measured) + 6)
-    assert printed[0].startswith("clean none 0 q ") and "black-box fgsm 0.2 cnn-a" in "".join(printed)
+    assert printed[0].startswith("clean, path q answers: ") and printed[0].endswith(f"% of {IMAGES} right")
+    assert "black-box fgsm 0.2 made on cnn-a, path q answers: " in "".join(printed)
 
     record = records.read("mnist", "q-base")
     assert all(cell["n"] == IMAGES and cell["path"] in ("q", "e") for cell in record["cells"])
@@ -84,9 +85,9 @@ def test_train_evaluate_release_and_table(miniature, capsys):
     assert lines(capsys) == ["Of this table nothing is recorded with seed 7."]
 
     assert main(["runs"]) == 0
-    recorded = [line.split() for line in lines(capsys) if line.endswith("seed0")]
+    recorded = [line.split() for line in lines(capsys) if line.endswith("seed0*")]
     assert recorded == [
-        ["mnist", name, "seed0"] for name in ("validation-a", "source-a", "q-base", "q-base-adv")
+        ["mnist", name, "seed0*"] for name in ("validation-a", "source-a", "q-base", "q-base-adv")
     ]
 
 
@@ -99,6 +100,29 @@ def test_a_table_marks_numbers_of_fewer_images_and_of_attacks_that_failed_a_chec
     assert len(struck) and all(
         f"{one.ours:.2f}{'°' * (one.n < 10_000)}~" in printed for one in struck.itertuples()
     )
+    assert f"{cell['difference']:.2f}° " in printed, "a difference is as doubtful as its number"
+
+
+def test_recorded_answers_are_checked_and_nothing_is_written(miniature, capsys):
+    for name in ("validation-a", "source-a", "cnn"):
+        main(["train", "mnist", name])
+    main(["evaluate", "mnist", "cnn", "--table", "1a"])
+    lines(capsys)
+    one = unit("mnist", "cnn")
+    before = one.record.read_bytes()
+    assert main(["evaluate", "mnist", "cnn", "--table", "1a", "--check", "10"]) == 0
+    printed = lines(capsys)
+    assert f"clean: 0 of the first {IMAGES} answers differ" in printed
+    assert printed[-1] == f"In all 0 of {5 * IMAGES} answers differ from the recorded ones."
+    assert one.record.read_bytes() == before
+    record = records.read("mnist", "cnn")  # of a machine that answers the other way round
+    for cell in record["cells"]:
+        cell["right"] = records.pack(~torch.from_numpy(records.unpack(cell)))
+    records.write(record)
+    assert main(["evaluate", "mnist", "cnn", "--table", "1a", "--check", "10"]) == 0
+    assert lines(capsys)[-1].startswith(f"In all {5 * IMAGES} of {5 * IMAGES} answers differ")
+    assert main(["evaluate", "mnist", "cnn", "--table", "1a", "--images", "10", "--again"]) == 0
+    assert "fewer never replace them; --check N compares the first N" in capsys.readouterr().err
 
 
 def test_what_another_machine_measured_can_be_measured_again(miniature, capsys, monkeypatch):
@@ -475,7 +499,9 @@ def test_it_runs_as_a_module():
         [sys.executable, "-m", "qlayer_core", "runs"], capture_output=True, text=True, cwd="/"
     )
     assert done.returncode == 0 and done.stderr == ""
-    assert len(done.stdout.splitlines()) == 2 * len(experiments.RUNS)
+    *runs, legend = done.stdout.splitlines()
+    assert len(runs) == 2 * len(experiments.RUNS) and legend.startswith("* its weights are here")
+    assert ["mnist", "cnn", "seed0*,"] in [line.split()[:3] for line in runs]
 
 
 # ---- errors ----

@@ -77,6 +77,16 @@ def test_the_control_is_the_plain_cnn_with_the_training_of_q_base():
             assert attacks_on(dataset, same) == attacks_on(dataset, RUNS[name])
 
 
+def test_an_attack_that_no_table_has_is_measured_on_every_network(monkeypatch):
+    tables = {
+        number: replace(table, cells=tuple(cell for cell in table.cells if cell.attack != "fgsm"))
+        for number, table in paper.TABLES.items()
+    }
+    monkeypatch.setattr(experiments.paper, "TABLES", tables)
+    for name in ("cnn", "q-base", "cnn-b", "q-k1-n16"):
+        assert ("white-box", "fgsm") in {(one.setting, one.attack) for one in attacks_on("mnist", RUNS[name])}
+
+
 def test_attacks_print_as_a_name():
     assert str(Attack("white-box", "bim", 0.2, None, "e")) == "white-box bim 0.2 e"
     assert str(Attack("black-box", "fgsm", 0.3, "cnn-b")) == "black-box fgsm 0.3 cnn-b"

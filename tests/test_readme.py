@@ -34,3 +34,8 @@ def test_its_network_answers(names):
 def test_its_attack_stays_within_eps(names):
     change = (names["adversarial"] - names["images"]).abs().max().item()
     assert 0 < change <= 0.1 + 1e-6
+
+
+def test_the_citation_is_of_the_version_that_installs():
+    cited = re.search(r"^version: (\S+)", (ROOT / "CITATION.cff").read_text(), re.MULTILINE)[1]
+    assert f'version = "{cited}"' in (ROOT / "pyproject.toml").read_text()

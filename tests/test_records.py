@@ -135,6 +135,32 @@ def test_a_cell_that_fails_a_sanity_check_says_so(path):
     assert judged["cells"] == record["cells"]
 
 
+def test_images_that_an_attack_repairs_are_no_sign_that_it_failed():
+    """Without labels an attack pushes a misread image away from its wrong class, often into the right one."""
+    clean = np.arange(1000) < 900
+    spared, repaired = np.arange(1000) % 10 < 3, np.arange(1000) >= 950
+
+    def flagged(seeing, unseen):
+        rows = (("clean", "none", 0.0, None, clean), ("white-box", "fgsm", 0.2, None, seeing))
+        cells = [
+            {
+                "setting": setting,
+                "attack": attack,
+                "eps": eps,
+                "source": source,
+                "attacked_path": None,
+                "path": None,
+            }
+            | {"n": 1000, "unmoved": 0, "right": records.pack(torch.from_numpy(right))}
+            for setting, attack, eps, source, right in (*rows, ("black-box", "fgsm", 0.2, "cnn-a", unseen))
+        ]
+        units.judge({"cells": cells})
+        return "unreliable" in cells[1]
+
+    assert not flagged(spared | repaired, spared & clean)
+    assert flagged(spared | (clean & (np.arange(1000) < 100)), spared & clean)
+
+
 def blind_fgsm(record: dict) -> dict[float, float]:
     """Percent that the deployed answer gets right of FGSM images made on another network, by epsilon."""
     return {

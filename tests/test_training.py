@@ -240,6 +240,40 @@ def test_adversarial_training_without_a_bound_is_refused(some, judges):
         training.train(spec, network(spec), some, judges, seed=SEED)
 
 
+@pytest.mark.parametrize("eps", [8, -0.1, float("nan")])
+def test_adversarial_training_beyond_the_pixel_range_is_refused(eps, some, judges):
+    spec = replace(CNN, adversarial=True)
+    with pytest.raises(ValueError, match=rf"adversarial_eps is {eps}; it must lie in \[0, 1\]"):
+        training.train(spec, network(spec), some, judges, seed=SEED, adversarial_eps=eps)
+
+
+def test_a_training_that_could_not_learn_is_refused_before_it_begins(some, judges):
+    (images, labels), net = some, network(CNN)
+    before = [tensor.clone() for tensor in weights(net)]
+    for train_set, says in (
+        (data.Split(images * 255, labels), r"images range from 0 to 255; they must lie in \[0, 1\]"),
+        (data.Split(images, labels.float()), "labels have dtype torch.float32"),
+        (some.first(300)._replace(images=images[:0], labels=labels[:0]), "N at least 1"),
+    ):
+        with pytest.raises(ValueError, match=says):
+            training.train(CNN, net, train_set, judges, seed=SEED)
+    with pytest.raises(ValueError, match="validation has dark; it needs one that is called 'clean'"):
+        training.train(CNN, net, some, {"dark": judges["0.3"]}, seed=SEED)
+    with pytest.raises(ValueError, match="selection is 'claen'; choose one of mixed, clean"):
+        training.train(replace(CNN, selection="claen"), net, some, judges, seed=SEED)
+    around = nn.Sequential(nn.Identity(), small_q_net())
+    with pytest.raises(ValueError, match=r"a Sequential around a Q-Layer.*into the encoder of a QNet"):
+        training.train(CNN, around, some, judges, seed=SEED)
+    assert all(torch.equal(a, b) for a, b in zip(before, weights(net), strict=True))
+
+
+@BOTH
+def test_a_training_that_ran_away_says_so_instead_of_going_on(spec, some, judges):
+    wild = replace(spec, learning_rate=1e20)
+    with pytest.raises(ValueError, match=r"in epoch [12] the loss '\w+' is (nan|inf): the weights are lost"):
+        training.train(wild, network(spec), some, judges, seed=SEED)
+
+
 @pytest.mark.parametrize(
     "spec, net, says",
     [
@@ -465,6 +499,15 @@ def test_a_checkpoint_of_other_settings_is_refused(tmp_path, some, judges):
             ValueError, match=r"checkpoint.pt is from a run with other settings: delete it to start"
         ):
             training.train(spec, network(CNN), some, judges, seed=seed, checkpoint=path)
+    with pytest.raises(ValueError, match="other settings"):  # of other images
+        training.train(CNN, network(CNN), split(200), judges, seed=SEED, checkpoint=path)
+
+
+def test_a_damaged_checkpoint_is_refused_in_words(tmp_path, some, judges):
+    path = tmp_path / "checkpoint.pt"
+    path.write_bytes(b"half of a checkpoint")
+    with pytest.raises(ValueError, match=r"checkpoint.pt is damaged: delete it"):
+        training.train(CNN, network(CNN), some, judges, seed=SEED, checkpoint=str(path))
 
 
 @pytest.mark.parametrize("name, draws", [("cnn", True), ("cnn-same-training", False)])

@@ -368,4 +368,5 @@ def test_clusters_are_given_the_same_jobs(clone, profile):
     said, _ = dry.communicate()
     assert dry.returncode == 0, said
     assert "4 jobs are left (3 train, 1 evaluate)" in said
+    assert not (clone / "runs" / "workflow" / "started.json").exists(), "a look must not pass for a start"
     assert "mem_mb=3000" in said and "runtime=1440" in said

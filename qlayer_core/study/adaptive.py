@@ -5,95 +5,23 @@ every rung of `study.ladder` and every eps it is recorded which images are still
 ``data/results/<data set>/<model>/adaptive/seed<k>.json``.
 """
 
-import json
-import time
-import warnings
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import nn
 
-from qlayer_core import attacks, data, evaluation, files, machine
+from qlayer_core import data, files, machine
 from qlayer_core.specs import RunSpec
 from qlayer_core.study import experiments, fingerprint, health, records
-from qlayer_core.study.ladder import AVERAGED, Rung, attacked, decisive, doubled, epsilons, ladder, quick
+from qlayer_core.study.ladder import AVERAGED, Rung, decisive, doubled, epsilons, ladder
+from qlayer_core.study.rungs import measure, plain, right
 
 IMAGES = 1000  # the first of the test set, unless a call asks for another number
 SEEDS = (0, 1, 2)  # of networks that can lend each other their images
+KINDS = ("black-box", "white-box")  # of attacks
 HEALTH, PLANTS = 200, 10  # of them for the look at gradients, and for planted examples
-
-
-def right(net: nn.Module, images: Tensor, labels: Tensor) -> Tensor:
-    """Return which images the deployed answer, of the Q-path where there is one, classifies correctly: ``(N,)``."""
-    found = evaluation.correct_by_path(net, images, labels, full_precision=True)
-    return found["q"] if "q" in found else found[None]
-
-
-def measure(
-    net: nn.Module,
-    images: Tensor,
-    labels: Tensor,
-    rung: Rung,
-    eps: float,
-    *,
-    source: nn.Module | None = None,
-    alive: Tensor | None = None,
-    progress: bool = False,
-) -> dict:
-    """Attack ``net`` with one rung at one ``eps`` and return a cell to be recorded, without its environment.
-
-    Args:
-        net: the network that answers, in evaluation mode.
-        images: ``(N, 1, H, W)`` in [0, 1].
-        labels: ``(N,)``, the true classes.
-        rung: the attack.
-        eps: its budget.
-        source: the network that the images are made on, where it is another.
-        alive: ``(N,)`` bool, the images that were right so far; needed where ``rung.survivors``.
-        progress: show the batches as they pass.
-    """
-    if rung.survivors and alive is None:
-        raise ValueError(
-            f"alive is missing: {rung.name!r} attacks only the images that earlier rungs left right"
-        )
-    chosen = alive.nonzero().squeeze(1) if rung.survivors else torch.arange(len(labels))
-    started = time.perf_counter()
-    net.eval()  # where a network draws, it begins anew
-    x, y = images[chosen.to(images.device)], labels[chosen.to(labels.device)]
-    survived = torch.zeros(len(labels), dtype=torch.bool)
-    unmoved = 0
-    if len(chosen):
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", attacks.UnmovedWarning)  # they are counted
-            made = _made(net, x, y, rung, eps, net if source is None else source, progress)
-        unmoved = int((made == x).flatten(1).all(1).sum())
-        survived[chosen] = right(net, made, y).cpu()
-    return {
-        "rung": rung.name,
-        "eps": eps,
-        "how": _plain(rung),
-        "n": len(labels),
-        "attacked": len(chosen),
-        "correct": int(survived.sum()),
-        "unmoved": unmoved,
-        "seconds": round(time.perf_counter() - started, 1),
-        "right": records.pack(survived),
-    }
-
-
-def _made(
-    net: nn.Module, x: Tensor, y: Tensor, rung: Rung, eps: float, source: nn.Module, progress: bool
-) -> Tensor:
-    """Return the images of a rung; those that its short form fools are spared the rest."""
-    short = quick(rung)
-    made = attacked(source, x, y, short or rung, eps, progress=progress)
-    left = right(net, made, y).nonzero().squeeze(1)
-    if short and len(left):
-        made[left] = attacked(source, x[left], y[left], rung, eps, clean=x, progress=progress)
-    return made
 
 
 def run(
@@ -239,15 +167,29 @@ def recorded(dataset: str = "*") -> Iterator[dict]:
             yield record
 
 
-def worst(record: dict, eps: float, kinds: Sequence[str] = ("black-box", "white-box")) -> np.ndarray:
-    """Return which images no recorded attack of these kinds fooled at ``eps``, ``(n,)`` bool.
+def worst(record: dict, eps: float) -> np.ndarray:
+    """Return which images no recorded attack fooled at ``eps``, ``(n,)`` bool; random noise is none.
 
     Images that are wrong without an attack count as fooled, and so do those that a rung with a smaller budget
     fooled: its image lies in the larger box as well.
+
+    Raises:
+        ValueError: no attack is recorded at ``eps``, and what was never tried fools nobody.
     """
+    tried = sorted({cell["eps"] for cell in record["cells"] if cell["how"]["kind"] in KINDS})
+    if eps not in (0, *tried):
+        raise ValueError(
+            f"eps is {eps:g}, at which no attack on {record['model']} is recorded: choose one of"
+            f" {', '.join(f'{one:g}' for one in tried) or 'none, as nothing is recorded'}"
+        )
+    return _left_right(record, eps)
+
+
+def _left_right(record: dict, eps: float) -> np.ndarray:
+    """Return `worst` of the attacks that there are, be they none."""
     found = records.unpack({"n": record["n"], "right": record["clean"]})
     for cell in record["cells"]:
-        if cell["how"]["kind"] in kinds and cell["eps"] <= eps:
+        if cell["how"]["kind"] in KINDS and cell["eps"] <= eps:
             found &= records.unpack(cell)
     return found
 
@@ -255,7 +197,7 @@ def worst(record: dict, eps: float, kinds: Sequence[str] = ("black-box", "white-
 def _survivors(record: dict, rung: str, eps: float) -> np.ndarray:
     """Return which images no recorded attack fooled at ``eps``, this rung left out: ``(n,)`` bool."""
     others = [cell for cell in record["cells"] if (cell["rung"], cell["eps"]) != (rung, eps)]
-    return worst(record | {"cells": others}, eps)
+    return _left_right(record | {"cells": others}, eps)
 
 
 def _started(unit: records.Unit, weights: str, test: data.Split, net: nn.Module) -> dict:
@@ -298,7 +240,7 @@ def _recorded(record: dict, rung: Rung, eps: float, unit: records.Unit) -> bool:
     """
     code = {stage: fingerprint.of(stage) for stage in _stages(rung, unit.spec)}
     return any(
-        (cell["rung"], cell["eps"], cell["how"]) == (rung.name, eps, _plain(rung))
+        (cell["rung"], cell["eps"], cell["how"]) == (rung.name, eps, plain(rung))
         and record["environments"][cell["environment"]]["code"] == code
         and ("source_sha256" not in cell or cell["source_sha256"] == records.weights_of(other(unit, rung)))
         and (
@@ -308,11 +250,6 @@ def _recorded(record: dict, rung: Rung, eps: float, unit: records.Unit) -> bool:
         )
         for cell in record["cells"]
     )
-
-
-def _plain(rung: Rung) -> dict:
-    """Return a rung as reading it back from JSON would give it."""
-    return json.loads(json.dumps(asdict(rung)))
 
 
 def _stages(rung: Rung, spec: RunSpec) -> tuple[str, ...]:

@@ -1,13 +1,12 @@
 """Train one unit without recording it: what a recorded training and a trail share."""
 
 import json
-import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
 from torch import nn
 
-from qlayer_core import checks, data, datasets, files, loop, machine, training
+from qlayer_core import checks, data, datasets, files, loop, machine, models, training
 from qlayer_core.quantizers import RandomDiscretization
 from qlayer_core.specs import seed_of
 from qlayer_core.study import experiments, fingerprint, records
@@ -44,16 +43,17 @@ def fit(
         checks.option("until", until)
     spec, device = unit.spec, machine.device()
     model = untrained(unit, start)
-    _whole(checkpoint)
     _same_origin(checkpoint, _origin(unit, start) | ({"limit": limit} if limit else {}), again)
     source = None
     if spec.selection == "mixed":  # every seed is judged by the same validation images
         source = records.load(unit.dataset, experiments.VALIDATION_SOURCE)[0].to(device)
     about = datasets.find(unit.dataset)
+    train_set = data.load(unit.dataset, "train", limit=limit).to(device)
+    _suits(train_set, unit.dataset)
     state = training.train(
         spec,
         model.to(device),
-        data.load(unit.dataset, "train", limit=limit).to(device),
+        train_set,
         training.validation_sets(unit.dataset, source, about.epsilons, limit, device),
         seed=seed_of(spec.name, unit.seed),
         adversarial_eps=about.adversarial_eps,
@@ -63,6 +63,20 @@ def fit(
         progress=progress,
     )
     return model, state
+
+
+def _suits(train_set: data.Split, dataset: str) -> None:
+    """Refuse a data set of one's own that the networks of the grid cannot learn."""
+    if not len(train_set.labels):
+        raise ValueError(
+            f"{dataset} leaves no image to learn from: {data.VALIDATION_IMAGES:,} of its training images are set"
+            " aside for validation, so give it more"
+        )
+    if (highest := int(train_set.labels.max())) >= models.CLASSES:
+        raise ValueError(
+            f"{dataset} has labels up to {highest}; the networks of the grid tell {models.CLASSES} classes apart,"
+            f" 0 to {models.CLASSES - 1}: number them so, or train a network of your own with training.train"
+        )
 
 
 def untrained(unit: Unit, start: Unit | None) -> nn.Module:
@@ -87,12 +101,6 @@ def _origin(unit: Unit, start: Unit | None) -> dict:
         raw = start or records.unit(unit.dataset, unit.spec.raw_name, unit.seed)
         weights = records.read_unit(raw)["weights_sha256"]
     return {"code": fingerprint.of("training"), "start": weights}
-
-
-def _whole(checkpoint: Path) -> None:
-    """Refuse a checkpoint that is damaged, such as by a disk: it is an archive, whose end would be missing."""
-    if checkpoint.exists() and not zipfile.is_zipfile(checkpoint):
-        raise ValueError(f"{checkpoint} is damaged: delete it, to start this training afresh")
 
 
 def _same_origin(checkpoint: Path, origin: dict, again: bool) -> None:

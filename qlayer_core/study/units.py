@@ -7,6 +7,7 @@ import time
 import warnings
 from collections.abc import Callable, Sequence
 
+import numpy as np
 import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
@@ -128,24 +129,13 @@ def evaluate(
     Raises:
         ValueError: a table doesn't show this network on this data set.
     """
-    for number in tables:
-        shown = sorted({(cell.dataset, cell.model) for cell in paper.TABLES[number].cells})
-        if (unit.dataset, unit.spec.name) not in shown:
-            there = ", ".join(f"{dataset} {name}" for dataset, name in shown)
-            raise ValueError(
-                f"Table {number} shows no {unit.spec.name} on {unit.dataset}; it shows {there}: choose one of these,"
-                " or another table"
-            )
+    of_tables(tables, unit)
     device = machine.device()
     model, record = records.load_unit(unit)
     model, (images, labels) = model.to(device), data.load(unit.dataset, "test", limit=limit).to(device)
     for attack in left_to_measure(record, unit, tables, device if again else None, len(images)):
         started = time.perf_counter()
-        kept, by = False, {}
-        if attack.setting == "black-box":
-            made, kept, by["source_sha256"] = _black_box(unit.dataset, attack, images, progress)
-        else:
-            made = _white_box(model.eval(), images, attack, progress)  # where it draws, it begins anew
+        made, kept, by = make(unit, model, images, attack, progress)
         scored = evaluation.cells(model, made, labels, attack, images)
         # Nothing that takes long may stand between reading the record and writing it.
         record = _now(unit, record["weights_sha256"])
@@ -159,6 +149,37 @@ def evaluate(
         for cell in cells:
             report(cell)
     return record
+
+
+def of_tables(tables: Sequence[str], unit: Unit) -> set[Attack]:
+    """Return the attacks that these tables of the paper show of a network.
+
+    Raises:
+        ValueError: a table doesn't show this network on this data set.
+    """
+    for number in tables:
+        there = sorted({(cell.dataset, cell.model) for cell in paper.TABLES[number].cells})
+        if (unit.dataset, unit.spec.name) not in there:
+            raise ValueError(
+                f"Table {number} shows no {unit.spec.name} on {unit.dataset}; it shows"
+                f" {', '.join(f'{dataset} {name}' for dataset, name in there)}: choose one of these, or another table"
+            )
+    return {
+        attack_of(vars(cell))
+        for number in tables
+        for cell in paper.TABLES[number].cells
+        if (cell.dataset, cell.model) == (unit.dataset, unit.spec.name)
+    }
+
+
+def make(
+    unit: Unit, model: nn.Module, images: Tensor, attack: Attack, progress: bool
+) -> tuple[Tensor, bool, dict]:
+    """Return an attack's images, whether they were kept from before, and what a cell says of their source."""
+    if attack.setting != "black-box":
+        return _white_box(model.eval(), images, attack, progress), False, {}  # where it draws, it begins anew
+    made, kept, source = _black_box(unit.dataset, attack, images, progress)
+    return made, kept, {"source_sha256": source}
 
 
 def _now(unit: Unit, weights: str) -> dict:
@@ -198,7 +219,10 @@ def judge(record: dict) -> None:
 
     A white-box attack that leaves clearly more images right than the same attack made on another network, or that
     leaves images unmoved for want of a gradient, has failed: its number says nothing of the network's strength.
+    Only images that are right without an attack tell: the attacks of the tables are not told the labels, and push an
+    image that was misread away from the wrong class, often into the right one.
     """
+    clean = {cell["path"]: records.unpack(cell) for cell in record["cells"] if cell["setting"] == "clean"}
     blind = {
         (cell["attack"], cell["eps"], cell["path"]): cell
         for cell in record["cells"]
@@ -209,7 +233,7 @@ def judge(record: dict) -> None:
         other = blind.get((cell["attack"].split("-")[0], cell["eps"], cell["path"]))
         if cell["setting"] != "white-box":
             continue
-        if other and (share := _undercut(cell, other)) is not None:
+        if other and (share := _undercut(cell, other, clean.get(cell["path"]))) is not None:
             cell["unreliable"] = (
                 f"the same attack made on another network leaves fewer images right ({share:.2f} %)"
             )
@@ -221,11 +245,14 @@ def judge(record: dict) -> None:
             cell["unreliable"] = f"{share:.1f} % of the images had no gradient and were not attacked"
 
 
-def _undercut(cell: dict, blind: dict) -> float | None:
+def _undercut(cell: dict, blind: dict, clean: np.ndarray | None) -> float | None:
     """Return what percentage a blind attack leaves right, of the images that both cells are of, if clearly less."""
-    n = min(cell["n"], blind["n"])
+    n = min(cell["n"], blind["n"], len(clean) if clean is not None else data.TEST_IMAGES)
     seeing, unseen = (records.unpack(one)[:n] for one in (cell, blind))
-    _, low, _ = intervals.paired(int((seeing & ~unseen).sum()), int((unseen & ~seeing).sum()), n)
+    tell = np.ones(n, bool) if clean is None else clean[:n]
+    _, low, _ = intervals.paired(
+        int((tell & seeing & ~unseen).sum()), int((tell & unseen & ~seeing).sum()), n
+    )
     return 100 * float(unseen.mean()) if low > 0 else None
 
 
@@ -262,12 +289,7 @@ def left_to_measure(
             )
         )
     }
-    shown = {
-        attack_of(vars(cell))
-        for number in tables
-        for cell in paper.TABLES[number].cells
-        if (cell.dataset, cell.model) == (unit.dataset, unit.spec.name)
-    }
+    shown = of_tables(tables, unit)
     left = []
     for attack in experiments.attacks_on(unit.dataset, unit.spec):
         in_paper = dataclasses.replace(attack, attack=attack.attack.split("-")[0])

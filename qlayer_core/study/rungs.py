@@ -1,0 +1,105 @@
+"""One attack of the ladder on one network: which images it leaves right."""
+
+import json
+import time
+import warnings
+from dataclasses import asdict
+
+import torch
+from torch import Tensor, nn
+
+from qlayer_core import attacks, evaluation
+from qlayer_core.study import records
+from qlayer_core.study.ladder import Rung, attacked, quick
+
+
+def right(net: nn.Module, images: Tensor, labels: Tensor) -> Tensor:
+    """Return which images the deployed answer, of the Q-path where there is one, classifies correctly: ``(N,)``."""
+    found = evaluation.correct_by_path(net, images, labels, full_precision=True)
+    return found["q"] if "q" in found else found[None]
+
+
+def measure(
+    net: nn.Module,
+    images: Tensor,
+    labels: Tensor,
+    rung: Rung,
+    eps: float,
+    *,
+    source: nn.Module | None = None,
+    alive: Tensor | None = None,
+    progress: bool = False,
+) -> dict:
+    """Attack ``net`` with one rung at one ``eps`` and return a cell to be recorded, without its environment.
+
+    Args:
+        net: the network that answers, in evaluation mode.
+        images: ``(N, 1, H, W)`` in [0, 1].
+        labels: ``(N,)``, the true classes.
+        rung: the attack.
+        eps: its budget.
+        source: the network that the images are made on, where it is another.
+        alive: ``(N,)`` bool, the images that were right so far; needed where ``rung.survivors``.
+        progress: show the batches as they pass.
+
+    Raises:
+        ValueError: ``source`` or ``alive`` is missing where the rung needs it, or given where it doesn't, or unfit.
+    """
+    if rung.source is None and source is not None:
+        raise ValueError(
+            f"source is a {type(source).__name__}, but {rung.name!r} is made on the attacked network itself: leave"
+            " source out"
+        )
+    if rung.source is not None and source is None:
+        raise ValueError(
+            f"source is missing: {rung.name!r} is made on another network ({rung.source}); give that one"
+        )
+    if rung.survivors and alive is None:
+        raise ValueError(
+            f"alive is missing: {rung.name!r} attacks only the images that earlier rungs left right"
+        )
+    if rung.survivors and (alive.dtype != torch.bool or alive.shape != labels.shape):
+        raise ValueError(
+            f"alive has dtype {alive.dtype} and shape {tuple(alive.shape)}; give one bool per image, shape"
+            f" ({len(labels)},)"
+        )
+    chosen = alive.nonzero().squeeze(1) if rung.survivors else torch.arange(len(labels))
+    started = time.perf_counter()
+    net.eval()  # where a network draws, it begins anew
+    x, y = images[chosen.to(images.device)], labels[chosen.to(labels.device)]
+    survived = torch.zeros(len(labels), dtype=torch.bool)
+    unmoved = 0
+    if len(chosen):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", attacks.UnmovedWarning)  # they are counted
+            made = _made(net, x, y, rung, eps, net if source is None else source, progress)
+        unmoved = int((made == x).flatten(1).all(1).sum())
+        survived[chosen] = right(net, made, y).cpu()
+    return {
+        "rung": rung.name,
+        "eps": eps,
+        "how": plain(rung),
+        "n": len(labels),
+        "attacked": len(chosen),
+        "correct": int(survived.sum()),
+        "unmoved": unmoved,
+        "seconds": round(time.perf_counter() - started, 1),
+        "right": records.pack(survived),
+    }
+
+
+def _made(
+    net: nn.Module, x: Tensor, y: Tensor, rung: Rung, eps: float, source: nn.Module, progress: bool
+) -> Tensor:
+    """Return the images of a rung; those that its short form fools are spared the rest."""
+    short = quick(rung)
+    made = attacked(source, x, y, short or rung, eps, progress=progress)
+    left = right(net, made, y).nonzero().squeeze(1)
+    if short and len(left):
+        made[left] = attacked(source, x[left], y[left], rung, eps, clean=x, progress=progress)
+    return made
+
+
+def plain(rung: Rung) -> dict:
+    """Return a rung as reading it back from JSON would give it."""
+    return json.loads(json.dumps(asdict(rung)))
