@@ -288,7 +288,7 @@ def temperatures(found: Warmth) -> w.VBox:
         return mixture + slides.chart(title, [moving, *still], budgets[step], f"{budgets[step]:.2f}")
 
     sliders = [
-        slider("temperature", [f"{value:g}" for value in values], len(values) // 2),
+        slider("temperature", [f"{value:g}" for value in values], 0),
         slider("epsilon", [f"{eps:.2f}" for eps in budgets], len(budgets) // 2),
     ]
     for one in sliders:

@@ -155,11 +155,12 @@ def forms_said(dataset: str = "mnist") -> str | None:
         printed, free = (histories[names.COMMITMENTS[form]] for form in ("squared", "none"))
         one, other = (training.best(history)["accuracy"]["q"] for history in (printed, free))
         kind = next(kind for kind in one if kind != "clean")
-        ends = [history[-1]["accuracy"]["q"]["clean"] for history in (printed, free)]
+        last = min(len(printed), len(free))  # as long as both were trained
+        ends = [history[last - 1]["accuracy"]["q"]["clean"] for history in (printed, free)]
         said.append(
             f"{names.label(name)} is right on {one[kind]:.1f} % under {names.attack(kind)} with the term as printed,"
-            f" and on {other[kind]:.1f} % without it; in the last epoch, on {ends[0]:.1f} and {ends[1]:.1f} % of the"
-            " clean images."
+            f" and on {other[kind]:.1f} % without it; after {last} epochs each, on {ends[0]:.1f} and"
+            f" {ends[1]:.1f} % of the clean images."
         )
     return " ".join(said)
 

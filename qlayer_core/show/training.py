@@ -194,7 +194,7 @@ def draw_forces(rows: Mapping[str, History]):
 
 
 def collapse(rows: Mapping[str, History], kind: str = "clean") -> VBox:
-    """Return a slider over epochs: what the Q-path still reads under each form of the commitment term.
+    """Return a slider over epochs: what the Q-path reads until then under each form of the commitment term.
 
     Below the curves stand the values at the slider's epoch, and there the features' length and the commitment's share
     of the pull on the encoder.
@@ -228,11 +228,11 @@ def collapse(rows: Mapping[str, History], kind: str = "clean") -> VBox:
             f'<th scope="col">{head}</th>'
             for head in ("", "feature length", "commitment's share of the pull")
         )
-        chart = slides.chart(title, drawn, step + 1, f"{step + 1}", x="epoch", ticks=_ticks(last))
+        so_far = [curve._replace(xs=curve.xs[: step + 1], ys=curve.ys[: step + 1]) for curve in drawn]
+        chart = slides.chart(title, so_far, step + 1, f"{step + 1}", x="epoch", ticks=_ticks(last))
         return f"{chart}<table><thead><tr>{heads}</tr></thead><tbody>{lines}</tbody></table>"
 
-    first = min(last // 2, *(len(history) - 1 for history in rows.values()))  # none of them has ended there
-    return explorer([slider("epoch", [str(epoch + 1) for epoch in range(last)], first)], page)
+    return explorer([slider("epoch", [str(epoch + 1) for epoch in range(last)], 1)], page)
 
 
 def _at(values: Mapping[str, Sequence[float]], what: str, step: int, text: str) -> str:
