@@ -55,6 +55,15 @@ def test_a_place_of_dropout_that_all_settings_share_is_in_the_caption(write):
     assert "none, linear" in table.html and "Dropout: off." in table.text and "dropout</th>" not in table.html
 
 
+def test_the_setting_of_the_books_networks_is_marked(write):
+    own = variants.of_the_grid()
+    decide(write, own, 80, 80, 80, 80)
+    decide(write, Setting("linear", "pull", "pull", "front"), 79.5, 79.5, 79.5, 79.5)
+    rows = shown.decision().html.split("<tbody>")[1].split("<tr>")[1:]
+    assert ["(the book's)" in row for row in rows] == [True, False]
+    assert all(own.spec(name) == records.unit("mnist", name).spec for name in DECIDED_ON)
+
+
 def test_within_a_tie_the_bold_one_is_nearer_to_the_paper(write):
     decide(write, Setting("none", "pull", "reinitialize", "off"), 80, 80, 80, 80)
     decide(write, Setting("linear", "pull", "pull", "front"), 79.5, 79.5, 79.5, 79.5)

@@ -163,6 +163,15 @@ def scores(dataset: str, setting: Setting, seeds: Sequence[int] = (0,)) -> dict[
     return found
 
 
+def of_the_grid() -> Setting:
+    """Return the setting that the networks of the grid are trained with."""
+    return next(
+        setting
+        for setting in SETTINGS.values()
+        if all(setting.spec(name) == experiments.spec(name) for name in DECIDED_ON)
+    )
+
+
 def decide(scores: dict[Setting, float]) -> Setting:
     """Return the best setting; among those within `TIE` points of it, the one nearest to the paper's text."""
     best = max(scores.values())
