@@ -25,10 +25,10 @@ def decision(dataset: str = "mnist", seeds: Sequence[int] = (0,)) -> Markup:
     scores = _means(parts)
     caption = (
         "Score (%) on the mixed validation images, Q-path,"
-        f" {'seed' if len(seeds) == 1 else 'mean of seeds'} {', '.join(map(str, seeds))}; bold throughout: the"
-        f" one that the rule chooses from all of these; in brackets: the book's. {len(scores)} of {len(SETTINGS)} settings"
-        f" are recorded for all {len(DECIDED_ON)} networks. Strategies as in section 3.5 of the paper; departures are"
-        " from its text."
+        f" {'seed' if len(seeds) == 1 else 'mean of seeds'} {', '.join(map(str, seeds))}; bold throughout:"
+        f" the one that the rule chooses from all of these; in brackets: the book's. {len(scores)} of"
+        f" {len(SETTINGS)} settings are recorded for all {len(DECIDED_ON)} networks. Strategies as in section 3.5"
+        " of the paper; departures are from its text."
     )
     chosen, own = variants.decide(scores) if scores else None, variants.of_the_grid()
     nearly = [setting for setting, found in parts.items() if len(found) == len(DECIDED_ON) - 1]
