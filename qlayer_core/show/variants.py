@@ -26,7 +26,7 @@ def decision(dataset: str = "mnist", seeds: Sequence[int] = (0,)) -> Markup:
     caption = (
         "Score (%) on the mixed validation images, Q-path,"
         f" {'seed' if len(seeds) == 1 else 'mean of seeds'} {', '.join(map(str, seeds))}; bold throughout:"
-        f" the one that the rule chooses from all of these; in brackets: the book's. {len(scores)} of"
+        f" the one that the rule chooses from all of these; †: the book's. {len(scores)} of"
         f" {len(SETTINGS)} settings are recorded for all {len(DECIDED_ON)} networks. Strategies as in section 3.5"
         " of the paper; departures are from its text."
     )
@@ -40,7 +40,7 @@ def decision(dataset: str = "mnist", seeds: Sequence[int] = (0,)) -> Markup:
     for setting in shown:
         forms = (setting.commitment, setting.then or setting.commitment)
         cells = [
-            ", ".join(forms) + " (the book's)" * (setting == own),
+            ", ".join(forms) + " †" * (setting == own),
             f"{STRATEGIES[setting.raw]}, {STRATEGIES[setting.adversarial]}",
             *([names.DROPOUTS[setting.dropout]] if places else []),
             *(decimal(parts[setting].get(name, float("nan")), 1) for name in DECIDED_ON),
