@@ -48,12 +48,12 @@ def fit(
     if spec.selection == "mixed":  # every seed is judged by the same validation images
         source = records.load(unit.dataset, experiments.VALIDATION_SOURCE)[0].to(device)
     about = datasets.find(unit.dataset)
-    train_set = data.load(unit.dataset, "train", limit=limit).to(device)
+    train_set = data.load(unit.dataset, "train", limit=limit)
     _suits(train_set, unit.dataset)
     state = training.train(
         spec,
         model.to(device),
-        train_set,
+        train_set.to(device),
         training.validation_sets(unit.dataset, source, about.epsilons, limit, device),
         seed=seed_of(spec.name, unit.seed),
         adversarial_eps=about.adversarial_eps,
