@@ -13,7 +13,7 @@ import pandas as pd
 from qlayer_core import datasets
 from qlayer_core.show import names
 from qlayer_core.show.page import Markup, decimal, finding, line_names, lines, listed, table, whole
-from qlayer_core.show.plot import MUTED, axes, picture
+from qlayer_core.show.plot import MUTED, TEXT, axes, picture
 from qlayer_core.study import evidence, experiments, ladder, measured
 from qlayer_core.study.evidence import Comparison, Outcome, Value, worst_case
 
@@ -79,7 +79,9 @@ def parts(found: Mapping[str, list[Lead]]):
         ax.plot((min(ends), max(ends)), (at, at), color=MUTED, linewidth=1, zorder=1)
     for name, values in left.items():
         look = names.style(name) | {"linestyle": "none", "markersize": 8}
-        above = 3 if experiments.CONTROL in name else 2  # a cross hides nothing
+        above = 2
+        if experiments.CONTROL in name:  # a cross hides nothing, and would itself be lost on filled marks
+            above, look = 3, look | {"color": TEXT, "markeredgecolor": TEXT, "markeredgewidth": 2}
         ax.plot(values, range(len(some)), label=names.short(name), zorder=above, **look)
     attacks = [one.attack for one in some]
     ax.set_yticks(range(len(some)), attacks)
@@ -99,7 +101,7 @@ def parts(found: Mapping[str, list[Lead]]):
 def parted(found: Mapping[str, list[Lead]]) -> Markup:
     """Return a table of the points by which networks are ahead of the control and, below, of the plain CNN."""
     some = next(iter(found.values()))
-    parts, rows = ("beside the one that is trained alike", "beside the usual CNN"), []
+    parts, rows = ("beside the one that is trained alike", "beside the CNN"), []
     for name, leading in found.items():
         line = [line_names(names.short(name), parts[1])]
         for one in leading:

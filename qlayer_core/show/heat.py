@@ -155,7 +155,7 @@ def _half(ax: Axes, x: int, y: int, side: str, name: str, text: str, share: floa
         ax.add_patch(Rectangle((left + 0.03, y - 0.45), 0.44, 0.9, **look))
     else:
         _shade(ax, left, y - 0.5, 0.5, share)
-    ax.text(middle, y - 0.27, name, ha="center", va="center", fontsize=8, color=MUTED)
+    ax.text(middle, y - 0.27, name, ha="center", va="center", fontsize=8, color=TEXT)
     ax.text(middle, y, text, ha="center", va="center", color=TEXT if share is not None else MUTED)
 
 

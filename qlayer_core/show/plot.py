@@ -198,7 +198,8 @@ def matrix(
         f"{row}: " + ", ".join(f"{column} {text.format(v)}" for column, v in zip(columns, line, strict=True))
         for row, line in zip(rows, table, strict=True)
     ]
-    return figure, f"Table. {'; '.join(words)}."
+    sides = f", {y} by {x}" if x and y else ""
+    return figure, f"Table{sides}. {'; '.join(words)}.".translate(str.maketrans("", "", "${}"))
 
 
 def tile(ax: Axes, image: Tensor | None, largest: float | None = None) -> None:
