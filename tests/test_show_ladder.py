@@ -252,8 +252,11 @@ def test_temperatures_have_a_page_each_with_the_share_of_the_nearest_code(net, t
     assert found.nearest[0.01] > found.nearest[10] and set(found.soft) == {0.01, 10}
     clean = 100 * (health.deployed(net)(x).argmax(1) == y).double().mean().item()
     assert found.soft[10][0] == found.others["E-path"][0] == pytest.approx(clean)
-    shown = pages(gradients.temperatures(found))
+    widget = gradients.temperatures(found)
+    shown = pages(widget)
     assert len(shown) == 4 and f"makes up {found.nearest[0.01]:.0f} %" in shown[0]
+    (slider,) = (child for child in widget.children if getattr(child, "description", "") == "temperature")
+    assert slider.index == 0, "it may not open at the answer"
 
 
 def test_efforts_are_those_of_the_ladder():

@@ -108,6 +108,11 @@ def test_the_slider_walks_through_the_collapse():
     second = browser.at(epoch=1)
     assert all(text in second.text for text in ("97.5 %", "98.2 %", "8.00", "40 %"))
     assert "41.8 %" not in second.text
+    drawn = [
+        [line.count(",") for line in re.findall(r'<polyline points="([^"]*)"', page.html)]
+        for page in (second, third)
+    ]
+    assert drawn == [[2, 2], [3, 2]], "curves run as far as the slider"
 
 
 def test_a_live_picture_grows_with_each_row(monkeypatch):

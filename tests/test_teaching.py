@@ -10,7 +10,9 @@ import torch
 import website
 
 from qlayer_core import attacks, data
-from qlayer_core.study import ladder, records
+from qlayer_core.show import control, gradients
+from qlayer_core.show import ladder as climbed
+from qlayer_core.study import adaptive, ladder, paper, records
 
 BOOK = website.ROOT / "book"
 TEACHING, HANDOUT, SLIDES = ((BOOK / f"{name}.md").read_text() for name in ("teaching", "handout", "slides"))
@@ -140,3 +142,49 @@ def test_two_digits_hold_along_the_e_path_up_to_the_lab_s_largest_budget():
         )
         left[some] = net(made).argmax(1) == own[some]
     assert left.sum() == 2 and "Two of the twenty digits do not fall at all there" in TEACHING
+
+
+def test_the_note_on_the_debate_is_what_the_control_says():
+    found = control.leads("mnist", seeing=True)
+    base, inner = ({one.attack: one for one in found[name]}["epsilon 0.1"] for name in ("q-base", "q-inner"))
+    note = " ".join(FIRST.split())
+    assert (
+        f"takes the plain CNN from {base.training.second:.0f} to {base.training.first:.0f} % there, and the layer"
+        f" costs {-base.layer.difference:.0f} points more: most of what is lost is lost by the training"
+        in note
+    )
+    assert base.training.difference < base.layer.difference < 0
+    assert base.training.result == base.layer.result == "fails"  # both clearly
+    assert f"between the convolutions, keeps {inner.whole.first:.0f} %, more than the plain CNN" in note
+    assert inner.whole.result == inner.layer.result == "holds"
+
+
+def test_the_notes_of_the_second_lesson_are_what_the_paper_and_the_ladders_say():
+    note = " ".join(SECOND.split())
+    lower, higher = (paper.TABLES["6b"].cell("q-base e", f"bim {eps}").accuracy for eps in (0.2, 0.3))
+    blind = paper.TABLES["6a"].cell("q-base e", "bim 0.3").accuracy
+    assert lower == higher > blind and f"leaves {lower} % at 0.2 and at 0.3." in note
+    assert f"does not see that path leaves {blind} % at 0.3" in note
+    plain, layered = (climbed.recorded()[name] for name in ("cnn", "q-base"))
+    together = [100 * adaptive.worst(record, 0.1).mean() for record in (plain, layered)]
+    alone = [100 * climbed.own_attack(record, 0.1)["correct"] / record["n"] for record in (plain, layered)]
+    assert (
+        f"leaves {together[0]:.1f} % of the images of the plain CNN and {together[1]:.1f} % of those" in note
+    )
+    assert f"the paper's attack, leaves {alone[0]:.1f} and {alone[1]:.1f} %" in note
+
+
+def test_the_temperatures_of_the_note_leave_as_many_digits_as_it_says():
+    """The strongest two and both ends; the chapter tries more, and its slider begins at the cold end."""
+    said = re.search(
+        r"strongest are T = (\S+) and (\S+): of (\d+) digits they leave (\d+) right, the coldest leaves (\d+) and the"
+        r" hottest (\d+)",
+        " ".join(SECOND.split()),
+    )
+    first, second, n, *left = (float(value) for value in said.groups())
+    x, y = data.load("mnist", "test", limit=int(n))
+    values = (0.003, first, second, 10)
+    net = records.load("mnist", "q-base")[0]
+    found = gradients.warmth(net, x, y, values=values, epsilons=(0, 0.1))
+    for value, count in zip(values, (left[1], left[0], left[0], left[2]), strict=True):
+        assert abs(found.soft[value][1] * n / 100 - count) <= 1, value
