@@ -55,4 +55,5 @@ def test_the_reach_of_losses_is_drawn_as_it_was_computed(digits):
     norms = codes.losses_reach(small_q_net().eval(), digits.images[:4], digits.labels[:4])
     text = show.layer.reach(norms).text
     assert f"commitment: encoder {norms['commitment']['encoder']:.2g}" in text
-    assert "$L_Q$: encoder 0, gate 0" in text
+    assert "; L_Q: encoder 0, gate 0" in text or ". L_Q: encoder 0, gate 0" in text
+    assert "$" not in text, "a screen reader would spell the formula"
