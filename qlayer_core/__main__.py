@@ -123,7 +123,7 @@ def _train(options: argparse.Namespace) -> None:
 def _evaluate(options: argparse.Namespace) -> None:
     units, records = _study()
     unit = records.unit(options.dataset, options.model, options.seed)
-    if options.check:
+    if options.check is not None:
         from qlayer_core.study import rechecking
 
         differ, every = rechecking.against_records(
@@ -266,8 +266,8 @@ def _print_cell(cell: dict) -> None:
     print(_of_cell(cell), f"{cell['accuracy']:.2f} % of {cell['n']:,} right", flush=True)
 
 
-def _print_check(cell: dict, differ: int, n: int) -> None:
-    print(_of_cell(cell), f"{differ} of the first {n:,} answers differ", flush=True)
+def _print_check(cell: dict, differ: int) -> None:
+    print(_of_cell(cell), f"{differ} of the first {cell['n']:,} answers differ", flush=True)
 
 
 def _of_cell(cell: dict) -> str:

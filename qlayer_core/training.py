@@ -239,7 +239,7 @@ def score(accuracy: dict[str | None, dict[str, float]], selection: str) -> float
 
 
 def _digest(labels: Tensor) -> str:
-    """Return what tells one set of training images from another: in the order that it has, no two have its labels."""
+    """Return what tells one training set from another: its labels in their order, not its pixels."""
     return hashlib.sha256(labels.cpu().numpy().tobytes()).hexdigest()[:12]
 
 

@@ -114,6 +114,8 @@ def test_recorded_answers_are_checked_and_nothing_is_written(miniature, capsys):
     printed = lines(capsys)
     assert f"clean: 0 of the first {IMAGES} answers differ" in printed
     assert printed[-1] == f"In all 0 of {5 * IMAGES} answers differ from the recorded ones."
+    main(["evaluate", "mnist", "cnn", "--check", "0"])  # must not pass for a call without it, and measure
+    assert lines(capsys)[-1].startswith("In all 0 of ")
     assert one.record.read_bytes() == before
     record = records.read("mnist", "cnn")  # of a machine that answers the other way round
     for cell in record["cells"]:
@@ -123,6 +125,26 @@ def test_recorded_answers_are_checked_and_nothing_is_written(miniature, capsys):
     assert lines(capsys)[-1].startswith(f"In all {5 * IMAGES} of {5 * IMAGES} answers differ")
     assert main(["evaluate", "mnist", "cnn", "--table", "1a", "--images", "10", "--again"]) == 0
     assert "fewer never replace them; --check N compares the first N" in capsys.readouterr().err
+    records.write(record | {"cells": [cell | {"n": IMAGES - 1} for cell in record["cells"]]})
+    assert main(["evaluate", "mnist", "cnn", "--check", "10"]) == 1
+    assert f"nothing is recorded of cnn on mnist, seed 0, on {IMAGES} test images" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("labels", "says"),
+    [
+        ([], "mnist leaves no image to learn from: 10,000 of its training images are set aside"),
+        ([3, 10], "mnist has labels up to 10; the networks of the grid tell 10 classes apart, 0 to 9"),
+    ],
+)
+def test_a_data_set_that_cannot_be_learned_is_refused(miniature, capsys, monkeypatch, labels, says):
+    def load(dataset, split, **options):
+        return data.Split(torch.zeros(len(labels), 1, 28, 28), torch.tensor(labels, dtype=torch.int64))
+
+    main(["train", "mnist", "validation-a"])
+    monkeypatch.setattr(data, "load", load)
+    assert main(["train", "mnist", "source-a"]) == 1
+    assert says in capsys.readouterr().err and not unit("mnist", "source-a").record.exists()
 
 
 def test_what_another_machine_measured_can_be_measured_again(miniature, capsys, monkeypatch):

@@ -70,6 +70,7 @@ def test_cells_say_how_the_images_were_made_and_what_was_right():
         (IMAGES[:0], LABELS[:0], "N at least 1"),
         (2 * IMAGES, LABELS, r"range from 0 to 2; they must lie in \[0, 1\]"),
         (IMAGES / 0, LABELS, r"they must lie in \[0, 1\]"),
+        (IMAGES, LABELS > 0, r"labels have dtype torch\.bool; give one int64 class per image"),
     ],
 )
 def test_images_and_labels_that_do_not_fit_are_not_scored(images, labels, message):
@@ -81,6 +82,8 @@ def test_images_and_labels_that_do_not_fit_are_not_scored(images, labels, messag
     ):
         with pytest.raises(ValueError, match=message):
             score()
+    with pytest.raises(TypeError, match=r"labels are a numpy\.ndarray; give a tensor"):
+        evaluation.accuracy(net, IMAGES, LABELS.numpy())
     with pytest.raises(ValueError, match="batch_size is -1; it must be a whole number, at least 1"):
         evaluation.correct_by_path(net, IMAGES, LABELS, -1)
     with pytest.raises(ValueError, match="give the same"):
@@ -117,6 +120,14 @@ def test_cells_are_scored_in_float32_whatever_the_machine_computes_in(monkeypatc
 def test_a_network_in_training_mode_is_not_scored(model, digits):
     with pytest.raises(ValueError, match=r"training mode.*call eval\(\) first"):
         evaluation.correct_by_path(model.train(), digits.images[:2], digits.labels[:2])
+
+
+def test_a_network_of_which_a_part_is_in_training_mode_is_not_scored(digits):
+    net = nn.Sequential(nn.BatchNorm2d(1), nn.Flatten()).eval()
+    net[0].train()
+    with pytest.raises(ValueError, match="a part of it, is in training mode"):
+        evaluation.correct_by_path(net, digits.images[:4], digits.labels[:4])
+    assert not net[0].running_mean.any()
 
 
 def test_scoring_leaves_no_trace_in_the_network(digits):

@@ -9,7 +9,7 @@ from qlayer_core.study.records import Unit
 
 
 def against_records(
-    unit: Unit, tables: Sequence[str] = (), *, limit: int, report: Callable[[dict, int, int], None]
+    unit: Unit, tables: Sequence[str] = (), *, limit: int, report: Callable[[dict, int], None]
 ) -> tuple[int, int]:
     """Attack the first images of the test set anew, and compare with what is recorded; nothing is written.
 
@@ -19,10 +19,13 @@ def against_records(
         unit: what to attack.
         tables: only the cells that these tables of the paper show; all recorded attacks if there are none.
         limit: how many of the first test images; cells of fewer are left out.
-        report: called with each cell, how many of its answers differ, and of how many.
+        report: called with each cell and how many of its answers differ.
 
     Returns:
         How many answers differ, and of how many.
+
+    Raises:
+        ValueError: nothing is recorded of so many images, or a table doesn't show this network on this data set.
     """
     shown = units.of_tables(tables, unit)
     device = machine.device()
@@ -40,5 +43,10 @@ def against_records(
             before = records.unpack(recorded[attack, cell["path"]])[: len(labels)]
             wrong = int((before != cell["right"].numpy()).sum())
             differ, every = differ + wrong, every + len(labels)
-            report(cell, wrong, len(labels))
+            report(cell, wrong)
+    if not every:
+        raise ValueError(
+            f"nothing is recorded of {unit.spec.name} on {unit.dataset}, seed {unit.seed}, on {len(labels):,} test"
+            " images or more: check fewer, or measure it first"
+        )
     return differ, every

@@ -129,7 +129,7 @@ def evaluate(
     Raises:
         ValueError: a table doesn't show this network on this data set.
     """
-    of_tables(tables, unit)
+    of_tables(tables, unit)  # a wrong table is refused before a network is asked for
     device = machine.device()
     model, record = records.load_unit(unit)
     model, (images, labels) = model.to(device), data.load(unit.dataset, "test", limit=limit).to(device)
@@ -233,7 +233,8 @@ def judge(record: dict) -> None:
         other = blind.get((cell["attack"].split("-")[0], cell["eps"], cell["path"]))
         if cell["setting"] != "white-box":
             continue
-        if other and (share := _undercut(cell, other, clean.get(cell["path"]))) is not None:
+        before = clean.get(cell["path"], np.ones(cell["n"], bool))
+        if other and (share := _undercut(cell, other, before)) is not None:
             cell["unreliable"] = (
                 f"the same attack made on another network leaves fewer images right ({share:.2f} %)"
             )
@@ -245,14 +246,12 @@ def judge(record: dict) -> None:
             cell["unreliable"] = f"{share:.1f} % of the images had no gradient and were not attacked"
 
 
-def _undercut(cell: dict, blind: dict, clean: np.ndarray | None) -> float | None:
+def _undercut(cell: dict, blind: dict, clean: np.ndarray) -> float | None:
     """Return what percentage a blind attack leaves right, of the images that both cells are of, if clearly less."""
-    n = min(cell["n"], blind["n"], len(clean) if clean is not None else data.TEST_IMAGES)
-    seeing, unseen = (records.unpack(one)[:n] for one in (cell, blind))
-    tell = np.ones(n, bool) if clean is None else clean[:n]
-    _, low, _ = intervals.paired(
-        int((tell & seeing & ~unseen).sum()), int((tell & unseen & ~seeing).sum()), n
-    )
+    n = min(cell["n"], blind["n"], len(clean))
+    clean, seeing, unseen = (right[:n] for right in (clean, records.unpack(cell), records.unpack(blind)))
+    only = (clean & seeing & ~unseen, clean & unseen & ~seeing)
+    _, low, _ = intervals.paired(*(int(right.sum()) for right in only), n)
     return 100 * float(unseen.mean()) if low > 0 else None
 
 
