@@ -86,6 +86,7 @@ def test_a_rung_with_twice_the_effort_counts_once_more_where_it_was_tried(found)
 def test_a_page_per_budget_shows_both_ladders_with_their_numbers(found):
     first, second = pages(ladder.ladders(found))
     assert "<b>Q-base</b>, 100 images, 98 of them right" in first and "<b>CNN</b>" in first
+    assert "<b>Left by all together at epsilon 0.10:</b> Q-base 20.0 %; CNN 60.0 %." in first
     assert "BIM on the E-path (the paper&#x27;s)" in first and "80.0 alone, 80.0 left" in first
     assert "20.0 alone, 20.0 left" in first and "10.0 alone, 10.0 left" in second
     assert first.count("<svg") == len(study.LAYER) + len(study.PLAIN)

@@ -8,6 +8,7 @@ import re
 import pytest
 import web
 import website
+from playwright.sync_api import expect
 
 address, browser = web.address, web.browser  # fixtures
 
@@ -69,6 +70,21 @@ def test_a_slide_has_room_for_all_that_is_on_it(deck, size):
         over = deck.locator(".slide.now").evaluate("e => e.scrollHeight - e.clientHeight")
         assert over <= 0, shown(deck)
         deck.keyboard.press("PageDown")
+
+
+@pytest.mark.parametrize("size", [(1280, 720), (1024, 768)])
+def test_a_picture_to_move_has_room_for_what_came_of_the_guess(browser, address, size):
+    page = browser.new_page()
+    page.set_viewport_size(dict(zip(("width", "height"), size, strict=True)))
+    page.goto(f"{address}/book/slides.html")
+    page.locator(".toy-options button").first.wait_for(state="attached")
+    page.click("#deck-start")
+    while not page.locator(".slide.now .toy").count():
+        page.keyboard.press("PageDown")
+    page.locator(".slide.now .toy-options button").first.click()
+    expect(page.locator(".slide.now .toy-outcome")).to_contain_text("The worst nudge")
+    assert page.locator(".slide.now").evaluate("e => e.scrollHeight <= e.clientHeight")
+    page.close()
 
 
 @pytest.mark.parametrize("size", [(1280, 720), (1024, 768)])

@@ -110,7 +110,7 @@ def parted(found: Mapping[str, list[Lead]]) -> Markup:
         rows.append(line)
     return table(
         rows,
-        ["", *(one.attack for one in some)],
+        ["network", *(one.attack for one in some)],
         "Points ahead of the plain CNN that is trained alike, which is the layer's own part, and below of the usual"
         f" one. Means of all pairs of seeds; {some[0].training.seeds} of the one that is trained alike.",
     )

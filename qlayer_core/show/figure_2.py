@@ -90,7 +90,7 @@ def apart(records: Mapping[str, dict], eps: float = likelihoods.FIGURE_2) -> Mar
             )
     n = {record["sets"]["clean"]["n"] for record in records.values()}
     counts = listed([f"{count:,}" for count in sorted(n)])
-    columns = ["", "bits per symbol", "paper's KL", "its formula, ours", "KL, nats", "AUC"]
+    columns = ["symbols: images", "bits per symbol", "paper's KL", "its formula, ours", "KL, nats", "AUC"]
     return table(
         rows,
         columns,
@@ -153,7 +153,7 @@ def spread(records: Mapping[str, Sequence[dict]]) -> Markup:
         rows.append([wrapped(label(name)), f"{len(several)}", f"{shared(several):,}", *ends])
     return table(
         rows,
-        ["", "seeds", "images", *numbers],
+        ["symbols", "seeds", "images", *numbers],
         "PixelCNNs of the same codes, trained from several seeds, lowest to highest, on the first test images.",
     )
 
@@ -206,7 +206,7 @@ def flips(record: dict) -> Markup:
         ]
         for eps in likelihoods.EPSILONS
     ]
-    columns = ["", *(f"{LOOKS[kind][0]}: {what}" for kind in kinds for what in ("changed", "right"))]
+    columns = ["size", *(f"{LOOKS[kind][0]}: {what}" for kind in kinds for what in ("changed", "right"))]
     n = record["sets"]["clean"]["n"]
     clean = statistic(record, "clean", "accuracy")
     return table(

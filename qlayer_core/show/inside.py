@@ -54,7 +54,7 @@ def beside(number: str) -> Markup:
         rows.append(line)
     return table(
         rows,
-        ["", *map(results.column_name, columns)],
+        ["network", *map(results.column_name, columns)],
         f"{results.title(number)}, in percent. {results.measured(number, bounds=False)} {DASH}: not measured yet.",
     )
 
@@ -147,7 +147,7 @@ def seeing_table(black: str, white: str, rows: Sequence[str]) -> Markup:
         body.append([line_names(results.row_name(row), "paper"), *cells])
     return table(
         body,
-        ["", *map(results.column_name, columns)],
+        ["network", *map(results.column_name, columns)],
         f"Table {white} less Table {black}, in points: images that are right under an attacker who sees the network"
         " less those that are right under one who does not. Above 0 the attack has failed. Bold: ours.",
     )
@@ -169,7 +169,7 @@ def used(
     sizes = sorted({experiments.spec(name).layer.codebook_size for name in models_})
     return table(
         rows,
-        ["", "kept epoch", "codes in use, head by head", "together"],
+        ["network", "kept epoch", "codes in use, head by head", "together"],
         "Codes that at least one position of a training image chose in the epoch that was kept; each head has"
         f" {listed([str(size) for size in sizes])}.",
     )

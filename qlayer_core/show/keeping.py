@@ -141,7 +141,7 @@ def equal_table(histories: Mapping[str, History], floors: Sequence[float]) -> Ma
             lines.append([names.label(name), f"{floor:g} %", *cells])
     return table(
         lines,
-        ["", "at least", "epoch", "clean", *map(names.attack, sets)],
+        ["network", "at least", "epoch", "clean", *map(names.attack, sets)],
         "The epoch that is best under attack among those that reach a clean accuracy, and its validation accuracies"
         " (%); a dash where no epoch reaches it.",
     )

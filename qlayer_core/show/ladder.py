@@ -140,11 +140,16 @@ def ladders(found: Mapping[str, dict]) -> w.VBox:
     def page(which: int, step: int) -> str:
         one, beside = chosen[which], plain(chosen[which])
         shown = [one, *([beside] if beside in found and beside != one else [])]
+        eps = budgets[step]
+        left = [
+            f"{names.label(name)} {100 * adaptive.worst(found[name], eps).mean():.1f} %" for name in shown
+        ]
         legend = (
+            f"<p><b>Left by all together at epsilon {eps:.2f}:</b> {'; '.join(left)}.</p>"
             "<p>Filled: images, in %, that this attack and all before it left right. Outline: right under this"
             " attack alone.</p>"
         )
-        return legend + "".join(_ladder(name, found[name], budgets[step]) for name in shown)
+        return legend + "".join(_ladder(name, found[name], eps) for name in shown)
 
     start = min(1, len(budgets) - 1)
     return explorer(
@@ -215,7 +220,7 @@ def worst_table(found: Mapping[str, dict]) -> Markup:
     seeds = sorted({str(record["seed"]) for record in found.values()})
     return table(
         rows,
-        ["", *(f"epsilon {eps:g}" for eps in budgets)],
+        ["network", *(f"epsilon {eps:g}" for eps in budgets)],
         "Images (%) that no attack of the ladder fooled (bold), with the 95 % interval; below, what BIM alone and"
         f" noise leave. Of the first {counts} test images, seed {listed(seeds)}.",
     )

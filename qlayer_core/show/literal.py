@@ -66,7 +66,7 @@ def comparison(number: str) -> Markup:
     struck_out = " Struck through: one of the two attacks failed a sanity check."
     return table(
         rows,
-        ["", *map(results.column_name, columns)],
+        ["network", *map(results.column_name, columns)],
         f"{results.title(number)}, in percent. Bold: adversarially trained by the paper's text; chosen: by the"
         f" setting of the other tables, with the same batches. Seed {SEED} of both, on the same first"
         f" {listed([f'{n:,}' for n in few])} test images. Gained: what the text adds, in points, with"

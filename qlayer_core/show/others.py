@@ -82,7 +82,7 @@ def results_table(dataset: str = "mnist") -> Markup:
     few = [f"{n:,}" for n in sorted(counts) if n < data.TEST_IMAGES]
     return table(
         rows,
-        ["", "clean", *heads],
+        ["network", "clean", *heads],
         "Test images (%) that are classified correctly, seed 0. Bold: the attacker is blind, and made the images on"
         " another network. Below: they see the network, and follow its gradient as it is (with the Q-Layer, that of"
         " the E-path); or, adaptive, one that suits its quantizer of the input. Struck through: the attack failed a"
@@ -210,7 +210,7 @@ def equal_gains() -> Markup:
             rows.append([line_names(names.label(name), ways[1]), *cells])
     return table(
         rows,
-        ["", *columns],
+        ["network", *columns],
         "Points ahead of the plain CNN of the same training, on average over the attacked validation images. Bold: at"
         " its best epoch among those with at least the clean accuracy of the plain CNN's kept epoch; a dash where no"
         " epoch reaches it. Below: at the epoch that was kept.",

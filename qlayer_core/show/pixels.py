@@ -112,7 +112,7 @@ def bits_table(records: Mapping[str, dict]) -> Markup:
         ]
         for name, record in records.items()
     ]
-    columns = ["", "values", "no knowledge", "each position by itself", "PixelCNN", "epochs"]
+    columns = ["symbols", "values", "no knowledge", "each position by itself", "PixelCNN", "epochs"]
     return table(rows, columns, "Bits per pixel or code that are needed on average, on validation images.")
 
 

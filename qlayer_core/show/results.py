@@ -116,7 +116,7 @@ def comparison(number: str, seed: int | None = None) -> Markup:
         rows.append(line)
     return table(
         rows,
-        ["", *map(column_name, columns)],
+        ["network", *map(column_name, columns)],
         f"{title(number)}, in percent. {measured(number, seed)}{_struck(frame)}"
         + (
             " Chosen: the one of our seeds that validation images prefer; the paper shows the best of three."
@@ -306,7 +306,7 @@ def gain_table(number: str, seed: int | None = None) -> Markup:
         line.append(lines(ours, low, high, published, agrees, says=says))
     return table(
         list(rows.values()),
-        ["", *map(column_name, columns)],
+        ["network", *map(column_name, columns)],
         f"Table {number}: gain over the plain CNN of the same training, in points, every seed against every seed."
         f" {measured(number, seed, interval='its 95 % interval')}"
         + (

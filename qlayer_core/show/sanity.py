@@ -39,7 +39,7 @@ def weaker_white_box(seed: int | None = None, dataset: str = "mnist") -> Markup:
             rows.append(line)
     return table(
         rows,
-        ["", "paper, black box", "paper, white box", "ours, black box", "ours, white box"],
+        ["network, attack", "paper, black box", "paper, white box", "ours, black box", "ours, white box"],
         "Accuracy (%) where, in the paper or in ours, a white-box attack is weaker (bold) than the same attack made"
         " blind. Struck through: ours, where it failed.",
     )
@@ -67,7 +67,7 @@ def clipped_table(dataset: str = "mnist", models: Sequence[str] = TRAINED, seed:
                 rows.append([f"{names.label(name)}, {names.attack(attack)} {eps}", *cells])
     return table(
         rows,
-        ["", "paper", "exact gradient", "clipped gradient", "unmoved, %"],
+        ["network, attack", "paper", "exact gradient", "clipped gradient", "unmoved, %"],
         "White-box accuracy (%) by the exact gradient and by that of probabilities clipped in single precision, and"
         f" the share of images that the clipped gradient left as they were. {measured(number, seed, bounds=False)}"
         + (" Struck through: failed a sanity check." if failed else ""),
@@ -87,7 +87,7 @@ def cw_table(dataset: str = "mnist", models: Sequence[str] = TRAINED, seed: int 
             rows.append([f"{names.label(name)}, {eps}", decimal(published), *found])
     return table(
         rows,
-        ["", "paper", "logits", "probabilities", "BIM"],
+        ["network, epsilon", "paper", "logits", "probabilities", "BIM"],
         "Accuracy (%) under the Carlini-Wagner attack: the paper's, ours on logits, and ours on probabilities; beside"
         f" it BIM with the same epsilon. {measured(number, seed, bounds=False)}",
     )

@@ -129,7 +129,7 @@ def cost_table(models: Sequence[str] = MODELS) -> Markup:
                 rows.append([f"{names.label(name)}, {WORDS[change]}", epochs, *cells])
     return table(
         rows,
-        ["", "epochs", "clean", "attacked", "attacked, at equal clean accuracy"],
+        ["network, change", "epochs", "clean", "attacked", "attacked, at equal clean accuracy"],
         "Points against the book's settings with the same seed, on validation images: clean, mean of FGSM 0.2 and 0.3"
         " at the kept epoch, and the same at the best epoch that is as good on clean images as the kept one of the"
         " book's settings; a dash where none is. Epochs: trained with the change, and (without it), for each seed.",

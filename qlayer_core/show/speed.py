@@ -189,7 +189,7 @@ def comparison(runs: Mapping[str, Mapping]) -> Markup:
     ]
     return table(
         rows,
-        ["", "against", *(f"ours in {kind}" for kind in runs)],
+        ["work", "against", *(f"ours in {kind}" for kind in runs)],
         "How many times as long the others take, on one core: the lowest and the highest over the cases measured,"
         " each of them the median over rounds.",
     )

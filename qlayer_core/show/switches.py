@@ -81,6 +81,6 @@ def cast(found: dict[str, dict], plain: int) -> Markup:
             rows.append([one["name"], wrapped(what), *cells])
     return table(
         rows,
-        ["", "the layer", "millions trained", "millions deployed", "bits per image"],
+        ["network", "the layer", "millions trained", "millions deployed", "bits per image"],
         "Parameters, counted on the networks, and the bits that an image's choice of codes can hold at most.",
     )

@@ -152,7 +152,7 @@ def kept_table(rows: Mapping[str, History]) -> Markup:
         )
     return table(
         lines,
-        ["", "kept epoch", "mixed score", *kinds],
+        ["run", "kept epoch", "mixed score", *kinds],
         "Right answers (%) on validation images at the epoch whose weights were kept, and the mixed score by which"
         f" it was chosen.{_paused(rows)}",
     )

@@ -198,7 +198,7 @@ def numbers(claim: Claim, frame: pd.DataFrame, apart: Spreads) -> Markup:
         )
     left = len(found) - len(known)
     caption = f"{claim.name[0].upper()}{claim.name[1:]}: {len(rows)} of {len(found)} comparisons are measured"
-    heads = ["", "result", "paper", "ours", "difference", "images, seeds"]
+    heads = ["comparison", "result", "paper", "ours", "difference", "images, seeds"]
     caption += f", {left} are not yet." if left else "."
     caption += (
         " In brackets, of one pair of networks the 95 % interval, of several the lowest and the highest."
@@ -274,7 +274,7 @@ def tally(rows: Iterable[dict]) -> Markup:
         f"{sum(counts.values())} claims: a row per verdict under the paper's own protocol, a column per verdict under"
         " the strongest attack."
     )
-    return table(lines, ["", *heads], caption)
+    return table(lines, ["under the paper's protocol", *heads], caption)
 
 
 def _narrow(words: str) -> str:
@@ -299,7 +299,9 @@ def contradictions() -> Markup:
             ]
             for first, second in one.pairs
         ]
-        pairs = table(rows, ["", "here", "there"], f"Accuracy (%): {KINDS[one.kind]}.").html if rows else ""
+        pairs = (
+            table(rows, ["cell", "here", "there"], f"Accuracy (%): {KINDS[one.kind]}.").html if rows else ""
+        )
         where = f"{'Table' if len(one.tables) == 1 else 'Tables'} {listed(one.tables)}"
         parts.append(
             '<details style="border-bottom: 1px solid var(--pst-color-border, #d4dae0); padding: 0.5rem 0">'

@@ -195,7 +195,7 @@ function inspect() {
   const channels = ({ gate }) => range(dim, (i) => gate[(head * dim + i) * cells(network) + at]);
   const [before, after] = [channels(was), channels(is)], top = Math.max(...before, ...after), width = canvas.width / dim;
   context.clearRect(0, 0, canvas.width, canvas.height);
-  for (const [values, colour, inset] of [[before, "--lab-ghost", 0], [after, "--lab-calm", width / 4]]) {
+  for (const [values, colour, inset] of [[before, "--lab-ghost", 0], [after, "--lab-after", width / 4]]) {
     context.fillStyle = colourOf(colour);
     const bar = (value, i) => context.fillRect(i * width + inset, canvas.height, width - 1 - 2 * inset, (-value / top) * canvas.height);
     values.forEach(bar);
