@@ -59,7 +59,7 @@ def test_kept_epochs_stand_in_a_table_with_their_score_and_accuracies():
     plain = [row(1, 98.0, 70.0, 84.0, None), row(2, 97.0, 70.0, 83.5, None)]
     html = training.kept_table({"one": COLLAPSING, "other": plain}).html
     heads = re.findall(r'<th scope="col">(.*?)</th>', html)
-    assert heads == ["", "kept epoch", "mixed score", "clean", "FGSM 0.2"]
+    assert heads == ["run", "kept epoch", "mixed score", "clean", "FGSM 0.2"]
     rows = [re.findall(r"<td>(.*?)</td>", line) for line in html.split("<tr>")[2:]]
     assert rows == [["2 of 3", "79.8", "97.5", "62.0"], ["1 of 2", "84.0", "98.0", "70.0"]]
 

@@ -5,7 +5,7 @@ from html import escape
 
 from qlayer_core.attacks import REGISTRY
 from qlayer_core.show import names
-from qlayer_core.show.page import Markup, decimal, struck, table, wrapped
+from qlayer_core.show.page import DASH, Markup, decimal, struck, table, upper, wrapped
 from qlayer_core.show.results import column_name, row_name, summary
 from qlayer_core.study import disagreements, experiments
 
@@ -21,34 +21,33 @@ _SPACES = {"K": "head", "n_c": "code"}
 
 
 def disagreement_table(*numbers: str, beyond: float = disagreements.BEYOND) -> Markup:
-    """Return the cells of these tables more than ``beyond`` points from the paper's, with what explains each."""
+    """Return the cells of these tables more than ``beyond`` points from the paper's, by what explains them."""
     found = disagreements.disagreements(numbers, beyond)
     ours = {number: summary(number) for number in numbers}
-    rows = [
-        [
-            wrapped(f"{one.cell.table}: {_counted(row_name(one.cell.row))}", 8),
-            _counted(column_name(one.cell.column)),
-            decimal(one.cell.accuracy),
-            struck(decimal(one.ours), ours[one.cell.table].unreliable[one.cell.row, one.cell.column]),
-            decimal(one.difference, sign=True),
-            wrapped(_explained(one), 15),
+    by_reason, rows = {}, []
+    for one in found:
+        by_reason.setdefault(one.why, []).append(one)
+    for why, some in by_reason.items():
+        rows.append([f'<span class="heads">{upper(escape(why))}.</span>'])
+        rows += [
+            [
+                wrapped(f"{one.cell.table}: {_counted(row_name(one.cell.row))}", 6.5),
+                _counted(column_name(one.cell.column)),
+                decimal(one.cell.accuracy),
+                struck(decimal(one.ours), ours[one.cell.table].unreliable[one.cell.row, one.cell.column]),
+                decimal(one.difference, sign=True),
+                wrapped(_evidence(one), 13) if one.support else DASH,
+            ]
+            for one in some
         ]
-        for one in found
-    ]
     unexplained = sum(not one.support for one in found)
     caption = (
         f"Cells of Table{'s' if len(numbers) > 1 else ''} {', '.join(numbers)} that are more than {beyond:g} points"
         f" from the paper's, mean over the recorded seeds: {len(found)}, of which {unexplained} are not explained."
-        " A measured explanation accounts for at least a third of the difference, and seldom for all of it."
+        " Above rows stands their best explanation, at least in part; one that is measured accounts for at least a"
+        " third of the difference, and seldom for all of it."
     )
-    heads = [
-        "table: model",
-        "attack",
-        "paper",
-        "ours",
-        "difference",
-        "best explanation, at least in part (evidence)",
-    ]
+    heads = ["table: model", "attack", "paper", "ours", "difference", "evidence"]
     return table(rows, heads, caption)
 
 
@@ -58,10 +57,8 @@ def _counted(text: str) -> str:
     return f"{number} {_SPACES[what]}{'' if number == '1' else 's'}" if what in _SPACES else text
 
 
-def _explained(one: disagreements.Disagreement) -> str:
-    """Return the explanation and its evidence as HTML, with the names that the text uses."""
-    if not one.support:
-        return escape(one.why)
+def _evidence(one: disagreements.Disagreement) -> str:
+    """Return the evidence of an explanation as HTML, with the names that the text uses."""
 
     def named(found: re.Match) -> str:
         return row_name(found["row"]) if found["row"] else f"{names.attack(found['attack'])} "
@@ -69,4 +66,4 @@ def _explained(one: disagreements.Disagreement) -> str:
     support = _NAMES.sub(named, one.support)
     for setting, words in _SETTINGS.items():
         support = support.replace(setting, words)
-    return escape(f"{one.why} ({support})").replace(" %", "&nbsp;%")
+    return escape(upper(support)).replace(" %", "&nbsp;%")

@@ -13,7 +13,7 @@ import numpy as np
 from qlayer_core import intervals
 from qlayer_core.show import names
 from qlayer_core.show.controls import choice, explorer, slider
-from qlayer_core.show.page import Markup, decimal, line_names, lines, listed, paragraph, table, wrapped
+from qlayer_core.show.page import Markup, decimal, line_names, lines, listed, paragraph, table, upper, wrapped
 from qlayer_core.study import adaptive, experiments, ladder, records, sanity
 
 PAPERS = {"bim on the e-path", "bim"}  # rungs that are the paper's own attack
@@ -277,10 +277,6 @@ def compared(found: Mapping[str, dict], name: str) -> list[dict]:
     return rows
 
 
-def _upper(text: str) -> str:
-    return text[:1].upper() + text[1:]
-
-
 def flags_table(found: Mapping[str, dict]) -> Markup:
     """Return which sanity checks raise a flag, a row each and a column per network, and what the raised ones say."""
     by_name = {name: {flag.name: flag for flag in sanity.flags(record)} for name, record in found.items()}
@@ -294,8 +290,8 @@ def flags_table(found: Mapping[str, dict]) -> Markup:
         for check in checks
     ]
     raised = [
-        f"<li><strong>{_upper(names.label(name))}, {flag.name}.</strong>"
-        f" {_upper(escape(rung_name(flag.message)))}.</li>"
+        f"<li><strong>{upper(names.label(name))}, {flag.name}.</strong>"
+        f" {upper(escape(rung_name(flag.message)))}.</li>"
         for name, flags in by_name.items()
         for flag in flags.values()
         if flag.raised

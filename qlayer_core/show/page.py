@@ -2,6 +2,7 @@
 
 import html
 import math
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -52,13 +53,14 @@ def table(rows: Sequence[Sequence[str]], columns: Sequence[str], caption: str) -
     """Return a table whose first column names its rows.
 
     Args:
-        rows: cells as HTML, so that they may hold emphasis.
+        rows: cells as HTML, so that they may hold emphasis; one that is alone in its row heads the rows below it.
         columns: their heads, HTML too.
         caption: plain text.
     """
     top = "".join(f'<th scope="col">{name}</th>' for name in columns)
+    row, alone = 'scope="row"', f'colspan="{len(columns)}" scope="rowgroup"'
     body = "".join(
-        f'<tr><th scope="row">{name}</th>{"".join(f"<td>{cell}</td>" for cell in cells)}</tr>'
+        f"<tr><th {row if cells else alone}>{name}</th>{''.join(f'<td>{cell}</td>' for cell in cells)}</tr>"
         for name, *cells in rows
     )
     # The caption stands outside, so that it keeps the page's width where a wide table scrolls.
@@ -94,7 +96,10 @@ def whole(value: float) -> str:
 def wrapped(text: str, rem: float = 11) -> str:
     """Return HTML for a table whose words break into lines of at least ``rem``, where other cells stay on one."""
     style = f"display: inline-block; min-width: {rem}rem; white-space: normal"
-    return f'<span class="wraps" style="{style}">{text}</span>'
+    kept = re.sub(
+        r"\b[QE]-\w+", r'<span style="white-space: nowrap">\g<0></span>', text
+    )  # not "Q-" above "base"
+    return f'<span class="wraps" style="{style}">{kept}</span>'
 
 
 def struck(text: str, reason: str | None) -> str:
@@ -136,3 +141,8 @@ def listed(words: Sequence[str]) -> str:
     """Return words as a sentence has them: ``"a"``, ``"a and b"``, ``"a, b and c"``."""
     *some, last = words
     return f"{', '.join(some)} and {last}" if some else last
+
+
+def upper(text: str) -> str:
+    """Return text as it stands at the beginning of a sentence."""
+    return text[:1].upper() + text[1:]
