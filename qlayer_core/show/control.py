@@ -111,8 +111,9 @@ def parted(found: Mapping[str, list[Lead]]) -> Markup:
     return table(
         rows,
         ["network", *(one.attack for one in some)],
-        "Points ahead of the plain CNN that is trained alike, which is the layer's own part, and below of the usual"
-        f" one. Means of all pairs of seeds; {some[0].training.seeds} of the one that is trained alike.",
+        "Points ahead of two plain CNNs. Bold: ahead of the one that is trained alike; this is the layer's own part."
+        " Below: ahead of the usual one. Means over all pairs of seeds; the CNN trained alike has"
+        f" {some[0].training.seeds} seed{'' if some[0].training.seeds == 1 else 's'}.",
     )
 
 
@@ -131,21 +132,19 @@ def reading(found: Mapping[str, list[Lead]]) -> Markup:
     says = []
     for name, leading in found.items():
         clear = [
-            f"clearly {side} it {'at' if seeing else 'under'} {_all(where, leading)}"
-            for side, result in (("ahead of", "holds"), ("behind", "fails"))
+            f"clearly {side} {'at' if seeing else 'under'} {_all(where, leading)}"
+            for side, result in (("ahead", "holds"), ("behind", "fails"))
             if (where := [one.attack for one in leading if one.layer.result == result])
         ]
-        says.append(
-            f"{names.short(name)} is {' and '.join(clear) if clear else 'nowhere clearly apart from it'}"
-        )
+        says.append(f"{names.short(name)} is {' and '.join(clear) if clear else 'nowhere clearly different'}")
     hangs = (
-        f" (by the pair of seeds, {most.training.low:+.1f} to {most.training.high:+.1f} points: not clear)"
+        f" ({most.training.low:+.1f} to {most.training.high:+.1f} points, depending on the pair of seeds: not clear)"
         if most.training.result not in ("holds", "fails")
         else ""
     )
     return finding(
         f"Under {'all attacks together, ' if seeing else ''}{most.attack}, the training alone takes the plain CNN"
-        f" from {most.training.second:.1f} to {most.training.first:.1f} %{hangs}. Beside this control,"
+        f" from {most.training.second:.1f} to {most.training.first:.1f} %{hangs}. Compared with this control,"
         f" {'; '.join(says)}."
     )
 
@@ -163,6 +162,6 @@ def bracket(one: Outcome, frame: pd.DataFrame) -> str:
     if found.result == "not measured":
         return ""
     part = {("holds", True): "lead", ("fails", False): "loss"}.get((found.result, one.difference > 0))
-    whose = "a part of the" if (one.first > found.first) == (one.difference > 0) else "the"
-    why = f": {whose} {part} is the training's" if part else ""
-    return f" ({whole(found.first)} if it is trained in the same way{why})"
+    whose = "part of this" if (one.first > found.first) == (one.difference > 0) else "this"
+    why = f"; {whose} {part} comes from the training" if part else ""
+    return f" ({whole(found.first)} if trained in the same way{why})"

@@ -7,7 +7,7 @@ are rounded to whole digits of a hundred; what stands behind them unfolds on the
 import pandas as pd
 
 from qlayer_core.show import control, verdict
-from qlayer_core.show.page import Markup, joined, listed, paragraph, typeset, whole
+from qlayer_core.show.page import Markup, joined, listed, paragraph, typeset, upper, whole
 from qlayer_core.study import claims, evidence, experiments, ladder, measured, paper
 from qlayer_core.study.evidence import Comparison, Outcome, Value, worst_case
 from qlayer_core.study.statements import CLAIMS, MUCH, Claim
@@ -31,9 +31,9 @@ def blind(frame: pd.DataFrame) -> str:
     hardest = next((one for one in known if _is(one, LAYER, "bim", 0.3)), known[-1])
     eps = hardest.comparison.first.eps
     text = (
-        f"{helps[_together(known)]} against images that were made on another network: of 100 such digits, each"
-        f" pixel moved by up to {eps:g} (black is 0, white is 1), a network with the layer still reads"
-        f" {whole(hardest.first)}, and the plain network without it {whole(hardest.second)}"
+        f"{helps[_together(known)]} against images that were made on another network. Where each pixel moved by up to"
+        f" {eps:g} (black is 0, white is 1), a network with the layer still reads {whole(hardest.first)} of 100 such"
+        f" digits, and the plain network without it {whole(hardest.second)}"
     )
     text += control.bracket(hardest, frame)
     twin, asked = _outcomes(
@@ -50,14 +50,14 @@ def blind(frame: pd.DataFrame) -> str:
     )
     if twin.result != "not measured":
         text += (
-            ". Made by a stronger attack, on a network that was trained like the plain one, such images leave"
-            f" {whole(twin.first)} and {whole(twin.second)}"
+            f". A stronger attack, on a network that was trained like the plain one, leaves {whole(twin.first)} with"
+            f" the layer and {whole(twin.second)} without"
         )
     if asked.result != "not measured":
         text += (
             f". An attacker who only asks, up to {ladder.ASKING.options['queries']:,} times per image, leaves"
-            f" {whole(asked.first)} with the layer and {whole(asked.second)} without{control.bracket(asked, frame)},"
-            f" when pixels move by up to {SMALL[0]:g}"
+            f" {whole(asked.first)} with the layer and {whole(asked.second)} without{control.bracket(asked, frame)};"
+            f" here each pixel moves by up to {SMALL[0]:g}"
         )
     return f"{text}."
 
@@ -73,9 +73,9 @@ def seeing(frame: pd.DataFrame) -> str:
         "harms": "It does not help against an attacker who knows it, and even harms",
         "neither": "It makes no measurable difference against an attacker who knows it",
         "both": "It helps in one case and harms in the other against an attacker who knows it",
-        "luck": "What it does against an attacker who knows it hangs on the single training",
+        "luck": "What it does against an attacker who knows it depends on the single training run",
     }[_blamed(known, _against_all(frame, plain=experiments.CONTROL))]
-    return f"{says}: {_left(known, frame)}.{_between(frame)}"
+    return f"{says}. {upper(_left(known, frame))}.{_between(frame)}"
 
 
 def _between(frame: pd.DataFrame) -> str:
@@ -87,12 +87,12 @@ def _between(frame: pd.DataFrame) -> str:
         f"{whole(one.first)} against {whole(one.second)} at {one.comparison.first.eps:g}" for one in ahead
     ]
     text = (
-        f" Put between the convolutions, with settings of its own ({_networks(frame, BETWEEN)}), it does help:"
-        f" {listed(pairs)}"
+        f" Put between the convolutions, with settings of its own ({_networks(frame, BETWEEN)}), the layer does help:"
+        f" it keeps {listed(pairs)}"
     )
     alike = _measured([control.alike(one, frame) for one in ahead])
     if len(alike) == len(ahead):
-        text += f" ({listed([whole(one.first) for one in alike])} if the plain network is trained in the same way)"
+        text += f" (the plain network keeps {listed([whole(one.first) for one in alike])} if trained in the same way)"
     return f"{text}."
 
 
@@ -114,13 +114,13 @@ def trained(frame: pd.DataFrame) -> str:
         "harms": "it does not help, and even harms",
         "neither": "it makes no measurable difference",
         "both": "it helps in one case and harms in the other",
-        "luck": "what it does hangs on the single training",
+        "luck": "what it does depends on the single training run",
     }[_blamed(known, _against_all(frame, "-adv", plain=experiments.CONTROL))]
-    text = f"Where both networks are trained on attacked digits, {says}: {_left(known)}."
+    text = f"Where both networks are trained on attacked digits, {says}. {upper(_left(known))}."
     if rising := [f"{one.comparison.first.eps:g}" for one in known if one.doubts[0]]:
         text += (
-            f" At {listed(rising)} twice the effort still fooled more digits of the network with the layer, so that"
-            " it may keep fewer yet."
+            f" At {listed(rising)} twice the effort still fooled more digits of the network with the layer, so its"
+            " true number may be lower."
         )
     return text + _beside_alike(frame) + _by_the_text(frame)
 
@@ -139,9 +139,9 @@ def _beside_alike(frame: pd.DataFrame) -> str:
         if (places := [f"{one.comparison.first.eps:g}" for one in known if one.result == result])
     ]
     return (
-        f" Beside a plain network whose training is the same but for the layer ({_networks(frame, alike)}), which"
-        f" keeps {bare} of 100 digits at {where}, the one with the layer keeps {kept}: it"
-        f" {' and '.join(clear) if clear else 'makes no measurable difference'}."
+        " All this is beside the usual plain network. Beside one with the same training as the layer's"
+        f" ({_networks(frame, alike)}), which keeps {bare} of 100 digits at {where}, the one with the layer keeps"
+        f" {kept}: it {' and '.join(clear) if clear else 'makes no measurable difference'}."
     )
 
 
@@ -154,8 +154,8 @@ def _by_the_text(frame: pd.DataFrame) -> str:
     kept, bare = (listed([whole(getattr(one, which)) for one in known]) for which in ("first", "second"))
     where = listed([f"{one.comparison.first.eps:g}" for one in known])
     return (
-        f" Trained on them by the paper's text, which the book's setting departs from, the network with the layer"
-        f" keeps {kept} of 100 digits at {where} ({_networks(frame, literal)}), and the one without it {bare}."
+        " The book's setting for this training departs from the paper's text. Trained by the text, the network with"
+        f" the layer keeps {kept} of 100 digits at {where} ({_networks(frame, literal)}), the plain one {bare}."
     )
 
 
@@ -199,8 +199,8 @@ def _left(known: list[Outcome], frame: pd.DataFrame | None = None) -> str:
     alike = [one for one in known if one not in clear and not _hangs(one)]
     luck = [one for one in known if _hangs(one)]
     spread = [
-        f"at {one.comparison.first.eps:g} the one with the layer keeps, by the training, between"
-        f" {_signed(one.low)} and {_signed(one.high)}"
+        f"at {one.comparison.first.eps:g} the result depends on the training run: the one with the layer keeps from"
+        f" {_signed(one.low)} to {_signed(one.high)}"
         for one in luck
     ]
     if not clear and luck:
@@ -241,17 +241,14 @@ def own_attack(frame: pd.DataFrame) -> str:
     )
     if found.result == "not measured":
         return "How far the paper's own attack falls short of the strongest one has not been measured yet."
-    if found.result != "holds":
-        return (
-            "The attack by which the paper measured the network trained on clean digits, which walks around the"
-            " layer, is about as strong as all together: when pixels move by up to 0.2, it leaves"
-            f" {whole(found.first)} of 100 digits right, they {whole(found.second)}."
-        )
-    return (
-        "The attack by which the paper measured the network trained on clean digits walks around the layer, and is"
-        f" too weak: when pixels move by up to 0.2, it leaves {whole(found.first)} of 100 digits right, where all"
-        f" attacks together leave {whole(found.second)}."
+    how = (
+        "The attack by which the paper measured the network trained on clean digits walks around the layer: when"
+        f" pixels move by up to 0.2, it leaves {whole(found.first)} of 100 digits right, all attacks together leave"
+        f" {whole(found.second)}."
     )
+    if found.result != "holds":
+        return f"The paper's own attack on the layer is about as strong as all together. {how}"
+    return f"The paper's own attack on the layer is too weak. {how}"
 
 
 def symptom() -> str:
@@ -260,9 +257,9 @@ def symptom() -> str:
     same = {table.cell("q-base e", f"bim {eps}").accuracy for eps in (0.2, 0.3)}
     assert len(same) == 1  # it is what the sentence is about
     return (
-        f"In {verdict.seeing_does_worse()} places of the paper's tables an attacker who sees the network does worse"
-        " than one who does not, and in one place a larger change fools exactly as many images as a smaller one:"
-        " these attacks had failed, and their failures were counted as robustness."
+        "Some of the paper's attacks had failed, and their failures were counted as robustness. In"
+        f" {verdict.seeing_does_worse()} places of its tables an attacker who sees the network does worse than one who"
+        " does not, and in one place a larger change fools exactly as many images as a smaller one."
     )
 
 
@@ -272,21 +269,21 @@ def balance(frame: pd.DataFrame) -> str:
     words = {
         "reproduced": "as the paper says",
         "partly": "in part",
-        "mixed": "partly for it and partly against it",
+        "mixed": "with results on both sides",
         "not": "not as it says",
     }
     own = {name: int((rows.protocol == name).sum()) for name in words}
     tested, attacked = sum(own.values()), int(rows.strongest.isin(claims.STRONGEST[:-2]).sum())
     came_out = listed([f"{own[name]} {word}" for name, word in words.items() if own[name]] or ["none"])
-    says = f"Repeating the paper's own tests settles {tested} of its {len(rows)} claims so far: {came_out}"
+    says = f"The paper's own tests, repeated, judge {tested} of its {len(rows)} claims so far: {came_out}."
     if not attacked:
-        return f"{says}; what the strongest attack leaves of them has not been measured yet."
+        return f"{says} What the strongest attack leaves of them has not been measured yet."
     holding = int((rows.strongest == "holds").sum())
     stand = {0: "none holds", 1: "one holds"}.get(holding, f"{holding} hold")
-    put = "one claim was" if attacked == 1 else f"{attacked} claims were"
+    put = "One claim was" if attacked == 1 else f"{attacked} claims were"
     partly = int((rows.strongest == "holds in part").sum())
     rest = f", {'one' if partly == 1 else partly} in part" if partly else ""
-    return f"{says}; {put} put to the strongest attack, and {stand} in full{rest}."
+    return f"{says} {put} also put to the strongest attack: {stand} in full{rest}."
 
 
 def _split(text: str) -> tuple[str, str]:
@@ -295,23 +292,32 @@ def _split(text: str) -> tuple[str, str]:
     return first + more.strip(), rest
 
 
+def _item(text: str) -> str:
+    """Return a finding as HTML: in short, then its first numbers, and what more there is unfolds."""
+    first, rest = _split(text)
+    number, more = _split(rest)
+    said = f"<strong>{typeset(first)}</strong> {typeset(number)}".strip()
+    return f"{said}<details><summary>and more</summary>{typeset(more)}</details>" if more else said
+
+
 def six(frame: pd.DataFrame) -> list[str]:
-    """Return what was found, in six sentences."""
+    """Return what was found: six findings, the first sentence of each in short."""
     return [blind(frame), seeing(frame), trained(frame), own_attack(frame), symptom(), balance(frame)]
 
 
 def lead(frame: pd.DataFrame) -> Markup:
-    """Return the verdict in three sentences as a page's first paragraph, and below it the rest of the two first."""
-    (helps, more), (harms, rest) = (_split(say(frame)) for say in (blind, seeing))
-    text, below = f"{helps} {harms} {balance(frame)}", f"{more} {rest}".strip()
-    return joined(
-        Markup(f'<p class="lead">{typeset(text)}</p>', text), *([paragraph(below)] if below else [])
+    """Return the verdict in three sentences as a page's first paragraph, and below it the rest of them."""
+    (helps, *more), (harms, *rest), (claims_, *last) = (
+        _split(say(frame)) for say in (blind, seeing, balance)
     )
+    text = f"{helps} {harms} {claims_}"
+    below = [paragraph(" ".join(some)) for some in (more, rest, last) if any(some)]
+    return joined(Markup(f'<p class="lead">{typeset(text)}</p>', text), *below)
 
 
 def start_page(frame: pd.DataFrame) -> str:
-    """Return the six sentences as HTML for the start page, the last two with a link to the chapters behind them."""
-    items = [f"<li>{typeset(sentence)}</li>" for sentence in six(frame)]
+    """Return the six findings as HTML for the start page, and a link to the chapters behind them."""
+    items = [f"<li>{_item(finding)}</li>" for finding in six(frame)]
     more = (
         '<p>How this was measured: <a href="13-adaptive-attacks.html">the attacker who knows</a>. Every claim, one by'
         ' one: <a href="16-verdict.html">the verdict</a>.</p>'
