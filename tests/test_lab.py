@@ -729,7 +729,7 @@ def test_says_what_it_lacks_and_no_more_than_it_has(page, missing, between):
     page.wait_for_selector("#lab-start:enabled")
     says = page.locator("#lab-missing")
     assert says.is_visible() == bool(missing)
-    titles = {"q-large-adv": "Q-large, adv. trained", "q-inner": "Q-inner"}
+    titles = {"q-large-adv": "Q-large (adv. trained)", "q-inner": "Q-inner"}
     if missing:
         listed = " and ".join(titles[name] for name in missing)
         assert says.inner_text().endswith(f"not released yet for MNIST: {listed}.")

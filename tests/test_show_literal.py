@@ -54,15 +54,20 @@ def test_the_reading_counts_cells_and_leaves_out_attacks_that_failed(write):
     write("q-base-printed-adv", right(100, range(90)))
     write("q-base-adv", right(100, range(75)))
     text = repr(literal.reading("1a", "2a"))
-    assert "Q-base, adv. trained: trained by the text it keeps clearly more than as chosen in 1 of 1" in text
-    assert "in 1 of them it is nearer to the paper" in text
-    end = "BIM 0.3 (blind): 90.0 by the text, 75.0 as chosen, 92.5 % in the paper."
-    end += " From the paper it is 2.5 points away in the mean, as chosen 17.5."
+    assert (
+        "Q-base (adv. trained): trained by the text, it keeps clearly more images than with the book's"
+        in text
+    )
+    assert (
+        "setting in 1 of 1 attacked cells, and clearly fewer in 0. In 1 cells the text comes nearer" in text
+    )
+    end = "BIM 0.3 (black box): 90.0 % by the text, 75.0 % with the book's setting, 92.5 % in the paper."
+    end += " On average the text is 2.5 points from the paper, the book's setting 17.5."
     assert text.endswith(end)
     write("q-base-adv", right(100, range(94)))
     text = repr(literal.reading("1a"))
-    assert "more than as chosen in 0 of 1" in text and "fewer in 0;" in text  # four images, all one way
-    assert "in 0 of them it is nearer" in text  # 94 is
+    assert "setting in 0 of 1" in text and "fewer in 0." in text  # four images, all one way
+    assert "In 0 cells the text comes nearer" in text  # 94 is
     write("q-base-adv", right(100, range(75)), unreliable="for want of a gradient")
     assert repr(literal.reading("1a")) == "" and "<s " in literal.comparison("1a").html
 

@@ -81,8 +81,8 @@ def test_paths_and_training_show_in_more_than_colour():
 
 def test_a_model_without_a_colour_of_its_own_is_grey():
     assert names.colour("source-a") == names.NEUTRAL
-    assert names.label("q-k2-n16-adv") == "K = 2 with 16 codes, adv. trained"  # of Table 8
-    assert names.label("source-a-adv", "e") == "source-a, adv. trained, E-path"
+    assert names.label("q-k2-n16-adv") == "K = 2 with 16 codes (adv. trained)"  # of Table 8
+    assert names.label("source-a-adv", "e") == "source-a (adv. trained), E-path"
     with pytest.raises(ValueError, match="choose one of q, e, shortcut"):
         names.style("cnn", "both")
 

@@ -4,18 +4,23 @@ import dataclasses
 import json
 import re
 
-import numpy as np
 import pytest
 import torch
 from conftest import small_q_net
 
 from qlayer_core import attacks, baselines, codes, datasets
 from qlayer_core.quantizers import BitDepth, Encoding
-from qlayer_core.show import coarse, others, stairs
+from qlayer_core.show import coarse, others, stairs, standings
 from qlayer_core.show.page import DASH
 from qlayer_core.study import experiments, ladder, records
 
 N = 100
+
+
+def rows_of(shown) -> list[list[str]]:
+    """The cells of a table, as they are read."""
+    rows = re.findall("<tr>(.*?)</tr>", shown.html)
+    return [[re.sub("<.*?>", "", one) for one in re.findall("<t[hd].*?>(.*?)</t[hd]>", row)] for row in rows]
 
 
 def pages(widget) -> list[str]:
@@ -204,11 +209,9 @@ def test_without_any_record_the_chapter_says_so(write):
     assert others.results_table().html.count("<tr>") == 1  # its head
     for text in (
         others.masked(),
-        others.place_of_the_layer(others.ladders(), 0.1),
-        others.order(),
-        others.order(seeing=True),
+        standings.standings(),
     ):
-        assert text.text.endswith("recorded yet.")
+        assert "recorded yet" in text.text
     assert others.flags(others.ladders()).html == ""
     box = others.missing().html
     assert "Not trained: feature squeezing; one-hot encoding; thermometer encoding" in box
@@ -262,9 +265,9 @@ def test_a_failed_attack_and_the_one_that_suits_are_told_apart_in_words(write):
 def test_the_blind_attack_is_told_on_the_images_that_all_share(write):
     write("cnn", 60, 4)
     write("thermometer", 30, 90, 10, n=50)
-    text = others.order().text
-    assert "of the first 50 digits (fewer images than in the table" in text
-    assert text.endswith("CNN 100.0 % and thermometer encoding 60.0 %.")
+    shown = standings.standings(ways=(standings.BLIND,))
+    assert "blind BIM of the first 50" in shown.text
+    assert rows_of(shown)[1:] == [["CNN", "100.0"], ["thermometer encoding", "60.0"]]
 
 
 def test_the_seeing_attack_is_told_by_what_suits_each_network(write):
@@ -272,39 +275,35 @@ def test_the_seeing_attack_is_told_by_what_suits_each_network(write):
     write("q-base", 80, 40)
     write("thermometer", 50, 90, 10)
     write("one-hot", 50, 90)  # its adaptive attack is still missing: as it is says nothing
-    text = others.order(seeing=True).text
-    assert "leaves of the first 100 digits: Q-base 40.0 %, thermometer encoding 10.0 % and CNN 4.0 %." in text
+    shown = standings.standings(ways=(standings.SEEING,))
+    assert "seeing BIM of the first 100" in shown.text
+    assert rows_of(shown)[1:] == [["Q-base", "40.0"], ["thermometer encoding", "10.0"], ["CNN", "4.0"]]
 
 
 def test_adversarially_trained_networks_are_told_beside_their_plain_one(write):
     write("thermometer", 50, 90, 10)
-    for text in (others.masked(adversarial=True).text, others.order(seeing=True, adversarial=True).text):
-        assert "adversarially trained network behind a quantizer" in text  # none is recorded yet
+    for shown in (others.masked(adversarial=True), standings.standings(adversarial=True)):
+        assert "adversarially trained network behind a quantizer" in shown.text  # none is recorded yet
     write("cnn-adv", 80, 70)
     write("thermometer-adv", 60, 99, 75)
     text = others.masked(adversarial=True).text
     assert "adversarially trained, on the same images: thermometer encoding keeps 99.0 % as it is" in text
     assert "50.0 %" not in text  # of the raw one
-    text = others.order(seeing=True, adversarial=True).text
-    assert text.endswith(
-        "first 100 digits, adversarially trained: thermometer encoding 75.0 % and CNN 70.0 %."
-    )
+    shown = standings.standings(ways=(standings.SEEING,), adversarial=True)
+    assert "all adversarially trained: seeing BIM of the first 100" in shown.text
+    assert rows_of(shown)[1:] == [["thermometer encoding", "75.0"], ["CNN", "70.0"]]
 
 
 def test_garments_are_told_apart_from_digits(write):
     for name, blind, adaptive in (("cnn", 50, None), ("squeezing", 60, 10)):
         write(name, blind, 90, adaptive, dataset="fashion-mnist")
-    assert "of the first 100 garments: feature squeezing 60.0 %" in others.order("fashion-mnist").text
     assert "FGSM 0.1" in others.results_table("fashion-mnist").html
-    seen = others.order("fashion-mnist", seeing=True).text
-    assert seen.endswith("of the first 100 garments: CNN 90.0 % and feature squeezing 10.0 %.")
-    assert others.order().text.endswith("recorded yet.")
-    for name, left in (("cnn", 40), ("squeezing", 90)):
-        climb(name, left)
-    found = others.ladders()
-    assert "of the first 100 garments: feature squeezing" in (
-        others.place_of_the_layer(found, 0.1, "fashion-mnist").text
+    shown = standings.standings("fashion-mnist")
+    assert shown.text.startswith(
+        "Garments left right (%) at epsilon 0.2: blind BIM of the first 100 and seeing BIM"
     )
+    assert rows_of(shown)[1:] == [["CNN", "50.0", "90.0"], ["feature squeezing", "60.0", "10.0"]]
+    assert "recorded yet" in standings.standings().text
 
 
 def test_the_layer_has_a_place_among_the_ladders(write):
@@ -313,12 +312,14 @@ def test_the_layer_has_a_place_among_the_ladders(write):
         climb(name, left)
     found = others.ladders()
     assert list(found) == ["cnn", "q-base", "squeezing", "one-hot"]
-    text = others.place_of_the_layer(found, 0.1).text
-    assert "feature squeezing 90.0 %, Q-base 42.0 %, CNN 40.0 % and one-hot encoding 5.0 %" in text
-    assert (
-        "Q-base is clearly ahead of one-hot encoding, clearly behind feature squeezing, and not to be told apart"
-        " from CNN" in text
-    )
+    shown = standings.standings(eps=0.1, ways=(standings.TOGETHER,))
+    assert rows_of(shown) == [
+        ["network", "all attacks together", "beside Q-base"],
+        ["feature squeezing", "90.0", "clearly ahead"],
+        ["Q-base", "42.0", DASH],
+        ["CNN", "40.0", "no clear difference"],
+        ["one-hot encoding", "5.0", "clearly behind"],
+    ]
     assert "one-hot encoding" in others.flags(found).html and "Q-base" not in others.flags(found).html
 
 
@@ -345,12 +346,15 @@ def test_ladders_of_the_adversarially_trained_stand_apart(write):
         climb(name, left)
     found = others.ladders(adversarial=True)
     assert list(found) == ["cnn-adv", "q-base-adv"]
-    assert others.place_of_the_layer(found, 0.1).text.endswith("recorded yet.")  # but for the raw one's
+    how = {"eps": 0.1, "ways": (standings.TOGETHER,), "adversarial": True}
+    assert "recorded yet" in standings.standings(**how).text  # but for the raw one's
     write("thermometer-adv", 50, 90, 60)
     climb("thermometer-adv", 90)
-    text = others.place_of_the_layer(others.ladders(adversarial=True), 0.1).text
-    assert "digits, adversarially trained: thermometer encoding 90.0 %, CNN 70.0 % and Q-base 40.0 %." in text
-    assert "Q-base is clearly behind thermometer encoding and CNN." in text
+    assert rows_of(standings.standings(**how))[1:] == [
+        ["thermometer encoding", "90.0", "clearly ahead"],
+        ["CNN", "70.0", "clearly ahead"],
+        ["Q-base", "40.0", DASH],
+    ]
 
 
 def test_a_ladder_with_a_rung_missing_is_none(write):
@@ -388,6 +392,5 @@ def test_standing_is_counted_on_the_images_that_all_ladders_share(write):
     for name, n in (("squeezing", 100), ("one-hot", 60)):
         write(name, 50, 90, 10)
         climb(name, 30, n)
-    order = others.standing(others.ladders(), 0.1)
-    assert [len(left) for _, left in order] == [60, 60]
-    assert all(np.asarray(left).sum() == 30 for _, left in order)
+    found = standings.left(standings.TOGETHER, eps=0.1)
+    assert [(len(left), left.sum()) for left in found.values()] == [(60, 30), (60, 30)]

@@ -270,7 +270,7 @@ def test_accuracy_explorer_gives_the_values_at_its_line():
     low, high = wilson(600, 1000)
     middle = browser.at(epsilon=1)
     assert f"60.0 % ({low:.1f} to {high:.1f})" in middle.text
-    assert "Q-base, adv. trained, E-path - " in middle.text  # not recorded there
+    assert "Q-base (adv. trained), E-path - " in middle.text  # not recorded there
     assert '<path d="M500 0v1000"' in middle.html
     assert "81.5 %" in browser.at(epsilon=2).text
 

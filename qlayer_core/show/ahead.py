@@ -71,13 +71,13 @@ def verdict(found: Mapping[str, dict]) -> Markup:
     who = names.short(first) if alone else "any of them"
     more, less = clear(lambda row: row["low"] > 0), clear(lambda row: row["high"] < 0)
     says = [
-        f"Clearly more images than of {whom} are left under all attacks together of {more}."
+        f"Under all attacks together, clearly ahead of {whom}: {more}."
         if more
         else f"At no epsilon does {who} keep clearly more images right than {whom} under all attacks together.",
-        *([f"Clearly fewer are left of {less}."] if less else []),
+        *([f"Clearly behind it: {less}."] if less else []),
     ]
     every = [row for some in rows.values() for row in some]
     if any(row["low"] <= 0 <= row["high"] for row in every):
         counts = listed(sorted({f"{row['n']:,}" for row in every}))
-        says.append(f"All else cannot be told apart on {counts} images.")
+        says.append(f"In all other cases, {counts} images show no clear difference.")
     return paragraph(" ".join(says))

@@ -241,14 +241,12 @@ def own_attack(frame: pd.DataFrame) -> str:
     )
     if found.result == "not measured":
         return "How far the paper's own attack falls short of the strongest one has not been measured yet."
-    how = (
-        "The attack by which the paper measured the network trained on clean digits walks around the layer: when"
-        f" pixels move by up to 0.2, it leaves {whole(found.first)} of 100 digits right, all attacks together leave"
-        f" {whole(found.second)}."
+    how = "too weak" if found.result == "holds" else "about as strong as all together"
+    return (
+        f"The paper's own attack on the layer is {how}. The attack by which the paper measured the network trained on"
+        " clean digits walks around the layer: when pixels move by up to 0.2, it leaves"
+        f" {whole(found.first)} of 100 digits right, all attacks together leave {whole(found.second)}."
     )
-    if found.result != "holds":
-        return f"The paper's own attack on the layer is about as strong as all together. {how}"
-    return f"The paper's own attack on the layer is too weak. {how}"
 
 
 def symptom() -> str:
@@ -258,8 +256,8 @@ def symptom() -> str:
     assert len(same) == 1  # it is what the sentence is about
     return (
         "Some of the paper's attacks had failed, and their failures were counted as robustness. In"
-        f" {verdict.seeing_does_worse()} places of its tables an attacker who sees the network does worse than one who"
-        " does not, and in one place a larger change fools exactly as many images as a smaller one."
+        f" {verdict.seeing_does_worse()} places of its tables an attacker who sees the network does worse than one"
+        " who does not, and in one place a larger change fools exactly as many images as a smaller one."
     )
 
 

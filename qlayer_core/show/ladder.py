@@ -1,4 +1,4 @@
-"""What the chapter on adaptive attacks shows of recorded ladders: rung by rung, the worst case, and the flags.
+"""What the chapter on adaptive attacks shows of recorded ladders: rung by rung, and the worst case.
 
 Records are those of `study.adaptive`, by model name, as `recorded` gives them.
 """
@@ -13,8 +13,19 @@ import numpy as np
 from qlayer_core import intervals
 from qlayer_core.show import names
 from qlayer_core.show.controls import choice, explorer, slider
-from qlayer_core.show.page import Markup, decimal, line_names, lines, listed, paragraph, table, upper, wrapped
-from qlayer_core.study import adaptive, experiments, ladder, records, sanity
+from qlayer_core.show.page import (
+    Markup,
+    decimal,
+    joined,
+    line_names,
+    lines,
+    listed,
+    paragraph,
+    table,
+    typeset,
+    wrapped,
+)
+from qlayer_core.study import adaptive, experiments, ladder, records
 
 PAPERS = {"bim on the e-path", "bim"}  # rungs that are the paper's own attack
 OWN = {*PAPERS, "bim as it is"}  # and, behind a quantizer of the input, the one that corresponds to it
@@ -30,20 +41,6 @@ SPELLED = {
     "eps": "epsilon",
 }
 AUTOATTACK_QUERIES = 5000  # of its Square attack, Croce and Hein (2020)
-CHECKS = {  # of `study.sanity`: when each raises its flag
-    "more steps": "twice the steps fool clearly more",
-    "more restarts": "twice the starts fool clearly more",
-    "chance": "at half the pixel range more is right than by guessing",
-    "monotone": "a larger budget fools fewer",
-    "order": "who sees the network fools fewer than who does not",
-    "square": "a search without gradients fools over 1 % more",
-    "noise": "all attacks together are no better than noise",
-    "unmoved": "images come back as they were",
-    "zero gradients": "images have no gradient",
-    "random answers": "two calls give two answers",
-    "probabilities": "the network answers with probabilities",
-    "planted examples": "hidden adversarial examples are not found",
-}
 
 
 def recorded(dataset: str = "mnist", seed: int = 0, *, others: bool = False) -> dict[str, dict]:
@@ -82,11 +79,17 @@ def efforts() -> Markup:
         for rung in ladder.LAYER
         if (rung.kind, rung.options.get("iterations")) == ("white-box", short)
     ]
-    return paragraph(
-        f"How much each may try: PGD and APGD take {long} steps; on other networks, and the rungs {listed(few)},"
-        f" {short} (towards each class, {short} for each). Soft codes have the temperatures {listed(soft)}. Square"
-        f" may ask {queries:,} times per image, where AutoAttack allows {AUTOATTACK_QUERIES:,}. More steps and more"
-        " starts are among the checks below."
+    says = (
+        f"PGD and APGD: {long} steps.",
+        f"On images of other networks, and {listed(few)}: {short} steps (towards each class: {short} for each).",
+        f"Soft codes: temperatures {listed(soft)}.",
+        f"Square: {queries:,} questions per image; AutoAttack allows {AUTOATTACK_QUERIES:,}.",
+        "Twice the steps and twice the starts are among the checks below.",
+    )
+    items = "".join(f"<li>{typeset(one)}</li>" for one in says)
+    head = "How hard each attack tries"
+    return Markup(
+        f"<details><summary>{head}</summary><ul>{items}</ul></details>", f"{head}. {' '.join(says)}"
     )
 
 
@@ -216,41 +219,57 @@ def worst_table(found: Mapping[str, dict]) -> Markup:
             values = (decimal(value, 1) for value in (100 * left / n, *others, last))
             line.append(lines(*values, says=says))
         rows.append(line)
+    flat = (
+        " Behind a quantizer of the input BIM follows the gradient as it is, which is zero nearly everywhere: images"
+        " hardly move, and its number says nothing of robustness."
+        if any(experiments.spec(name).quantizer for name in found)
+        else ""
+    )
     counts = listed(sorted({f"{record['n']:,}" for record in found.values()}))
     seeds = sorted({str(record["seed"]) for record in found.values()})
     return table(
         rows,
         ["network", *(f"epsilon {eps:g}" for eps in budgets)],
         "Images (%) that no attack of the ladder fooled (bold), with the 95 % interval; below, what BIM alone and"
-        f" noise leave. Of the first {counts} test images, seed {listed(seeds)}.",
+        f" noise leave. Of the first {counts} test images, seed {listed(seeds)}.{flat}",
     )
 
 
 def reading(found: Mapping[str, dict], eps: float) -> Markup:
-    """Return what the ladders of networks of one training say at one epsilon, one by one, as a paragraph."""
-    parts, shares, beside = [], {}, plain(next(iter(found)))
+    """Return what the ladders of networks of one training say at one epsilon: a table, and whose order turns."""
+    rows, shares, beside = [], {}, plain(next(iter(found)))
     for name, record in found.items():
         n, left = record["n"], int(adaptive.worst(record, eps).sum())
         own = own_attack(record, eps)["correct"]
         shares[name] = own / n
         low, high = intervals.wilson(left, n)
-        says = f"{names.short(name)}: BIM, the paper's attack, leaves {100 * own / n:.1f} % of {n:,} images right"
-        if name != beside:
-            alone = [
-                row for row in climbed(record, eps) if row["alone"] is not None and row["name"] != "noise"
+        alone = [row for row in climbed(record, eps) if row["alone"] is not None and row["name"] != "noise"]
+        best = min(alone, key=lambda row: row["alone"])
+        rows.append(
+            [
+                names.short(name),
+                f"{100 * own / n:.1f}",
+                wrapped(f"{100 * best['alone'] / n:.1f} ({rung_name(best['name'])})", 8),
+                f"<strong>{100 * left / n:.1f}</strong> ({low:.1f} to {high:.1f})",
+                f"{n:,}",
             ]
-            best = min(alone, key=lambda row: row["alone"])
-            says += (
-                f"; the strongest single attack ({rung_name(best['name'])}) {100 * best['alone'] / n:.1f} %"
-            )
-        parts.append(f"{says}; all together {100 * left / n:.1f} % ({low:.1f} to {high:.1f})")
+        )
     whom = ", all adversarially trained" if beside != "cnn" else ""
-    says = f"At epsilon {eps:g}{whom}, {'. '.join(parts)}."
-    if turned := [name for name in shares if _turns(found, shares, name, eps)]:
-        who, than = listed([names.short(name) for name in turned]), names.inside(beside)
-        one, it = ("is", "it is") if len(turned) == 1 else ("are", "they are")
-        says += f" Judged by BIM alone, {who} {one} more robust than {than}; judged by all attacks, {it} less robust."
-    return paragraph(says)
+    shown = table(
+        rows,
+        ["network", "BIM, the paper's attack", "strongest single attack", "all together", "images"],
+        f"Images left right (%) at epsilon {eps:g}{whom}; in brackets the strongest attack's name, and the 95 %"
+        " interval.",
+    )
+    turned = [name for name in shares if _turns(found, shares, name, eps)]
+    if not turned:
+        return shown
+    who, than = listed([names.short(name) for name in turned]), names.inside(beside)
+    one, it = ("is", "it is") if len(turned) == 1 else ("are", "they are")
+    says = (
+        f"Judged by BIM alone, {who} {one} more robust than {than}; judged by all attacks, {it} less robust."
+    )
+    return joined(shown, paragraph(says))
 
 
 def _turns(found: Mapping[str, dict], shares: Mapping[str, float], name: str, eps: float) -> bool:
@@ -275,41 +294,6 @@ def compared(found: Mapping[str, dict], name: str) -> list[dict]:
         gap, low, high = intervals.paired(int((one & ~two).sum()), int((two & ~one).sum()), n)
         rows.append({"eps": eps, "gap": gap, "low": low, "high": high, "n": n})
     return rows
-
-
-def flags_table(found: Mapping[str, dict]) -> Markup:
-    """Return which sanity checks raise a flag, a row each and a column per network, and what the raised ones say."""
-    by_name = {name: {flag.name: flag for flag in sanity.flags(record)} for name, record in found.items()}
-    checks = list(dict.fromkeys(check for flags in by_name.values() for check in flags))
-    rows = [
-        [
-            check,
-            wrapped(CHECKS[check], 9),
-            *(_light(flags[check]) if check in flags else "-" for flags in by_name.values()),
-        ]
-        for check in checks
-    ]
-    raised = [
-        f"<li><strong>{upper(names.label(name))}, {flag.name}.</strong>"
-        f" {upper(escape(rung_name(flag.message)))}.</li>"
-        for name, flags in by_name.items()
-        for flag in flags.values()
-        if flag.raised
-    ]
-    shown = table(
-        rows,
-        ["check", "raised when", *map(names.label, by_name)],
-        "The twelve checks of the glossary, per network.",
-    )
-    reasons = f"<ul>{''.join(raised)}</ul>" if raised else "<p>No flag is raised.</p>"
-    return Markup(shown.html + reasons, f"{shown.text} {len(raised)} raised.")
-
-
-def _light(flag: sanity.Flag) -> str:
-    if flag.raised is None:
-        said = {sanity.TOO_FEW: sanity.TOO_FEW, sanity.NOT_TRIED: "not on the strongest"}
-        return next((word for end, word in said.items() if flag.message.endswith(end)), "not measured")
-    return "<strong>raised</strong>" if flag.raised else "clear"
 
 
 def agrees(record: dict, rung: str, eps: float, right: np.ndarray) -> tuple[int, int, int]:

@@ -42,13 +42,11 @@ def luck(frame: pd.DataFrame) -> Markup:
     several = sum(evidence.turned_by_seeds(one) for one in told)
     near = sum(near_luck(one, apart) for one in told) - several
     return paragraph(
-        f"An interval covers the test images alone. {_moved(apart)} Of the {len(told)} comparisons that are told"
-        f" apart here, {near} have one seed and lie nearer to their threshold than seeds have been apart under their"
-        f" attack, and {several} have two or three seeds, so far apart that others might turn it: they are marked ¹."
-        f"{_versions()}"
-        " Each architecture of the blind attacker is a single trained network, too: whatever is measured with its"
-        f" images shares its luck. And {judged} intervals of 95 % are read on this page, none of them corrected for"
-        " the number of the others: a few will be wrong by chance."
+        f"An interval covers the test images alone. {_moved(apart)} {len(told)} comparisons hold or fail here."
+        f" Another seed might turn {near + several} of them (marked ¹): {near} have one seed and a small difference,"
+        f" {several} have two or three seeds that lie far apart.{_versions()} Each architecture of the blind attacker"
+        " is a single trained network, too: whatever is measured with its images shares its luck. And this page reads"
+        f" {judged} intervals of 95 %, not corrected for their number, so a few will be wrong by chance."
     )
 
 

@@ -76,16 +76,12 @@ def code_colours(places: np.ndarray) -> np.ndarray:
 
 
 def label(name: str, path: str | None = None) -> str:
-    """Return how the text calls a model: ``label("q-base-adv", "e")`` is ``"Q-base, adv. trained, E-path"``."""
+    """Return how the text calls a model: ``label("q-base-adv", "e")`` is ``"Q-base (adv. trained), E-path"``."""
     raw = _raw(name)
-    parts = [MODELS.get(raw) or re.sub(r"q-k(\d+)-n(\d+)", r"K = \1 with \2 codes", raw)]  # of Table 8
-    if name.endswith("-adv"):
-        parts.append("adv. trained")
-    if PRINTED in name:
-        parts.append("as printed")
-    if _known(path):
-        parts.append(PATHS[path])
-    return ", ".join(parts)
+    called = MODELS.get(raw) or re.sub(r"q-k(\d+)-n(\d+)", r"K = \1 with \2 codes", raw)  # of Table 8
+    training = ["adv. trained"] * name.endswith("-adv") + ["by the paper's text"] * (PRINTED in name)
+    of = f" ({' '.join(training)})" if training else ""
+    return f"{called}{of}, {PATHS[path]}" if _known(path) else called + of
 
 
 def short(name: str) -> str:

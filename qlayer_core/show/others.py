@@ -6,13 +6,12 @@ Everything works with none, some or all of `study.experiments.QUANTIZED` recorde
 from collections.abc import Mapping, Sequence
 from html import escape
 
-import numpy as np
-
-from qlayer_core import data, datasets, intervals
+from qlayer_core import data, datasets
 from qlayer_core.show import keeping, ladder, names, training
+from qlayer_core.show.flags import flag_table
 from qlayer_core.show.page import Markup, decimal, line_names, lines, listed, note, paragraph, struck, table
 from qlayer_core.show.results import FEW
-from qlayer_core.study import adaptive, experiments, records, sanity
+from qlayer_core.study import experiments, records, sanity
 
 NETWORKS = (*experiments.TARGETS, *experiments.QUANTIZED)
 BLIND, PLAIN, ADAPTIVE = "blind", "as it is", "adaptive"
@@ -149,7 +148,7 @@ def masked(dataset: str = "mnist", eps: float = 0.2, *, adversarial: bool = Fals
 
     Of the adversarially trained networks, or else of the raw ones.
     """
-    every = recorded(dataset, _trained(experiments.QUANTIZED, adversarial))
+    every = recorded(dataset, of_training(experiments.QUANTIZED, adversarial))
     found = {name: left for name, record in every.items() if (left := shares(record, "bim", eps))}
     if not found:
         kind = "adversarially trained network" if adversarial else "network"
@@ -176,7 +175,7 @@ def masked(dataset: str = "mnist", eps: float = 0.2, *, adversarial: bool = Fals
     return paragraph(" ".join(says))
 
 
-def _trained(models: Sequence[str], adversarial: bool) -> list[str]:
+def of_training(models: Sequence[str], adversarial: bool) -> list[str]:
     """Return the names of the adversarially trained networks of these models, or of the raw ones."""
     return [f"{name}-adv" if adversarial else name for name in models]
 
@@ -223,50 +222,7 @@ def equal_gains() -> Markup:
 def ladders(dataset: str = "mnist", *, adversarial: bool = False) -> dict[str, dict]:
     """Return the complete ladders of `NETWORKS`, by name: those of the paper's, and those behind a quantizer."""
     known = ladder.recorded(dataset, others=True)
-    return {name: known[name] for name in _trained(NETWORKS, adversarial) if name in known}
-
-
-def standing(found: Mapping[str, dict], eps: float) -> list[tuple[str, np.ndarray]]:
-    """Return the networks, best first, and which of the images that all share no attack at ``eps`` fooled."""
-    left = {name: adaptive.worst(record, eps) for name, record in found.items()}
-    n = min(map(len, left.values()), default=0)
-    return sorted(((name, one[:n]) for name, one in left.items()), key=lambda one: -one[1].sum())
-
-
-def place_of_the_layer(found: Mapping[str, dict], eps: float, dataset: str = "mnist") -> Markup:
-    """Return in words who stands where under all attacks together, and how Q-base does beside each of the others."""
-    adversarial = any(name.endswith("-adv") for name in found)
-    if not set(found) & set(_trained(experiments.QUANTIZED, adversarial)):
-        return paragraph("No ladder of a network behind a quantizer of its input is recorded yet.")
-    order = standing(found, eps)
-    n = len(order[0][1])
-    parts = [f"{names.short(name)} {100 * left.mean():.1f} %" for name, left in order]
-    says = [
-        f"What all attacks together leave at epsilon {eps:g}, of the first {n:,} {names.PICTURES[dataset]}"
-        f"{', adversarially trained' if adversarial else ''}: {listed(parts)}."
-    ]
-    for own in _trained(("q-base", "q-large"), adversarial):
-        if own not in found:
-            continue
-        mine = dict(order)[own]
-        ahead, behind, level = [], [], []
-        for name, left in order:
-            if name == own:
-                continue
-            _, low, high = intervals.paired(int((mine & ~left).sum()), int((left & ~mine).sum()), n)
-            (ahead if low > 0 else behind if high < 0 else level).append(names.short(name))
-        said = [
-            f"{how} {listed(some)}"
-            for how, some in (
-                ("clearly ahead of", ahead),
-                ("clearly behind", behind),
-                ("not to be told apart from", level),
-            )
-            if some
-        ]
-        *most, last = said
-        says.append(f"{names.short(own)} is {', '.join(most)}{', and ' if most else ''}{last}.")
-    return paragraph(" ".join(says))
+    return {name: known[name] for name in of_training(NETWORKS, adversarial) if name in known}
 
 
 def levels_beside_slopes(found: Mapping[str, dict], eps: float, dataset: str = "mnist") -> Markup:
@@ -291,11 +247,11 @@ def levels_beside_slopes(found: Mapping[str, dict], eps: float, dataset: str = "
 
 
 def flags(found: Mapping[str, dict]) -> Markup:
-    """Return `ladder.flags_table` of the networks behind a quantizer, and what it says of them; empty if none."""
+    """Return `flag_table` of the networks behind a quantizer, and what it says of them; empty if none."""
     some = {name: record for name, record in found.items() if name in experiments.QUANTIZED}
     if not some:
         return Markup("", "")
-    shown = ladder.flags_table(some)
+    shown = flag_table(some)
     missed = [
         names.label(name)
         for name, record in some.items()
@@ -308,41 +264,3 @@ def flags(found: Mapping[str, dict]) -> Markup:
         " better attack is likely to exist, and what is left is an upper bound with room below it."
     )
     return Markup(shown.html + more.html, f"{shown.text} {more.text}")
-
-
-def order(
-    dataset: str = "mnist", eps: float = 0.2, *, seeing: bool = False, adversarial: bool = False
-) -> Markup:
-    """Return in words what BIM leaves of each network, on the first images that all share; best first.
-
-    Args:
-        dataset: of the records.
-        eps: its budget.
-        seeing: the attacker sees the network and follows what suits its quantizer of the input, the E-path with the
-            layer, or the plain gradient; else they are blind.
-        adversarial: of the adversarially trained networks, in place of the raw ones.
-    """
-    quantized = _trained(experiments.QUANTIZED, adversarial)
-    ways = (ADAPTIVE, PLAIN) if seeing else (BLIND,)
-    cells = {}
-    for name, record in recorded(dataset, _trained(NETWORKS, adversarial)).items():
-        found = [one for how in ways if (one := cell(record, "bim", eps, how))]
-        if found and (not seeing or name not in quantized or len(found) == len(ways)):
-            cells[name] = found[0]
-    who, whom = "seeing" if seeing else "blind", ", adversarially trained" if adversarial else ""
-    if not set(cells) & set(quantized):
-        kind = "an adversarially trained network" if adversarial else "a network"
-        return paragraph(f"No {who} attack on {kind} behind a quantizer of its input is recorded yet.")
-    n = min(one["n"] for one in cells.values())
-    left = {name: 100 * records.unpack(one)[:n].mean() for name, one in cells.items()}
-    parts = [f"{names.short(name)} {left[name]:.1f} %" for name in sorted(left, key=left.get, reverse=True)]
-    how = f"BIM, epsilon {eps:g}"
-    if seeing:
-        how += "; adaptive on the quantizers of the input, not on the layer, where it follows the E-path"
-    fewer = ""
-    if any(one["n"] > n for one in cells.values()):
-        fewer = " (fewer images than in the table, so the shares differ)"
-    return paragraph(
-        f"The {who} attacker ({how}) leaves of the first {n:,} {names.PICTURES[dataset]}{fewer}{whom}:"
-        f" {listed(parts)}."
-    )

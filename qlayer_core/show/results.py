@@ -186,7 +186,7 @@ def comparison_picture(number: str, seed: int | None = None, adversarial: bool |
             for _, seen in each[each.row == row].groupby("seed"):
                 ours = seen.set_index("column").ours.reindex(columns)
                 ax.plot(at, ours, marker, color=colour, markersize=4, alpha=0.8)
-            ax.plot([], [], marker, color=colour, label=row_name(row).replace(", adv. trained", ""))
+            ax.plot([], [], marker, color=colour, label=row_name(row).replace(" (adv. trained)", ""))
             ends = part[["paper", "ours"]]
             ax.vlines(at, ends.min(axis=1), ends.max(axis=1), color=colour, lw=1)
             ax.vlines(at, part.low, part.high, color=colour, lw=3)

@@ -4,7 +4,7 @@ export const SIDE = 28, PIXELS = SIDE * SIDE; // of an image
 
 const folder = new URL(".", import.meta.url), runtime = new URL("../onnxruntime/", folder);
 const RUNTIME = "ort-wasm-simd-threaded.wasm.bin";
-const NAMES = [["cnn", "CNN"], ["q-", "Q-"], ["-adv", ", adv. trained"]];
+const NAMES = [["cnn", "CNN"], ["q-", "Q-"], ["-adv", " (adv. trained)"]];
 
 export const titleOf = (name) => NAMES.reduce((title, [from, to]) => title.replace(from, to), name);
 
