@@ -16,6 +16,7 @@ from qlayer_core.show.controls import choice, explorer, slider
 from qlayer_core.show.page import (
     Markup,
     decimal,
+    folded,
     joined,
     line_names,
     lines,
@@ -87,10 +88,7 @@ def efforts() -> Markup:
         "Twice the steps and twice the starts are among the checks below.",
     )
     items = "".join(f"<li>{typeset(one)}</li>" for one in says)
-    head = "How hard each attack tries"
-    return Markup(
-        f"<details><summary>{head}</summary><ul>{items}</ul></details>", f"{head}. {' '.join(says)}"
-    )
+    return folded("How hard each attack tries", Markup(f"<ul>{items}</ul>", " ".join(says)))
 
 
 def climbed(record: dict, eps: float) -> list[dict]:

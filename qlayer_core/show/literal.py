@@ -126,7 +126,7 @@ def turned(frame: pd.DataFrame) -> Markup:
         f"{len(said)} light{'s' if len(said) > 1 else ''} would change. {'; '.join(said)}." if said else ""
     )
     return paragraph(
-        f"One more caution. {who}: the setting of {its} training was chosen by validation images, and is not the"
+        f"The training setting. {who}: the setting of {its} training was chosen by validation images, and is not the"
         f" paper's text. With what the text gives ({seeds} seed{'s' if seeds > 1 else ''}) in its place,"
         f" {changed or 'no light would change.'} Under the paper's protocol {more} comparisons would hold instead of"
         f" {held}; under the strongest attack {worse} would fail instead of {failed}."

@@ -13,7 +13,6 @@ from qlayer_core import intervals
 from qlayer_core.data import Split
 from qlayer_core.layer import QLayer
 from qlayer_core.models import QNet
-from qlayer_core.show import names, training, variants
 from qlayer_core.show.page import Markup, decimal, table, typeset
 from qlayer_core.show.plot import axes, picture, tile
 
@@ -121,48 +120,6 @@ def _place(behind: str) -> str:
 def _code(text: str) -> str:
     """Return HTML with the blocks' names in the code as code."""
     return re.sub(r"\blayer\d\b", r"<code>\g<0></code>", text)
-
-
-def forms(models: Sequence[str] = ("q-base", "q-large"), dataset: str = "mnist") -> Markup | None:
-    """Return what each recorded form of the commitment loss gives at the kept epoch, as a table; None without any."""
-    rows, kinds = [], []
-    for name in models:
-        for form, history in variants.commitments(name, dataset).items():
-            kept = training.best(history)
-            accuracy = kept["accuracy"]["q"]
-            kinds = list(accuracy)
-            cells = [decimal(accuracy[kind], 1) for kind in kinds]
-            last = decimal(history[-1]["accuracy"]["q"]["clean"], 1)
-            rows.append([f"{names.label(name)}, {form}", *cells, f"{last} ({history[-1]['epoch']})"])
-    if not rows:
-        return None
-    heads = ["network and commitment", *map(names.attack, kinds), "clean, last epoch"]
-    return table(
-        rows,
-        heads,
-        "Accuracy (%) of the Q-path on validation images at the kept epoch, and on clean ones in the last recorded"
-        " epoch, whose number stands in brackets. One seed each.",
-    )
-
-
-def forms_said(dataset: str = "mnist") -> str | None:
-    """Return what the recorded forms show as sentences, with the printed term and without; None if there are none."""
-    said = []
-    for name in ("q-base", "q-large"):
-        histories = variants.commitments(name, dataset)
-        if not {names.COMMITMENTS["squared"], names.COMMITMENTS["none"]} <= set(histories):
-            return None
-        printed, free = (histories[names.COMMITMENTS[form]] for form in ("squared", "none"))
-        one, other = (training.best(history)["accuracy"]["q"] for history in (printed, free))
-        kind = next(kind for kind in one if kind != "clean")
-        last = min(len(printed), len(free))  # as long as both were trained
-        ends = [history[last - 1]["accuracy"]["q"]["clean"] for history in (printed, free)]
-        said.append(
-            f"{names.label(name)} is right on {one[kind]:.1f} % under {names.attack(kind)} with the term as printed,"
-            f" and on {other[kind]:.1f} % without it; after {last} epochs each, on {ends[0]:.1f} and"
-            f" {ends[1]:.1f} % of the clean images."
-        )
-    return " ".join(said)
 
 
 def comparison(results: Results) -> Markup:

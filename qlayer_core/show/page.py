@@ -39,6 +39,13 @@ def finding(text: str, title: str = "What we found.") -> Markup:
     return Markup(f'<div class="found"><p><strong>{title}</strong> {typeset(text)}</p></div>', text)
 
 
+def folded(title: str, *parts: Markup) -> Markup:
+    """Return pieces one below the other, which a reader unfolds by their plain-text title."""
+    inside = joined(*parts)
+    head = f"<summary>{html.escape(title)}</summary>"
+    return Markup(f"<details>{head}{inside.html}</details>", f"{title}. {inside.text}")
+
+
 def typeset(text: str) -> str:
     """Return plain text as HTML, with the apostrophe of print, and numbers and their percent signs kept together."""
     return html.escape(text).replace("&#x27;", "&rsquo;").replace(" %", "&nbsp;%")
