@@ -12,6 +12,8 @@ from qlayer_core.study import paper, records, trails
 from qlayer_core.study.disagreements import _along_a_trail, by_chance, disagreements
 from qlayer_core.study.variants import Setting
 
+ALL = tuple(paper.TABLES)
+
 
 @pytest.fixture
 def write(tmp_path, monkeypatch):
@@ -61,14 +63,14 @@ def test_only_cells_that_are_far_from_the_papers_are_listed_once_and_largest_fir
 def test_how_readily_the_rules_explain_what_is_not_there_is_known(write):
     near, far = (paper.TABLES["1a"].cell("cnn", column) for column in ("fgsm 0.2", "fgsm 0.3"))
     write("cnn", (near, near.accuracy, {}))
-    assert by_chance() == {}, "without a difference none can be made up"
+    assert by_chance(ALL, disagreements()) == {}, "without a difference none can be made up"
     write("cnn", (near, near.accuracy, {}), (far, far.accuracy + 12, {}))
-    assert by_chance() == {("black-box", -1): [False], ("black-box", 1): [False]}
+    assert by_chance(ALL, disagreements()) == {("black-box", -1): [False], ("black-box", 1): [False]}
     for seed in (1, 2):  # an epoch that might have been kept crosses the number that is 12 points lower
         crossing = [{"score": 50.0, "accuracy": {None: {"fgsm 0.2": near.accuracy + by}}} for by in (-20, 0)]
         write("cnn", (near, near.accuracy, {}), (far, far.accuracy + 12, {}), seed=seed, history=crossing)
-    assert by_chance() == {("black-box", -1): [True], ("black-box", 1): [False]}
-    assert by_chance(("2a",)) == {}
+    assert by_chance(ALL, disagreements()) == {("black-box", -1): [True], ("black-box", 1): [False]}
+    assert by_chance(("2a",), disagreements(("2a",))) == {}
 
 
 def test_the_rounded_gradient_explains_what_it_makes_good(write):
@@ -285,7 +287,7 @@ def test_of_a_raw_network_the_setting_of_its_own_training_is_named(write):
 def test_the_table_shows_each_with_its_evidence(write):
     cell = paper.TABLES["6b"].cell("q-base e", "bim 0.3")
     write("q-base", (cell, 1.0, {}))
-    shown = disagreement_table("6b")
+    shown = disagreement_table(("6b",), disagreements(("6b",)))
     seen = re.sub("<.*?>", "", shown.html)
     assert seen.index("The paper&#x27;s attack had no gradient") < seen.index(
         "6b: Q-base, E-path"

@@ -1,6 +1,7 @@
 """What the chapters on results show of `study.disagreements`: where ours and the paper's numbers differ, and why."""
 
 import re
+from collections.abc import Sequence
 from html import escape
 
 from qlayer_core.attacks import REGISTRY
@@ -20,9 +21,8 @@ _SETTINGS = {  # as `study.disagreements` spells them, and as the chapters do
 _SPACES = {"K": "head", "n_c": "code"}
 
 
-def disagreement_table(*numbers: str, beyond: float = disagreements.BEYOND) -> Markup:
-    """Return the cells of these tables more than ``beyond`` points from the paper's, by what explains them."""
-    found = disagreements.disagreements(numbers, beyond)
+def disagreement_table(numbers: Sequence[str], found: Sequence[disagreements.Disagreement]) -> Markup:
+    """Return what `disagreements.disagreements` found in these tables of the paper, by what explains it."""
     ours = {number: summary(number) for number in numbers}
     by_reason, rows = {}, []
     for one in found:
@@ -42,10 +42,10 @@ def disagreement_table(*numbers: str, beyond: float = disagreements.BEYOND) -> M
         ]
     unexplained = sum(not one.support for one in found)
     caption = (
-        f"Cells of Table{'s' if len(numbers) > 1 else ''} {', '.join(numbers)} that are more than {beyond:g} points"
-        f" from the paper's, mean over the recorded seeds: {len(found)}, of which {unexplained} are not explained."
-        " Above rows stands their best explanation, at least in part; one that is measured accounts for at least a"
-        " third of the difference, and seldom for all of it."
+        f"Cells of Table{'s' if len(numbers) > 1 else ''} {', '.join(numbers)} that are more than"
+        f" {disagreements.BEYOND:g} points from the paper's, mean over the recorded seeds: {len(found)}, of which"
+        f" {unexplained} are not explained. Above rows stands their best explanation, at least in part; one that is"
+        " measured accounts for at least a third of the difference, and seldom for all of it."
     )
     heads = ["table: model", "attack", "paper", "ours", "difference", "evidence"]
     return table(rows, heads, caption)

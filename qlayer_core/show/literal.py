@@ -28,7 +28,7 @@ class Pair(NamedTuple):
 def pairs(number: str) -> list[Pair]:
     """Return the cells of a table that are measured on both networks, in its order."""
     frame, found = tables.cells(), []
-    frame = frame[frame.seed == SEED]
+    frame = tables.by_measurement(frame[frame.seed == SEED])
     for cell in paper.TABLES[number].cells:
         if (literal := experiments.printed(cell.model)) is None:
             continue

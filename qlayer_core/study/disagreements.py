@@ -44,7 +44,7 @@ def disagreements(
 
     A cell that several tables show is listed once.
     """
-    ours = tables.cells()
+    ours = tables.by_measurement(tables.cells())
     found = [
         Disagreement(cell, accuracy, accuracy - cell.accuracy, *next(_explanations(cell, accuracy, ours)))
         for cell, accuracy in _recorded(numbers, ours)
@@ -53,14 +53,15 @@ def disagreements(
     return sorted(found, key=lambda one: -abs(one.difference))
 
 
-def by_chance(numbers: tuple[str, ...] = tuple(paper.TABLES)) -> dict[tuple[str, int], list[bool]]:
+def by_chance(numbers: tuple[str, ...], known: list[Disagreement]) -> dict[tuple[str, int], list[bool]]:
     """Return which of many differences the rules would explain that do not exist, by setting and sign.
 
     Of each cell that is not far from the paper's it is pretended that the paper's number lay above ours (1), or below
-    (-1), by the median of `disagreements`. Rules that explain these as readily explain nothing.
+    (-1), by the median of the ``known`` ones, as `disagreements` gives them. Rules that explain these as readily
+    explain nothing.
     """
-    ours = tables.cells()
-    far = [abs(one.difference) for one in disagreements(numbers)]
+    ours = tables.by_measurement(tables.cells())
+    far = [abs(one.difference) for one in known]
     found = {}
     for cell, accuracy in _recorded(numbers, ours):
         near = far and abs(accuracy - cell.accuracy) <= BEYOND
@@ -71,7 +72,7 @@ def by_chance(numbers: tuple[str, ...] = tuple(paper.TABLES)) -> dict[tuple[str,
     return found
 
 
-def _recorded(numbers: tuple[str, ...], ours: pd.DataFrame) -> Iterator[tuple[paper.Cell, float]]:
+def _recorded(numbers: tuple[str, ...], ours: tables.Measurements) -> Iterator[tuple[paper.Cell, float]]:
     """Yield the paper's cells of these tables that are recorded, each once, with our accuracy, mean over seeds."""
     seen = set()
     for number in numbers:
@@ -82,7 +83,7 @@ def _recorded(numbers: tuple[str, ...], ours: pd.DataFrame) -> Iterator[tuple[pa
                 yield cell, float(mine.accuracy.astype(float).mean())
 
 
-def _explanations(cell: paper.Cell, accuracy: float, ours: pd.DataFrame) -> Iterator[tuple[str, str]]:
+def _explanations(cell: paper.Cell, accuracy: float, ours: tables.Measurements) -> Iterator[tuple[str, str]]:
     """Yield what explains a cell, and the evidence, best first."""
     gap = abs(accuracy - cell.accuracy)
     for other, why in (
@@ -180,7 +181,7 @@ def _explanations(cell: paper.Cell, accuracy: float, ours: pd.DataFrame) -> Iter
     yield "not explained", ""
 
 
-def _by_the_text(cell: paper.Cell, ours: pd.DataFrame) -> Iterator[tuple[str, str]]:
+def _by_the_text(cell: paper.Cell, ours: tables.Measurements) -> Iterator[tuple[str, str]]:
     """Yield the evidence that a network trained by the paper's text, attacked in the same way, comes nearer.
 
     It must be nearer in the mean over all cells of the network, too: where the text spoils it, one cell that happens
@@ -209,7 +210,7 @@ def _by_the_text(cell: paper.Cell, ours: pd.DataFrame) -> Iterator[tuple[str, st
 
 
 def _both_trainings(
-    cell: paper.Cell, literal: str, ours: pd.DataFrame
+    cell: paper.Cell, literal: str, ours: tables.Measurements
 ) -> tuple[float, float, int, int] | None:
     """Return a cell's accuracies by the text and by the chosen setting, its images and the text's seeds, or None."""
     both = tables.alike(pd.concat([tables.same(ours, cell), tables.same(ours, cell, model=literal)]))

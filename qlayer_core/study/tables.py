@@ -58,9 +58,20 @@ def table(number: str, seed: int | None = 0) -> pd.DataFrame:
     return frame[[*columns, "unreliable", "right"]]
 
 
-def same(frame: pd.DataFrame, cell: paper.Cell, **changed: object) -> pd.DataFrame:
-    """Return the rows of `cells`, one per seed, of what a paper's cell measures, or of what differs as told."""
-    return _where(frame, {name: getattr(cell, name) for name in KEY} | changed)
+Measurements = dict[tuple, pd.DataFrame]
+
+
+def by_measurement(frame: pd.DataFrame) -> Measurements:
+    """Return the rows of `cells` by what they measure, one per seed, so that `same` need not search for them."""
+    known = frame[list(KEY)].astype(object)
+    keys = pd.Series(list(known.where(known.notna(), None).itertuples(index=False, name=None)), frame.index)
+    return {(): frame.iloc[:0]} | dict(iter(frame.groupby(keys, sort=False)))
+
+
+def same(found: Measurements, cell: paper.Cell, **changed: object) -> pd.DataFrame:
+    """Return the rows of `by_measurement` of what a paper's cell measures, or of what differs as told."""
+    wanted = {name: getattr(cell, name) for name in KEY} | changed
+    return found.get(tuple(wanted[name] for name in KEY), found[()])
 
 
 def alike(rows: pd.DataFrame, value: str = "accuracy") -> pd.DataFrame:
