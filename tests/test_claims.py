@@ -248,7 +248,8 @@ def test_the_verdict_under_the_papers_protocol(results, expected):
 def test_what_is_usually_so_need_not_always_be(held, failed, undecided, expected):
     results = ["holds"] * held + ["fails"] * failed + ["undecided"] * undecided
     assert claims.protocol_verdict(results, most=True) == expected
-    assert claims.protocol_verdict([*results, "not measured"], most=True) in ("mixed", "not measured yet")
+    with_one_missing = "reproduced" if 2 * held > len(results) + 1 else "not measured yet"
+    assert claims.protocol_verdict([*results, "not measured"], most=True) == with_one_missing
 
 
 @pytest.mark.parametrize(
@@ -273,7 +274,8 @@ def test_what_is_usually_so_need_not_always_be(held, failed, undecided, expected
         (["fails"], "not measured yet", "not measured yet"),
         (["not measured"], "reproduced", "not measured yet"),
         (["holds", "not measured"], "reproduced", "not measured yet"),
-        (["fails", "not measured"], "reproduced", "holds for weak attacks only"),
+        (["fails", "not measured"], "reproduced", "not measured yet"),  # if that one holds, it is mixed
+        (["holds", "fails", "not measured"], "reproduced", "mixed"),  # whatever the missing one says
     ],
 )
 def test_the_verdict_under_the_strongest_attack(results, protocol, expected):

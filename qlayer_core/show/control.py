@@ -27,17 +27,21 @@ class Lead(NamedTuple):
     whole: Outcome  # the network with the layer beside the plain CNN
     training: Outcome  # the control beside the plain CNN
     layer: Outcome  # the network with the layer beside the control
+    seeds: int  # of the control
 
 
-def leads(dataset: str, seeing: bool = False, after: str = "") -> dict[str, list[Lead]]:
+def leads(
+    dataset: str, seeing: bool = False, after: str = "", frame: pd.DataFrame | None = None
+) -> dict[str, list[Lead]]:
     """Return by network its leads over the plain CNN, over all seeds; without what is missing.
 
     Args:
         dataset: whose images are attacked.
         seeing: under all attacks of the ladder together, at its epsilons; else under the blind ones of the tables.
         after: ``"-adv"`` for all three after adversarial training.
+        frame: of `measured.frame`, where there is one already.
     """
-    numbers = measured.numbers(measured.frame())
+    numbers = measured.numbers(measured.frame() if frame is None else frame)
     blind = [(name, eps) for name in ("fgsm", "bim") for eps in datasets.find(dataset).epsilons]
     attacks = [("epsilon", eps) for eps in ladder.epsilons(dataset)] if seeing else blind
     found: dict[str, list[Lead]] = {}
@@ -55,7 +59,7 @@ def leads(dataset: str, seeing: bool = False, after: str = "") -> dict[str, list
             ]
             if all(part.result != "not measured" for part in parts):
                 found.setdefault(f"{layered}{after}", []).append(
-                    Lead(names.attack(f"{name} {eps:g}"), *parts)
+                    Lead(names.attack(f"{name} {eps:g}"), *parts, len(numbers[control]))
                 )
     return found
 
@@ -113,7 +117,7 @@ def parted(found: Mapping[str, list[Lead]]) -> Markup:
         ["network", *(one.attack for one in some)],
         "Points ahead of two plain CNNs. Bold: ahead of the one that is trained alike; this is the layer's own part."
         " Below: ahead of the usual one. Means over all pairs of seeds; the CNN trained alike has"
-        f" {some[0].training.seeds} seed{'' if some[0].training.seeds == 1 else 's'}.",
+        f" {some[0].seeds} seed{'' if some[0].seeds == 1 else 's'}.",
     )
 
 

@@ -4,7 +4,6 @@ from collections.abc import Mapping, Sequence
 from itertools import pairwise
 
 import numpy as np
-import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.patches import Rectangle
 
@@ -24,7 +23,7 @@ def ablation(number: str) -> tuple[dict[Place, list[float]], dict[Place, float]]
     for place, part in tables.table(number, None).groupby(["row", "column"], sort=False):
         heads, codes = (int(word.split("=")[1]) for word in place)
         published[heads, codes] = part.paper.iloc[0]
-        ours[heads, codes] = [value for value in part.ours if pd.notna(value)]
+        ours[heads, codes] = list(tables.alike(part[part.ours.notna()], "ours").ours)
     return ours, published
 
 

@@ -1,10 +1,10 @@
 """What the settings' chapter shows of the grid: tables with their gaps, and what passes through a network."""
 
-import math
 from collections.abc import Mapping, Sequence
 from statistics import mean
 from typing import NamedTuple
 
+import pandas as pd
 import torch
 from torch import Tensor, nn
 
@@ -121,17 +121,21 @@ def seeing_over_blind(black: str, white: str, row: str) -> dict[str, tuple[float
         By column that both have, the paper's difference and ours, None where one is missing. Above 0, an attacker
         who sees the network does worse than one who does not: the attack has failed.
     """
-    blind, seeing = results.summary(black).loc[row], results.summary(white).loc[row]
-    found = {}
-    for column in seeing.index:
-        if column != "clean" and column in blind.index:
-            one, other = seeing.loc[column], blind.loc[column]
-            ours = one.ours - other.ours
-            found[column] = (
-                round(one.paper - other.paper, 2),
-                None if math.isnan(ours) else round(ours, 2),
-            )
-    return found
+    blind, seeing = (
+        {cell.column: cell.accuracy for cell in paper.TABLES[number].cells if cell.row == row}
+        for number in (black, white)
+    )
+    each = [tables.table(number, None) for number in (black, white)]
+    each = pd.concat([part[part.row == row].assign(row=at) for at, part in enumerate(each)])
+    ours = evidence.side_by_side(each, 1, 0)  # on the images that both were measured on
+    return {
+        column: (
+            round(seeing[column] - blind[column], 2),
+            round(mean(one.value - other.value for one, other in ours[column]), 2) if ours[column] else None,
+        )
+        for column in seeing
+        if column != "clean" and column in blind
+    }
 
 
 def seeing_table(black: str, white: str, rows: Sequence[str]) -> Markup:

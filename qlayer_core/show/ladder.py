@@ -217,6 +217,8 @@ def worst_table(found: Mapping[str, dict]) -> Markup:
             values = (decimal(value, 1) for value in (100 * left / n, *others, last))
             line.append(lines(*values, says=says))
         rows.append(line)
+    short = [names.label(name) for name, record in found.items() if ladder.lacking(record)]
+    shorter = f" Shorter by some of the last rungs: {listed(short)}." if short else ""
     flat = (
         " Behind a quantizer of the input BIM follows the gradient as it is, which is zero nearly everywhere: images"
         " hardly move, and its number says nothing of robustness."
@@ -229,7 +231,7 @@ def worst_table(found: Mapping[str, dict]) -> Markup:
         rows,
         ["network", *(f"epsilon {eps:g}" for eps in budgets)],
         "Images (%) that no attack of the ladder fooled (bold), with the 95 % interval; below, what BIM alone and"
-        f" noise leave. Of the first {counts} test images, seed {listed(seeds)}.{flat}",
+        f" noise leave. Of the first {counts} test images, seed {listed(seeds)}.{shorter}{flat}",
     )
 
 

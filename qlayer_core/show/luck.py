@@ -7,7 +7,7 @@ import pandas as pd
 
 from qlayer_core.show import names
 from qlayer_core.show.page import Markup, paragraph
-from qlayer_core.study import claims, evidence, experiments, measured, records
+from qlayer_core.study import adaptive, claims, evidence, experiments, ladder, measured, records
 from qlayer_core.study.evidence import Outcome
 from qlayer_core.study.statements import CLAIMS
 
@@ -44,9 +44,10 @@ def luck(frame: pd.DataFrame) -> Markup:
     return paragraph(
         f"An interval covers the test images alone. {_moved(apart)} {len(told)} comparisons hold or fail here."
         f" Another seed might turn {near + several} of them (marked ¹): {near} have one seed and a small difference,"
-        f" {several} have two or three seeds that lie far apart.{_versions()} Each architecture of the blind attacker"
-        " is a single trained network, too: whatever is measured with its images shares its luck. And this page reads"
-        f" {judged} intervals of 95 %, not corrected for their number, so a few will be wrong by chance."
+        f" {several} have two or three seeds that lie far apart.{_versions()}{_unequal()} Each architecture of the"
+        " blind attacker is a single trained network, too: whatever is measured with its images shares its luck. And"
+        f" this page reads {judged} intervals of 95 %, not corrected for their number, so a few will be wrong by"
+        " chance."
     )
 
 
@@ -64,6 +65,17 @@ def _versions() -> str:
     return (
         f" Of {len(several)} networks that have several seeds, {mixed} were not trained by one version of this"
         " package alone: if that changed anything, it counts as the seed's."
+    )
+
+
+def _unequal() -> str:
+    """Return as a sentence how many of the ladders of networks with several seeds lack rungs; "" if none does."""
+    short = [record for record in adaptive.recorded() if ladder.complete(record) and ladder.lacking(record)]
+    if not short:
+        return ""
+    return (
+        f" {len(short)} ladders of attacks lack some of the last rungs, which look once more at whoever still stands:"
+        " all attacks together leave less of these networks than is said here, if anything changes."
     )
 
 

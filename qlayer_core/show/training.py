@@ -9,7 +9,7 @@ from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
 
 from qlayer_core.show import names, slides
 from qlayer_core.show.controls import explorer, slider
-from qlayer_core.show.page import Markup, decimal, note, table
+from qlayer_core.show.page import Markup, decimal, listed, note, table
 from qlayer_core.show.plot import MUTED, SERIES, TEXT, apart, axes, picture, write
 from qlayer_core.study import experiments, records
 
@@ -125,14 +125,19 @@ def afterwards(rows: Mapping[str, History]) -> Markup:
         lines,
         ["model", "kept epoch", "kept: answer", "kept: E-path", "at the end: answer", "at the end: E-path"],
         "Clean validation accuracy (%) of the deployed answer and of the E-path at the epoch whose weights were kept,"
-        f" and at the end.{_paused(rows)}",
+        f" and at the end.{_paused({names.label(name): history for name, history in rows.items()})}",
     )
 
 
 def _paused(rows: Mapping[str, History]) -> str:
-    """Return a sentence for a caption where the last epoch is the best: no patience was used up."""
-    found = any(best(history)["epoch"] == history[-1]["epoch"] for history in rows.values())
-    return " Runs that end at their kept epoch were paused." if found else ""
+    """Return a sentence for a caption that names the runs that neither patience nor the last epoch has ended."""
+    spec = experiments.spec("cnn")  # its epochs and patience are those of all
+    paused = [
+        name
+        for name, history in rows.items()
+        if history[-1]["epoch"] - best(history)["epoch"] < spec.patience and len(history) < spec.epochs
+    ]
+    return f" Paused before it was over: {listed(paused)}." if paused else ""
 
 
 def kept_table(rows: Mapping[str, History]) -> Markup:

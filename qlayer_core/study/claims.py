@@ -110,14 +110,16 @@ def protocol_verdict(results: list[str], most: bool = False) -> str:
     *Reproduced* if all comparisons hold, *partly* if some do and none fails, *mixed* if some do and some fail. Where
     none does it is *not* if one fails, and *undecided* if none fails either. It is *not measured yet* while a number
     is missing, except where it is mixed already. A claim of what is so for the ``most`` part is *reproduced* if more
-    than half of its comparisons hold, and *not* if more fail than hold.
+    than half of its comparisons hold, whatever the missing ones say, and *not* if more fail than hold.
     """
     if not results:
         return "no numbers"
-    if most and "not measured" not in results:
+    if most:
         held, failed = results.count("holds"), results.count("fails")
         if 2 * held > len(results):
             return "reproduced"
+        if "not measured" in results:
+            return "not measured yet"
         if failed > held:
             return "not"
     if "holds" in results and "fails" in results:
@@ -141,8 +143,8 @@ def strongest_verdict(results: list[str], protocol: str) -> str:
         return "not about attacks"
     if all(result == "holds" for result in results):
         return "holds"
-    if "not measured" in results and "fails" not in results:
-        return "not measured yet"
+    if "not measured" in results and not {"holds", "fails"} <= set(results):
+        return "not measured yet"  # the missing one decides whether it is mixed
     if "holds" in results:
         return "mixed" if "fails" in results else "holds in part"
     if protocol == "not measured yet":

@@ -197,6 +197,16 @@ def complete(record: Mapping) -> bool:
     return wanted <= {(cell["rung"], cell["eps"]) for cell in record["cells"]}
 
 
+def lacking(record: Mapping) -> list[str]:
+    """Return the rungs of a network's ladder that are not recorded at every epsilon where they are climbed."""
+    have = {(cell["rung"], cell["eps"]) for cell in record["cells"]}
+    return [
+        rung.name
+        for rung in ladder(experiments.spec(record["model"]))
+        if any((rung.name, eps) not in have for eps in rung.only_eps or epsilons(record["dataset"]))
+    ]
+
+
 def stand_in(net: nn.Module, name: str | None, images: Tensor) -> attacks.Model:
     """Return what an attack differentiates in place of ``net``; None is the network itself.
 

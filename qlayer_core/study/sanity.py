@@ -136,29 +136,35 @@ def _chance(record: dict) -> Flag:
 
 def _monotone(record: dict) -> Flag:
     """A larger budget contains the smaller one: no attack may leave clearly more images right with it."""
-    found = []
+    found, compared = [], False
     for name in dict.fromkeys(cell["rung"] for cell in _cells(record, purpose="ladder", survivors=False)):
         cells = sorted(
             (cell for cell in record["cells"] if cell["rung"] == name), key=lambda cell: cell["eps"]
         )
         for less, more in pairwise(cells):
+            compared = True
             if _clearly_more(records.unpack(more), records.unpack(less)):
                 found.append(f"{name} leaves more right at eps {more['eps']:g} than at {less['eps']:g}")
+    if not compared:
+        return Flag("monotone", None, "no attack with two budgets is recorded")
     return Flag("monotone", bool(found), "; ".join(found) or "no attack is weaker with a larger budget")
 
 
 def _order(record: dict) -> Flag:
     """Who sees the network must be at least as strong as who doesn't: otherwise its gradient misleads."""
-    found = []
+    found, compared = [], False
     for eps in sorted({cell["eps"] for cell in _cells(record, purpose="ladder")}):
         by_kind = {
             kind: [cell for cell in _cells(record, kind=kind, survivors=False) if cell["eps"] == eps]
             for kind in ("black-box", "white-box")
         }
         if all(by_kind.values()):
+            compared = True
             blind, seeing = (min(cells, key=lambda cell: cell["correct"]) for cells in by_kind.values())
             if _clearly_more(records.unpack(seeing), records.unpack(blind)):
                 found.append(f"at eps {eps:g}, {blind['rung']} is stronger than {seeing['rung']}")
+    if not compared:
+        return Flag("order", None, "no budget has both a black box and a white box")
     return Flag("order", bool(found), "; ".join(found) or "no black box is stronger than the white boxes")
 
 
@@ -194,6 +200,8 @@ def _noise(record: dict) -> Flag:
 
 def _unmoved(record: dict) -> Flag:
     """Images that come back as they were have not been attacked."""
+    if not _cells(record, kind="white-box"):
+        return Flag("unmoved", None, "no white-box attack is recorded")
     found: dict[tuple[str, str], list[str]] = {}  # by attack and what it left, the budgets
     for cell in _cells(record, kind="white-box"):
         if cell["attacked"] and 100 * cell["unmoved"] > POINT * cell["attacked"]:
