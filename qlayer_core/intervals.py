@@ -83,10 +83,3 @@ def over_seeds(one: Sequence[float], other: Sequence[float], confidence: float =
     half = float(stats.t.ppf((1 + confidence) / 2, min(map(len, groups)) - 1)) * error
     gap = statistics.mean(one) - (statistics.mean(other) if len(other) else 0.0)
     return gap - half, gap + half
-
-
-def spread(values: Sequence[float]) -> tuple[float, float, float]:
-    """Return mean, lowest and highest of the same measurement with several seeds."""
-    if not values:
-        raise ValueError("no value is given: there is no spread of nothing")
-    return sum(values) / len(values), min(values), max(values)

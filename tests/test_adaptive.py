@@ -479,3 +479,18 @@ def test_a_planted_example_s_label_lies_where_its_image_does():
 
     health.planted(Answers().eval(), torch.rand(2, 1, 4, 4, device="meta"), 0.1, attack=attack)
     assert places == [("meta", "meta")] * 2
+
+
+def test_a_ladder_says_which_of_its_rungs_it_lacks():
+    for layered in ("q-base", "cnn"):
+        rungs = ladder.ladder(experiments.spec(layered))
+        cells = [
+            {"rung": rung.name, "eps": eps}
+            for rung in rungs
+            for eps in rung.only_eps or ladder.epsilons("mnist")
+        ]
+        record = {"model": layered, "dataset": "mnist", "cells": cells}
+        assert ladder.lacking(record) == []
+        *_, last = (rung for rung in rungs if not rung.only_eps)
+        short = [cell for cell in cells if (cell["rung"], cell["eps"]) != (last.name, 0.1)]
+        assert ladder.lacking(record | {"cells": short}) == [last.name]

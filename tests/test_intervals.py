@@ -99,9 +99,3 @@ def test_an_interval_over_seeds_is_students():
 def test_impossible_pairs_are_refused(counts):
     with pytest.raises(ValueError, match="give counts >= 0 whose sum is at most n, and n > 0"):
         intervals.paired(*counts)
-
-
-def test_the_spread_is_mean_lowest_and_highest():
-    assert intervals.spread([3.0, 1.0, 5.0]) == (3.0, 1.0, 5.0)
-    with pytest.raises(ValueError, match="no value is given"):
-        intervals.spread([])

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from qlayer_core.study.paper import ARCHITECTURES, FIGURE_2, INCONSISTENCIES, KEY, TABLES, key
+from qlayer_core.study.paper import ARCHITECTURES, FIGURE_2, INCONSISTENCIES, KEY, TABLES
 
 RAW, ADV = ("q-base", "q-large"), ("q-base-adv", "q-large-adv")
 
@@ -128,7 +128,11 @@ def test_a_published_cell_joins_with_the_recorded_one():
         "attacked_path": "shortcut",
     }
     recorded |= {"path": "q", "n": 10000, "correct": 1903, "accuracy": 19.03}
-    matches = [c for c in TABLES["11"].cells if c.model == "q-large" and c.key == key(recorded)]
+    matches = [
+        c
+        for c in TABLES["11"].cells
+        if c.model == "q-large" and c.key == tuple(recorded[field] for field in KEY)
+    ]
     assert [c.accuracy for c in matches] == [19.03]
 
 

@@ -156,3 +156,12 @@ def test_what_is_known_of_the_network_is_flagged():
     assert [raised(record_with(health=bad), name) for name in names] == [True] * 4
     assert raised(record_with(), "zero gradients") is None
     assert raised(record_with(health=good | {"planted": 0, "found": 0}), "planted examples") is None
+
+
+def test_a_check_of_what_is_not_recorded_is_neither_clear_nor_raised():
+    alone = cell_of("through", 0.2, first(50))
+    assert raised(record_with(alone), "monotone") is None  # one budget
+    assert raised(record_with(alone), "order") is None  # no black box
+    blind = cell_of("blind", 0.2, first(60), kind="black-box")
+    assert raised(record_with(blind), "unmoved") is None
+    assert raised(record_with(alone, blind), "order") is False

@@ -32,6 +32,17 @@ def test_each_recorded_seed_is_a_number_of_its_cell(monkeypatch):
     assert "K = 2, 16 codes: paper 60.38, ours 61.00, 63.00" in heat.table_8("8a").text
 
 
+def test_seeds_of_more_images_are_counted_on_those_that_all_were_measured_on(monkeypatch):
+    frame = tables.table("8a", None).assign(seed=None, ours=float("nan"))
+    cell = frame[(frame.row == "K=2") & (frame.column == "n_c=16")]
+    bits = torch.arange(200) < 120
+    few, many = (
+        cell.assign(ours=share, n=n, right=records.pack(bits[:n])) for n, share in ((100, 100.0), (200, 60.0))
+    )
+    monkeypatch.setattr(heat.tables, "table", lambda number, seed: pd.concat([few, many]))
+    assert heat.ablation("8a")[0][2, 16] == [100.0, 100.0]
+
+
 def test_a_board_says_the_mean_of_each_cell():
     text = heat.board({(1, 16): [10.0, 20.0], (4, 128): [40.0]}, "lost").text
     assert text == "lost. K = 1, 16 codes: 15; K = 4, 128 codes: 40."

@@ -116,6 +116,17 @@ def test_an_attacker_who_sees_and_does_worse_stands_above_zero(measured):
     assert "+30.0" in inside.seeing_table("3a", "3b", ["q-inner"]).html
 
 
+def test_whoever_sees_is_set_beside_the_blind_one_on_the_same_images(measured):
+    """Blind: 4,000 of 10,000 images are right, the first ones. Seeing: 700 of the first 1,000."""
+    measured("q-inner", black_bim_03=40.0, white_bim_03=70.0)
+    path = records.unit("mnist", "q-inner").record
+    record = json.loads(path.read_text())
+    seeing = next(cell for cell in record["cells"] if cell["setting"] == "white-box")
+    seeing |= {"n": 1000, "correct": 700, "right": records.pack(torch.arange(1000) < 700)}
+    path.write_text(json.dumps(record))
+    assert inside.seeing_over_blind("3a", "3b", "q-inner")["bim 0.3"][1] == -30.0
+
+
 def test_codes_in_use_are_those_that_are_not_inactive(measured):
     measured("q-base", clean=97.0)
     assert "<td>61, 60</td><td>121</td>" in inside.used(["q-base", "q-inner"]).html

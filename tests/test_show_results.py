@@ -249,6 +249,17 @@ def test_a_white_box_attack_weaker_than_a_blind_one_is_listed(write):
     assert "<td>52.69</td><td><strong>58.47</strong></td>" in html
 
 
+def test_a_number_of_fewer_images_is_marked_in_that_list_too(write):
+    write(
+        "q-base",
+        [(key("1a", "q-base", "bim 0.2"), 40), (key("2a", "q-base", "bim 0.2"), 60)],
+        n=100,
+        correct=60,
+    )
+    html = sanity.weaker_white_box().html
+    assert f"<td>40.00{results.FEW}</td><td><strong>60.00</strong>{results.FEW}</td>" in html
+
+
 def test_a_failed_attack_is_struck_in_the_list_of_them_too_on_either_data_set(write):
     write(
         "q-base",

@@ -58,6 +58,9 @@ def test_histories_name_the_best_epoch_and_what_came_after():
 def test_kept_epochs_stand_in_a_table_with_their_score_and_accuracies():
     plain = [row(1, 98.0, 70.0, 84.0, None), row(2, 97.0, 70.0, 83.5, None)]
     html = training.kept_table({"one": COLLAPSING, "other": plain}).html
+    assert "Paused before it was over: one and other." in html
+    over = COLLAPSING + [{**COLLAPSING[-1], "epoch": 4 + i} for i in range(10)]
+    assert "Paused" not in training.kept_table({"one": over}).html
     heads = re.findall(r'<th scope="col">(.*?)</th>', html)
     assert heads == ["run", "kept epoch", "mixed score", "clean", "FGSM 0.2"]
     rows = [re.findall(r"<td>(.*?)</td>", line) for line in html.split("<tr>")[2:]]

@@ -202,6 +202,13 @@ def test_a_layer_between_the_convolutions_that_is_ahead_is_named():
     )
 
 
+def test_networks_are_counted_on_the_digits_alone():
+    frame = frame_of(worst((45, 0), (70, 2)))
+    inner = frame_of({worst_case("mnist", "q-inner", 0.2): 16.0})
+    garments = frame_of({worst_case("fashion-mnist", "q-inner", 0.2): 16.0}).assign(seed=1)
+    assert "of its own (one network), the layer" in found.seeing(pd.concat([frame, inner, garments]))
+
+
 @pytest.mark.parametrize(
     ("alike", "harms", "whose"),
     [

@@ -56,13 +56,9 @@ def _cost(net: nn.Module, image: Tensor, twice: nn.Module | None = None) -> dict
     with FlopCounterMode(display=False) as counter:
         net(image)
     operations = counter.get_total_flops() // 2  # it counts a multiplication and an addition as two
-    deployed = _parameters(net)
-    trained = deployed + (_parameters(twice) if twice is not None else 0)
+    deployed = switches.parameters(net)
+    trained = deployed + (switches.parameters(twice) if twice is not None else 0)
     return {"trained": trained, "deployed": deployed, "operations": operations}
-
-
-def _parameters(net: nn.Module) -> int:
-    return sum(parameter.numel() for parameter in net.parameters())
 
 
 def place_table(found: dict, heads: int = 1) -> Markup:

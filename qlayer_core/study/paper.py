@@ -10,7 +10,7 @@ The paper's "CW" is `"cw"` here. It may have attacked the probabilities, not the
 layer, so `"cw-softmax"` is the other recorded attack to hold beside it.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
@@ -18,11 +18,6 @@ from qlayer_core import datasets
 
 KEY = ("setting", "attack", "eps", "source", "attacked_path", "path")
 """Where these fields agree, two cells of the same model and data set are the same measurement."""
-
-
-def key(recorded: Mapping) -> tuple:
-    """Return the join key of a recorded cell, a dict with at least the fields of `KEY`."""
-    return tuple(recorded[field] for field in KEY)
 
 
 @dataclass(frozen=True)
@@ -50,7 +45,7 @@ class Cell:
 
     @property
     def key(self) -> tuple:
-        """The join key: equal to `key(recorded)` where a recorded cell measures the same."""
+        """The values of `KEY`: equal to those of a recorded cell that measures the same."""
         return tuple(getattr(self, field) for field in KEY)
 
 

@@ -1,6 +1,6 @@
 // Turns a grader's code into a certificate: to be looked at, printed, or passed on as a link that draws it again.
 
-import { copy } from "../link.js";
+import { share as shareLink } from "../link.js";
 import { element } from "../toys/kit.js";
 import { read } from "./code.js";
 
@@ -40,7 +40,7 @@ function fill(tasks) {
   const shown = element("div", { className: "certificate-shown" });
   const link = element("input", { className: "certificate-link", readOnly: true, hidden: true, "aria-label": "a link to this certificate, to be copied" });
   const press = (text, onclick) => element("button", { type: "button", textContent: text, onclick });
-  const share = press("Copy link", async () => (share.textContent = (await copy(address(), link)) ? "Link copied" : "Copy the marked link"));
+  const share = press("Copy link", () => shareLink(address(), share, link));
   const buttons = element("div", { className: "certificate-buttons", hidden: true }, press("Print", printSheet), share);
   const form = element("form", { onsubmit: (event) => (event.preventDefault(), show()) },
     codeLabel, code, nameLabel, name, element("button", { type: "submit" }, "Draw the certificate"));

@@ -37,7 +37,7 @@ export const unseen = (image) => ({ key: "own", label: null, clean: image, signs
  * known of it; stops once `isStale`.
  */
 export async function study(networks, image, epsilons, { wanted, found, isStale }) {
-  const attacked = networks.find(({ name }) => name === ATTACKED), digit = unseen(image);
+  const attacked = networks.find(({ name }) => name === ATTACKED) ?? networks[0], digit = unseen(image);
   const { slope } = await inTurn(() => attacked.gradient("logits", image));
   digit.signs = Float32Array.from(slope, Math.sign);
   for (const { name } of networks) digit.answers[name] = { classes: [], probabilities: [] };

@@ -141,7 +141,7 @@ function happened(digit, found, seen) {
 function elsewhere(digit) {
   if (digit.label === null) return "";
   const { images, ...counts } = book.counts, share = (name) => percent(counts[name] / images);
-  if (book.networks.length < 2) return `Of ${images} test images, it falls on ${share("cnn")}.`;
+  if (book.networks.length < 2) return `Of ${images} test images, it falls on ${share(book.networks[0])}.`;
   return `And on ${images} test images? The plain CNN falls first on ${share("cnn")}, Q-base on ${share("q-base")}, both together on ${share("together")}, neither on ${share("neither")}.`;
 }
 

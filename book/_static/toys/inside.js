@@ -60,9 +60,9 @@ export function fill(place) {
   const wire = (lane, points) => shape("path", { class: `toy-wire is-${lane}`, d: `M${points.map((point) => point.join(",")).join("L")}` });
 
   /** The lines of one path, from the layer to its answer. */
-  function lines(lane, from, slots, y) {
-    const x = from * STEP + 17.5, edge = 100;
-    return wire(lane, [[x, LANES[lane]], [x + 2.5, LANES[lane]], ...(y === LANES[lane] ? [] : [[x + 4.4, y + (lane === "q" ? -1.5 : 1.5)]]), [edge, y + (y === LANES[lane] ? 0 : lane === "q" ? -1.5 : 1.5)]]);
+  function lines(lane, from, y) {
+    const x = from * STEP + 17.5;
+    return wire(lane, [[x, LANES[lane]], [x + 2.5, LANES[lane]], ...(y === LANES[lane] ? [] : [[x + 4.4, y + (lane === "q" ? -1.5 : 1.5)]]), [100, y + (y === LANES[lane] ? 0 : lane === "q" ? -1.5 : 1.5)]]);
   }
 
   function show() {
@@ -76,7 +76,7 @@ export function fill(place) {
     });
     drawn.replaceChildren(
       wire("both", [[5, LANES.both], [left, LANES.both]]),
-      lines("q", at, back, y("q")), lines("e", at, back, y("e")),
+      lines("q", at, y("q")), lines("e", at, y("e")),
       ...front.map((name, i) => block(name, i, "both")), ...cards,
       ...(shared ? back.map((name, i) => block(name, at + 1 + i, "both")) : ["q", "e"].flatMap((lane) => back.map((name, i) => block(name, at + 1 + i, lane)))),
       shape("text", { class: "toy-lane is-end", x: 99, y: shared ? 15 : 4.5 }, "Q-path: answers"), shape("text", { class: "toy-lane is-end", x: 99, y: shared ? 34.5 : 45.5 }, "E-path: trains"));
