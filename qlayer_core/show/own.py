@@ -13,6 +13,7 @@ from qlayer_core import intervals
 from qlayer_core.data import Split
 from qlayer_core.layer import QLayer
 from qlayer_core.models import QNet
+from qlayer_core.show import switches
 from qlayer_core.show.page import Markup, decimal, table, typeset
 from qlayer_core.show.plot import axes, picture, tile
 
