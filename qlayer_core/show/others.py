@@ -9,7 +9,18 @@ from html import escape
 from qlayer_core import data, datasets
 from qlayer_core.show import keeping, ladder, names, training
 from qlayer_core.show.flags import flag_table
-from qlayer_core.show.page import Markup, decimal, line_names, lines, listed, note, paragraph, struck, table
+from qlayer_core.show.page import (
+    Markup,
+    decimal,
+    joined,
+    line_names,
+    lines,
+    listed,
+    note,
+    paragraph,
+    struck,
+    table,
+)
 from qlayer_core.show.results import FEW
 from qlayer_core.study import experiments, records, sanity
 
@@ -144,7 +155,7 @@ def shares(record: dict, attack: str, eps: float) -> dict[str, float] | None:
 
 
 def masked(dataset: str = "mnist", eps: float = 0.2, *, adversarial: bool = False) -> Markup:
-    """Return in words, of the networks behind a quantizer, what the BIM that suits it finds beyond the others.
+    """Return, of the networks behind a quantizer, what the BIM that suits it finds beyond the others, and in words.
 
     Of the adversarially trained networks, or else of the raw ones.
     """
@@ -153,16 +164,21 @@ def masked(dataset: str = "mnist", eps: float = 0.2, *, adversarial: bool = Fals
     if not found:
         kind = "adversarially trained network" if adversarial else "network"
         return paragraph(f"Of no {kind} behind a quantizer of its input are all three attacks recorded yet.")
-    parts = [
-        f"{names.short(name)} keeps {left[PLAIN]:.1f} % as it is, {left[BLIND]:.1f} % under the blind attack and"
-        f" {left[ADAPTIVE]:.1f} % under the adaptive one"
+    rows = [
+        [names.short(name), *(decimal(left[how], 1) for how in (BLIND, PLAIN, ADAPTIVE))]
         for name, left in found.items()
     ]
+    whose = "adversarially trained, " if adversarial else ""
+    shown = table(
+        rows,
+        ["network", "blind", "seeing, along the gradient as it is", "seeing, adaptive"],
+        f"{names.PICTURES[dataset].capitalize()} left right (%) by BIM with epsilon {eps:g}, {whose}on the same"
+        " images.",
+    )
     worse = [names.short(name) for name, left in found.items() if left[PLAIN] > left[BLIND] + 1]
     lower = [names.short(name) for name, left in found.items() if left[ADAPTIVE] < left[PLAIN] - 1]
     blinder = [names.short(name) for name, left in found.items() if left[ADAPTIVE] > left[BLIND] + 1]
-    who = "adversarially trained, on" if adversarial else "on"
-    says = [f"BIM with epsilon {eps:g}, {who} the same images: {'; '.join(parts)}."]
+    says = []
     if worse:
         says.append(
             f"Whoever sees the network and follows its gradient as it is does worse than the blind attacker on"
@@ -172,7 +188,7 @@ def masked(dataset: str = "mnist", eps: float = 0.2, *, adversarial: bool = Fals
         says.append(f"The adaptive attack fools more than the one as it is on {_whom(lower, found)}.")
     if blinder:
         says.append(f"It still fools fewer than the blind attack on {_whom(blinder, found)}: look further.")
-    return paragraph(" ".join(says))
+    return joined(shown, paragraph(" ".join(says))) if says else shown
 
 
 def of_training(models: Sequence[str], adversarial: bool) -> list[str]:
