@@ -192,7 +192,7 @@ def test_a_network_without_weights_is_left_out_and_said_so(tmp_path, monkeypatch
 
 def test_the_page_says_what_was_found_between_its_two_marks_and_types_no_number_there():
     page = (website.ROOT / "book" / "intro.md").read_text()
-    begin, end = (f"% What was found, in six sentences: {mark}." for mark in ("begin", "end"))
+    begin, end = (f"% What was found, in six findings: {mark}." for mark in ("begin", "end"))
     between = page.split(begin)[1].split(end)[0].split("\n", 1)[1]
     assert ":file: ../vendor/start/found.html" in between
     assert not any(character.isdigit() for character in between)

@@ -1,7 +1,7 @@
 """What the mini-lab of the start page shows before a reader asks for more: FGSM images, and what networks answer.
 
 ``python book/_web/start.py FOLDER`` writes ``start.json``, for the page's script, and ``still.html``, what stands in
-the page without it, both computed from released weights; and ``found.html``, what was found in six sentences, which
+the page without it, both computed from released weights; and ``found.html``, what was found in six findings, which
 `show.found` writes from recorded results. The images are made on the attacker's own network,
 so for the networks that answer it is a black-box attack. A network whose weights are not released is left out, with
 a message in the terminal and on the page.

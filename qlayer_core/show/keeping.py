@@ -12,7 +12,7 @@ from ipywidgets import VBox
 from qlayer_core.show import names
 from qlayer_core.show.controls import explorer, slider
 from qlayer_core.show.page import DASH, Markup, decimal, paragraph, table
-from qlayer_core.show.plot import axes, picture
+from qlayer_core.show.plot import TEXT, axes, picture
 from qlayer_core.show.training import History, deployed
 
 WEIGHTS = tuple(i / 10 for i in range(11))  # of clean accuracy in the score
@@ -56,7 +56,7 @@ def trails(histories: Mapping[str, History], weight: float | None = None, left: 
         weight: ring the epoch that is kept with this weight of clean accuracy; None: none.
         left: lower end of the clean axis, in percent; left out, all epochs are in the picture.
     """
-    figure, grid = axes(6.4, 3.9)
+    figure, grid = axes(5, 3.4)
     ax, words = grid[0, 0], []
     for name, history in histories.items():
         rows, look = accuracies(history), names.style(name, deployed(history))
@@ -69,7 +69,7 @@ def trails(histories: Mapping[str, History], weight: float | None = None, left: 
             textcoords="offset points",
             fontsize=8,
             ha="right",
-            color=look["color"],
+            color=TEXT,
         )
         text = f"{names.label(name)}: {len(rows)} epochs, from {xs[0]:.1f} and {ys[0]:.1f} %"
         text += f" to {xs[-1]:.1f} and {ys[-1]:.1f} %"
