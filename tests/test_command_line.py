@@ -1,5 +1,6 @@
 """The commands: the whole job in miniature, and errors that fit in one line."""
 
+import shutil
 import subprocess
 import sys
 from dataclasses import replace
@@ -117,6 +118,14 @@ def test_recorded_answers_are_checked_and_nothing_is_written(miniature, capsys):
     main(["evaluate", "mnist", "cnn", "--check", "0"])  # must not pass for a call without it, and measure
     assert lines(capsys)[-1].startswith("In all 0 of ")
     assert one.record.read_bytes() == before
+    for path in (kept := miniature / "runs" / "mnist" / "black-box").iterdir():
+        path.write_bytes(b"")  # who would read these could not compare anything
+    there = set(miniature.rglob("*"))
+    assert main(["evaluate", "mnist", "cnn", "--table", "1a", "--check", "10"]) == 0
+    assert lines(capsys)[-1].startswith("In all 0 of ") and set(miniature.rglob("*")) == there
+    shutil.rmtree(kept)
+    main(["evaluate", "mnist", "cnn", "--table", "1a", "--check", "10"])
+    assert lines(capsys)[-1].startswith("In all 0 of ") and not kept.exists()
     record = records.read("mnist", "cnn")  # of a machine that answers the other way round
     for cell in record["cells"]:
         cell["right"] = records.pack(~torch.from_numpy(records.unpack(cell)))
@@ -233,6 +242,23 @@ def test_a_first_look_at_few_images_gives_way_to_a_look_at_more(miniature, capsy
     assert lines(capsys) == [] and counts() == {IMAGES}  # not even where other code measured them
 
 
+def test_a_look_at_few_images_drops_what_another_has_measured_on_more_meanwhile(miniature, monkeypatch):
+    few = data.load("mnist", "test")
+    monkeypatch.setattr(data, "load", lambda dataset, split, limit=None: few.first(limit))
+    for name in ("validation-a", "source-a", "cnn"):
+        main(["train", "mnist", name])
+    alone = evaluation.adversarial
+
+    def beside_another(*given, **options):
+        monkeypatch.setattr(evaluation, "adversarial", alone)
+        main(["evaluate", "mnist", "cnn", "--table", "2a"])
+        return alone(*given, **options)
+
+    monkeypatch.setattr(evaluation, "adversarial", beside_another)
+    assert main(["evaluate", "mnist", "cnn", "--table", "2a", "--images", "9"]) == 0
+    assert {cell["n"] for cell in records.read("mnist", "cnn")["cells"]} == {IMAGES}
+
+
 def test_black_box_images_are_made_anew_when_the_code_has_changed(miniature, monkeypatch):
     for name in ("validation-a", "source-a", "cnn", "q-base"):
         main(["train", "mnist", name])
@@ -246,6 +272,24 @@ def test_black_box_images_are_made_anew_when_the_code_has_changed(miniature, mon
     main(["evaluate", "mnist", "q-base", "--table", "1a", "--again"])
     made = {path.name for path in folder.iterdir()}
     assert kept < made and len(made) == 2 * len(kept)
+
+
+@pytest.mark.parametrize(
+    ("change", "again"),
+    [({"threads": 64}, False), ({"processor": "another"}, True), ({"versions": {"torch": "9.9"}}, True)],
+)
+def test_black_box_images_are_those_of_this_machine_and_its_packages(miniature, monkeypatch, change, again):
+    """Machines that share runs/ each make their own; how many threads one has changes none."""
+    for name in ("validation-a", "source-a", "cnn"):
+        main(["train", "mnist", name])
+    monkeypatch.setattr(experiments, "CURVE", (0.2,))
+    folder = miniature / "runs" / "mnist" / "black-box"
+    main(["evaluate", "mnist", "cnn", "--table", "1a"])
+    kept, real = {path.name for path in folder.iterdir()}, records.environment
+    monkeypatch.setattr(records, "environment", lambda *where: real(*where) | change)
+    main(["evaluate", "mnist", "cnn", "--table", "1a", "--again"])
+    made = {path.name for path in folder.iterdir()}
+    assert kept <= made and len(made) == (1 + again) * len(kept)
 
 
 def test_black_box_cells_are_measured_anew_when_their_source_was_trained_again(

@@ -155,8 +155,8 @@ def save_weights(model: nn.Module, path: Path) -> None:
     files.write_atomically(path, lambda temporary: save_file(weights, temporary))
 
 
-def new_record(one: Unit, device: torch.device | str = "cpu") -> dict:
-    """Return a record without measurements: what is run, with which code, and on what."""
+def new_record(one: Unit) -> dict:
+    """Return a record without measurements: what is run."""
     return {
         "format": FORMAT,
         "dataset": one.dataset,
