@@ -11,13 +11,21 @@ from qlayer_core.study import experiments, paper
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command; an error that the user can mend is printed in one line, with exit status 1."""
+    """Run one command; an error that the user can mend is printed in one line, with exit status 1.
+
+    One that was interrupted ends with status 130, as in a shell.
+    """
     options = _parser().parse_args(arguments)
     try:
         options.run(options)
     except (ValueError, OSError) as error:
         print(error, file=sys.stderr)
         return 1
+    except KeyboardInterrupt:
+        print(
+            "Interrupted: the same command goes on from the last finished epoch or attack.", file=sys.stderr
+        )
+        return 130
     return 0
 
 
@@ -68,6 +76,11 @@ def _parser() -> argparse.ArgumentParser:
     one = of_a_model(command(_vary, "train a variant of a model, scored on validation images"))
     one.add_argument("variant")
     one.add_argument("--until", type=int, help="pause after so many epochs")
+    one.add_argument(
+        "--again",
+        action="store_true",
+        help="train anew, where no checkpoint is left or it is of other code, another raw network or unknown origin",
+    )
     one = of_a_model(
         command(
             _trail,
@@ -75,6 +88,11 @@ def _parser() -> argparse.ArgumentParser:
         )
     )
     one.add_argument("--until", type=int, help="pause after so many epochs")
+    one.add_argument(
+        "--again",
+        action="store_true",
+        help="begin anew, where what is recorded or its checkpoint is of something else, or no checkpoint is left",
+    )
     one = command(_likelihoods, "train a PixelCNN over pixels or a network's codes, and score images with it")
     one.add_argument("dataset", choices=tuple(datasets.DATASETS))
     one.add_argument("model", help="pixels, or a model with the layer")
@@ -103,7 +121,10 @@ def _runs(options: argparse.Namespace) -> None:
 def _weights_are_here(record: Path) -> bool:
     """Return whether the weights that a record is of are released, or under runs/."""
     dataset, name = record.parts[-3:-1]
-    found = json.loads(record.read_text())["weights_sha256"]
+    try:  # by hand, since `study.records` brings torch
+        found = json.loads(record.read_text())["weights_sha256"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise ValueError(f"{record} is damaged ({error!r}): restore it from the repository") from error
     places = (
         files.WEIGHTS / dataset / f"{name}.safetensors",
         files.RUNS / dataset / name / record.stem / "weights.safetensors",
@@ -116,11 +137,18 @@ def _train(options: argparse.Namespace) -> None:
     unit = records.unit(options.dataset, options.model, options.seed)
     progress = sys.stderr.isatty()
     show = _Counting(_print_row)
-    units.train(unit, until=options.until, again=options.again, report=show, progress=progress)
-    show.nothing(f"no epoch is left to train of {unit.spec.name} on {unit.dataset}, seed {unit.seed}")
+    record = units.train(unit, until=options.until, again=options.again, report=show, progress=progress)
+    show.nothing(_no_epoch(options, len(record["history"]), records.finished(record)))
 
 
 def _evaluate(options: argparse.Namespace) -> None:
+    if options.check is not None and (options.images is not None or options.again):
+        images = [] if options.images is None else [f"--images {options.images}"]
+        given = " and ".join([*images, *(["--again"] if options.again else [])])
+        raise ValueError(
+            f"--check {options.check} is given with {given}, but it attacks the first {options.check} images anew and"
+            " records nothing: leave out one or the other"
+        )
     units, records = _study()
     unit = records.unit(options.dataset, options.model, options.seed)
     if options.check is not None:
@@ -135,10 +163,7 @@ def _evaluate(options: argparse.Namespace) -> None:
     units.evaluate(unit, options.table, limit=options.images, again=options.again, report=show, progress=True)
     fewer = "cells of more images are recorded, and fewer never replace them; --check N compares the first N"
     anew = "--again measures anew what other code or another machine measured; --check N compares the first N"
-    show.nothing(
-        f"nothing is left to measure of {unit.spec.name} on {unit.dataset}, seed {unit.seed};"
-        f" {fewer if options.images else anew}"
-    )
+    show.nothing(f"nothing is left to measure of {_which(options)}; {fewer if options.images else anew}")
 
 
 def _adapt(options: argparse.Namespace) -> None:
@@ -148,8 +173,12 @@ def _adapt(options: argparse.Namespace) -> None:
     unit = records.unit(options.dataset, options.model, options.seed)
     images = adaptive.IMAGES if options.images is None else options.images
     show = _Counting(_print_rung)
-    adaptive.run(unit, images=images, report=show, progress=True)
-    show.nothing(f"no rung is left to climb for {unit.spec.name} on {unit.dataset}, seed {unit.seed}")
+    record = adaptive.run(unit, images=images, report=show, progress=True)
+    fewer = (
+        f"{record['n']:,} images are recorded of {_which(options)}, and fewer never replace them;"
+        f" --images {record['n']} climbs what is left"
+    )
+    show.nothing(fewer if record["n"] > images else f"no rung is left to climb for {_which(options)}")
 
 
 def _likelihoods(options: argparse.Namespace) -> None:
@@ -157,11 +186,15 @@ def _likelihoods(options: argparse.Namespace) -> None:
 
     _study()
     one = likelihoods.Unit(options.dataset, options.model, options.seed)
-    likelihoods.train(one, until=options.until, report=print, progress=True)
+    show = _Counting(print)
+    record = likelihoods.train(one, until=options.until, report=show, progress=True)
+    scored = ""
     if options.images != 0:
-        record = likelihoods.measure(one, limit=options.images, report=print, progress=True)
-        if one.seed == 0 and record["finished"]:
+        record = likelihoods.measure(one, limit=options.images, report=show, progress=True)
+        if one.seed == 0 and record["finished"] and one.weights != one.released:
             likelihoods.release(one)
+        scored = "no set of images is left to score, and "
+    show.nothing(scored + _no_epoch(options, len(record["history"]), record["finished"]))
 
 
 def _claims(options: argparse.Namespace) -> None:
@@ -178,10 +211,18 @@ def _release(options: argparse.Namespace) -> None:
 def _vary(options: argparse.Namespace) -> None:
     from qlayer_core.study import variants
 
-    units, _ = _study()
+    units, records = _study()
     unit = variants.unit(options.dataset, options.model, options.variant, options.seed)
-    start, progress = variants.start(unit), sys.stderr.isatty()
-    units.train(unit, start=start, until=options.until, report=_print_row, progress=progress)
+    show = _Counting(_print_row)
+    record = units.train(
+        unit,
+        start=variants.start(unit),
+        until=options.until,
+        again=options.again,
+        report=show,
+        progress=sys.stderr.isatty(),
+    )
+    show.nothing(_no_epoch(options, len(record["history"]), records.finished(record)))
 
 
 def _trail(options: argparse.Namespace) -> None:
@@ -189,7 +230,9 @@ def _trail(options: argparse.Namespace) -> None:
 
     _, records = _study()
     unit = records.unit(options.dataset, options.model, options.seed)
-    trails.measure(unit, until=options.until, report=_print_trail, progress=sys.stderr.isatty())
+    show, progress = _Counting(_print_trail), sys.stderr.isatty()
+    record = trails.measure(unit, until=options.until, again=options.again, report=show, progress=progress)
+    show.nothing(_no_epoch(options, len(record["rows"]), record["finished"]))
 
 
 def _table(options: argparse.Namespace) -> None:
@@ -227,6 +270,19 @@ class _Counting:
     def nothing(self, why: str) -> None:
         if not self.count:
             print(f"Done before: {why}.", file=sys.stderr)
+
+
+def _which(options: argparse.Namespace) -> str:
+    variant = f" {options.variant}" if "variant" in options else ""
+    return f"{options.model}{variant} on {options.dataset}, seed {options.seed}"
+
+
+def _no_epoch(options: argparse.Namespace, trained: int, over: bool) -> str:
+    """Return why no epoch was trained."""
+    if over:
+        return f"no epoch is left to train of {_which(options)}"
+    until = f"{options.until} epoch{'s' if options.until > 1 else ''} or more"
+    return f"{until} are trained already of {_which(options)}, {trained} in all; without --until it goes on"
 
 
 def _study():

@@ -326,6 +326,21 @@ def test_strongest_attack_keeps_the_rules_and_does_harm(task, load):
     )  # a layer that was never trained is right by chance
 
 
+def test_solutions_are_let_loose_on_the_open_tasks_that_one_asks_for(monkeypatch, capsys):
+    done = []
+    monkeypatch.setattr(challenge, "open_tasks", lambda: TASKS[:3])
+    monkeypatch.setattr(challenge, "best_known", lambda task: {"right": 1.0, "by": "APGD"})
+    monkeypatch.setattr(solutions, "record", lambda task: done.append(task.number))
+    assert solutions.main(["2"]) == 0 and done == [2]
+    assert solutions.main([]) == 0 and done == [2, 1, 2, 3]
+    with pytest.raises(SystemExit, match="2"):
+        solutions.main(["9", "2"])
+    assert "no open task is 9; choose among those that are, 1, 2, 3" in capsys.readouterr().err
+    with pytest.raises(SystemExit, match="0"):
+        solutions.main(["--help"])
+    assert "the number of an open task" in capsys.readouterr().out and done == [2, 1, 2, 3]
+
+
 def test_practice_images_have_their_labels():
     images, labels = data.load("mnist", "test")
     some = challenge.images_for(TASKS[0], limit=20)

@@ -1,5 +1,6 @@
 """The commands: the whole job in miniature, and errors that fit in one line."""
 
+import shutil
 import subprocess
 import sys
 from dataclasses import replace
@@ -11,7 +12,18 @@ from conftest import small_cnn, small_q_net
 
 from qlayer_core import data, datasets, evaluation, files, machine, models, training
 from qlayer_core.__main__ import main
-from qlayer_core.study import experiments, fingerprint, paper, records, tables, trails, units, variants
+from qlayer_core.study import (
+    adaptive,
+    experiments,
+    fingerprint,
+    likelihoods,
+    paper,
+    records,
+    tables,
+    trails,
+    units,
+    variants,
+)
 from qlayer_core.study.records import unit
 
 IMAGES = 24
@@ -21,7 +33,7 @@ IMAGES = 24
 def folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Results, weights and runs in an empty folder."""
     for name in ("RESULTS", "WEIGHTS", "RUNS"):
-        for module in (files, records, units, trails):
+        for module in (files, records, units, trails, likelihoods):
             if hasattr(module, name):
                 monkeypatch.setattr(module, name, tmp_path / name.lower())
     return tmp_path
@@ -117,6 +129,14 @@ def test_recorded_answers_are_checked_and_nothing_is_written(miniature, capsys):
     main(["evaluate", "mnist", "cnn", "--check", "0"])  # must not pass for a call without it, and measure
     assert lines(capsys)[-1].startswith("In all 0 of ")
     assert one.record.read_bytes() == before
+    for path in (kept := miniature / "runs" / "mnist" / "black-box").iterdir():
+        path.write_bytes(b"")  # who would read these could not compare anything
+    there = set(miniature.rglob("*"))
+    assert main(["evaluate", "mnist", "cnn", "--table", "1a", "--check", "10"]) == 0
+    assert lines(capsys)[-1].startswith("In all 0 of ") and set(miniature.rglob("*")) == there
+    shutil.rmtree(kept)
+    main(["evaluate", "mnist", "cnn", "--table", "1a", "--check", "10"])
+    assert lines(capsys)[-1].startswith("In all 0 of ") and not kept.exists()
     record = records.read("mnist", "cnn")  # of a machine that answers the other way round
     for cell in record["cells"]:
         cell["right"] = records.pack(~torch.from_numpy(records.unpack(cell)))
@@ -233,6 +253,23 @@ def test_a_first_look_at_few_images_gives_way_to_a_look_at_more(miniature, capsy
     assert lines(capsys) == [] and counts() == {IMAGES}  # not even where other code measured them
 
 
+def test_a_look_at_few_images_drops_what_another_has_measured_on_more_meanwhile(miniature, monkeypatch):
+    few = data.load("mnist", "test")
+    monkeypatch.setattr(data, "load", lambda dataset, split, limit=None: few.first(limit))
+    for name in ("validation-a", "source-a", "cnn"):
+        main(["train", "mnist", name])
+    alone = evaluation.adversarial
+
+    def beside_another(*given, **options):
+        monkeypatch.setattr(evaluation, "adversarial", alone)
+        main(["evaluate", "mnist", "cnn", "--table", "2a"])
+        return alone(*given, **options)
+
+    monkeypatch.setattr(evaluation, "adversarial", beside_another)
+    assert main(["evaluate", "mnist", "cnn", "--table", "2a", "--images", "9"]) == 0
+    assert {cell["n"] for cell in records.read("mnist", "cnn")["cells"]} == {IMAGES}
+
+
 def test_black_box_images_are_made_anew_when_the_code_has_changed(miniature, monkeypatch):
     for name in ("validation-a", "source-a", "cnn", "q-base"):
         main(["train", "mnist", name])
@@ -246,6 +283,24 @@ def test_black_box_images_are_made_anew_when_the_code_has_changed(miniature, mon
     main(["evaluate", "mnist", "q-base", "--table", "1a", "--again"])
     made = {path.name for path in folder.iterdir()}
     assert kept < made and len(made) == 2 * len(kept)
+
+
+@pytest.mark.parametrize(
+    ("change", "again"),
+    [({"threads": 64}, False), ({"processor": "another"}, True), ({"versions": {"torch": "9.9"}}, True)],
+)
+def test_black_box_images_are_those_of_this_machine_and_its_packages(miniature, monkeypatch, change, again):
+    """Machines that share runs/ each make their own; how many threads one has changes none."""
+    for name in ("validation-a", "source-a", "cnn"):
+        main(["train", "mnist", name])
+    monkeypatch.setattr(experiments, "CURVE", (0.2,))
+    folder = miniature / "runs" / "mnist" / "black-box"
+    main(["evaluate", "mnist", "cnn", "--table", "1a"])
+    kept, real = {path.name for path in folder.iterdir()}, records.environment
+    monkeypatch.setattr(records, "environment", lambda *where: real(*where) | change)
+    main(["evaluate", "mnist", "cnn", "--table", "1a", "--again"])
+    made = {path.name for path in folder.iterdir()}
+    assert kept <= made and len(made) == (1 + again) * len(kept)
 
 
 def test_black_box_cells_are_measured_anew_when_their_source_was_trained_again(
@@ -361,6 +416,68 @@ def test_a_trail_is_the_training_once_more_with_its_network_attacked_after_each_
     assert records.read("mnist", "q-base-adv") == recorded
 
 
+def test_a_trail_reads_its_images_once(miniature, monkeypatch):
+    monkeypatch.setitem(experiments.RUNS, "cnn", replace(experiments.RUNS["cnn"], epochs=3))
+    for name in ("validation-a", "cnn"):
+        main(["train", "mnist", name])
+    real, made = training.validation_sets, []
+    monkeypatch.setattr(training, "validation_sets", lambda *a, **k: made.append(a) or real(*a, **k))
+    one = unit("mnist", "cnn")
+    trail = trails.measure(one, images=IMAGES)
+    assert len(trail["rows"]) == 3 and len(made) == 1
+    assert trails.measure(one, images=IMAGES) == trail and len(made) == 1, "of a finished one nothing is made"
+    trails.path_of(
+        one
+    ).unlink()  # the checkpoint is of the last epoch: the first ones come again, as they were
+    again = trails.measure(one, images=IMAGES)
+    assert again == trail and len(made) == 2
+
+
+@pytest.mark.parametrize("name", ["one-hot", "randomised"])
+def test_a_network_behind_a_quantizer_has_a_trail_of_what_its_attacker_sees(miniature, name):
+    main(["train", "mnist", "validation-a"])
+    (row,) = trails.measure(unit("mnist", name), images=IMAGES)["rows"]
+    assert {(cell["attack"], cell["eps"], cell["n"]) for cell in row["cells"]} == {
+        ("bim", eps, IMAGES) for eps in (0.2, 0.3)
+    }
+    assert {cell["unmoved"] for cell in row["cells"]} == {IMAGES}, "as it is, it has no slope"
+
+
+@pytest.mark.parametrize("name", ["cnn-clean-selected", "q-k2-n16"])
+def test_a_network_without_an_attack_of_a_trail_is_refused_at_once(miniature, capsys, name):
+    assert main(["trail", "mnist", name]) == 1
+    said = capsys.readouterr().err
+    assert f"{name} on mnist has no trail: one is of BIM by an attacker who sees the network" in said
+    assert "Give a network that has it, such as 'cnn-adv'" in said and not list(miniature.rglob("*"))
+
+
+def test_a_trail_begins_anew_where_one_says_so(miniature, capsys, monkeypatch):
+    for name in ("validation-a", "cnn", "cnn-adv"):
+        main(["train", "mnist", name])
+    one = unit("mnist", "cnn-adv")
+    first = trails.measure(one, images=IMAGES)
+    monkeypatch.setitem(experiments.RUNS, "cnn", replace(experiments.RUNS["cnn"], learning_rate=0.01))
+    (unit("mnist", "cnn").folder / "checkpoint.pt").unlink()
+    main(["train", "mnist", "cnn"])  # a raw network of other weights
+    lines(capsys)
+    files.write_json(trails.path_of(one), first | {"finished": False})
+    assert main(["trail", "mnist", "cnn-adv"]) == 1
+    assert "from a training with another raw network than today's" in capsys.readouterr().err
+    assert main(["trail", "mnist", "cnn-adv", "--again"]) == 0 and len(lines(capsys)) == 1
+    second = records.read_file(trails.path_of(one))
+    assert len(second["rows"]) == 1 and second["rows"][0]["score"] != first["rows"][0]["score"]
+    monkeypatch.setattr(fingerprint, "of", lambda stage: "0123456789ab")
+    assert main(["trail", "mnist", "cnn-adv"]) == 1
+    assert "or measure with again=True (--again)" in capsys.readouterr().err
+    assert main(["trail", "mnist", "cnn-adv", "--again"]) == 0 and len(lines(capsys)) == 1
+    third = records.read_file(trails.path_of(one))
+    assert [here["code"]["training"] for here in third["environments"]] == ["0123456789ab"]
+    slower = replace(experiments.RUNS["cnn-adv"], learning_rate=1e-5)
+    monkeypatch.setitem(experiments.RUNS, "cnn-adv", slower)
+    assert main(["trail", "mnist", "cnn-adv", "--again"]) == 0 and len(lines(capsys)) == 1
+    assert records.read_file(trails.path_of(one))["spec"]["learning_rate"] == 1e-5
+
+
 def test_a_trail_of_other_settings_or_code_is_not_continued(miniature, monkeypatch):
     for name in ("validation-a", "cnn"):
         main(["train", "mnist", name])
@@ -404,6 +521,29 @@ def test_a_training_goes_on_from_the_raw_network_and_the_code_that_it_began_with
     assert "from a training with other code than today's" in capsys.readouterr().err
 
 
+def test_a_checkpoint_of_unknown_origin_is_not_continued(miniature, capsys):
+    main(["train", "mnist", "validation-a"])
+    folder = unit("mnist", "validation-a").folder
+    (folder / "checkpoint.json").unlink()
+    lines(capsys)
+    assert main(["train", "mnist", "validation-a"]) == 1
+    assert (
+        "checkpoint.pt has no checkpoint.json beside it, which says with what code" in capsys.readouterr().err
+    )
+    assert not (folder / "checkpoint.json").exists(), "it must not be taken for today's"
+    assert main(["train", "mnist", "validation-a", "--again"]) == 0 and len(lines(capsys)) == 1
+
+
+def test_a_variant_begins_anew_where_one_says_so(miniature, capsys, monkeypatch):
+    main(["train", "mnist", "validation-a"])
+    command = ["vary", "mnist", "q-base", "losses-x-10"]
+    main(command)
+    monkeypatch.setattr(fingerprint, "of", lambda stage: "0123456789ab")
+    assert main(command) == 1
+    assert "from a training with other code than today's" in capsys.readouterr().err
+    assert main([*command, "--again"]) == 0 and len(lines(capsys)) == 1
+
+
 def test_a_damaged_checkpoint_is_said_in_one_line(miniature, capsys):
     main(["train", "mnist", "validation-a"])
     checkpoint = unit("mnist", "validation-a").folder / "checkpoint.pt"
@@ -424,6 +564,61 @@ def test_what_was_done_before_says_so(miniature, capsys):
         assert main(command) == 0
         printed = capsys.readouterr()
         assert printed.err.startswith(f"Done before: {what} of cnn on mnist, seed 0") and printed.out == ""
+
+
+def test_what_was_trained_so_far_is_said_where_no_more_is_asked_for(miniature, capsys, monkeypatch):
+    monkeypatch.setitem(experiments.RUNS, "cnn", replace(experiments.RUNS["cnn"], epochs=3))
+    main(["train", "mnist", "validation-a"])
+    for command in (
+        ["train", "mnist", "cnn"],
+        ["trail", "mnist", "cnn"],
+        ["vary", "mnist", "cnn", "without-l2"],
+    ):
+        which = " ".join(command[2:]) + " on mnist, seed 0"
+        main([*command, "--until", "2"])
+        capsys.readouterr()
+        assert main([*command, "--until", "1"]) == 0
+        said = f"1 epoch or more are trained already of {which}, 2 in all; without --until it goes on"
+        assert capsys.readouterr().err == f"Done before: {said}.\n"
+        main(command)
+        capsys.readouterr()
+        main(command)
+        assert capsys.readouterr().err == f"Done before: no epoch is left to train of {which}.\n"
+
+
+def test_a_ladder_on_more_images_is_no_ladder_that_was_climbed(capsys, monkeypatch):
+    monkeypatch.setattr(adaptive, "run", lambda one, images, **_: {"n": 1000})
+    assert main(["adapt", "mnist", "cnn", "--images", "100"]) == 0
+    said = "1,000 images are recorded of cnn on mnist, seed 0, and fewer never replace them; --images 1000 climbs"
+    assert said in capsys.readouterr().err
+    assert main(["adapt", "mnist", "cnn"]) == 0
+    assert "no rung is left to climb for cnn on mnist, seed 0" in capsys.readouterr().err
+
+
+def test_likelihoods_of_a_clone_are_done_before(folders, capsys, monkeypatch):
+    """Its weights are the released ones: there are none under runs/ to release."""
+    record = {"history": [{"epoch": 1}], "finished": True}
+    for step in ("train", "measure"):
+        monkeypatch.setattr(likelihoods, step, lambda one, **_: record)
+    one = likelihoods.Unit("mnist", "q-base")
+    one.released.parent.mkdir(parents=True)
+    one.released.write_bytes(b"weights")
+    assert main(["likelihoods", "mnist", "q-base"]) == 0
+    said = "no set of images is left to score, and no epoch is left to train of q-base on mnist, seed 0"
+    assert capsys.readouterr().err == f"Done before: {said}.\n"
+    (one.folder).mkdir(parents=True)
+    (one.folder / "weights.safetensors").write_bytes(b"of a run")
+    assert main(["likelihoods", "mnist", "q-base"]) == 0 and one.released.read_bytes() == b"of a run"
+
+
+def test_an_interrupted_command_says_that_it_goes_on(miniature, capsys, monkeypatch):
+    def interrupted(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(units, "train", interrupted)
+    assert main(["train", "mnist", "cnn"]) == 130
+    said = "Interrupted: the same command goes on from the last finished epoch or attack.\n"
+    assert capsys.readouterr().err == said
 
 
 def test_only_what_was_trained_to_the_end_is_released(miniature, capsys, monkeypatch):
@@ -547,6 +742,10 @@ ONE_LINE = {
         "no cnn on mnist; it shows",
     ),
     "an attacker's network": (["adapt", "mnist", "source-a"], "source-a makes the attackers' images"),
+    "a check of another kind": (
+        ["evaluate", "mnist", "cnn", "--check", "5", "--images", "3", "--again"],
+        "--check 5 is given with --images 3 and --again, but it attacks the first 5 images anew",
+    ),
     "nothing to release": (["release", "mnist", "cnn"], "is missing: train the model first"),
     "a seed that is not released": (
         ["release", "mnist", "cnn", "--seed", "1"],
@@ -561,6 +760,16 @@ def test_what_the_user_can_mend_is_said_in_one_line(case, folders, capsys):
     assert main(arguments) == 1
     printed = capsys.readouterr()
     assert remedy in printed.err and printed.err.count("\n") == 1 and printed.out == ""
+
+
+@pytest.mark.parametrize("content", ['{"weights_sha2', "{}", "[]"])
+def test_a_damaged_record_is_named_by_the_list_of_runs(folders, capsys, content):
+    path = unit("mnist", "cnn").record
+    path.parent.mkdir(parents=True)
+    path.write_text(content)
+    assert main(["runs"]) == 1
+    said = capsys.readouterr().err
+    assert f"{path} is damaged" in said and "restore it from the repository" in said
 
 
 def test_a_record_of_another_version_is_said_in_one_line(folders, capsys):

@@ -177,6 +177,19 @@ def test_a_file_cut_short_is_refused():
         records.read("mnist", "cnn")
 
 
+@pytest.mark.parametrize("layered", [False, True])
+def test_a_setting_of_a_newer_version_is_refused(layered):
+    record = record_of("q-base")
+    (record["spec"]["layer"] if layered else record["spec"])["colour"] = "green"
+    says = "record of q-base on mnist, seed 0, has the setting colour, which this .* use the version that wrote it"
+    with pytest.raises(ValueError, match=says):
+        records.spec_of(record)
+    del record["spec"]["layer"]["gate"]  # an older one that knows fewer has their defaults
+    if layered:
+        del record["spec"]["layer"]["colour"]
+        assert records.spec_of(record) == experiments.spec("q-base")
+
+
 def test_unknown_names_are_refused():
     with pytest.raises(ValueError, match="unknown data set 'cifar'; choose one of mnist, fashion-mnist"):
         unit("cifar", "cnn")

@@ -14,7 +14,16 @@ from pathlib import Path
 import pytest
 
 from qlayer_core import files
-from qlayer_core.study import experiments, likelihoods, outlook, paper, records, units
+from qlayer_core.study import (
+    experiments,
+    likelihoods,
+    outlook,
+    paper,
+    plan,
+    records,
+    statements,
+    units,
+)
 from qlayer_core.study.plan import Job, Plan
 
 ROOT = Path(__file__).parent.parent
@@ -63,16 +72,38 @@ def test_the_whole_grid_holds_every_cell_of_the_paper_and_the_figure(empty):
     }
     assert evaluated == {
         (cell.dataset, cell.model) for table in paper.TABLES.values() for cell in table.cells
-    } | others | {("mnist", name) for name in experiments.ON_CNN_B}
+    } | others | {("mnist", name) for name in experiments.ON_CNN_B} | {
+        (dataset, f"{name}-printed-adv")
+        for dataset in ("mnist", "fashion-mnist")
+        for name in ("q-base", "q-large")
+    }
     adapted = [(job.dataset, job.model) for job in jobs if job.stage == "adapt"]
     headline = [name + how for name in ("cnn", "q-base", "q-large", "q-inner") for how in ("", "-adv")]
     assert set(adapted) == others | {
         (dataset, name) for dataset in ("mnist", "fashion-mnist") for name in headline
-    }
+    } | {("mnist", name) for name in ("q-large-shared", "cnn-clean-selected", "q-base-printed-adv")}
     assert [job.model for job in jobs if job.stage == "likelihoods"] == ["pixels", "q-base", "q-large"]
     each = len(evaluated) + len(adapted) + 2
     assert len(Plan(seeds=(0, 1, 2)).targets()) == 3 * each + 1  # pixels once
     assert [job.stage for job in Plan(only=("adaptive",)).targets()] == ["adapt"] * len(adapted)
+
+
+def test_what_claims_rest_on_under_the_strongest_attack_climbs_the_ladder():
+    for claim in statements.CLAIMS:
+        for comparison in claim.strongest:
+            for value in (comparison.first, comparison.second):
+                if value.setting in ("worst case", "ladder"):
+                    assert (value.dataset, value.model) in plan.ADAPTED, claim.name
+
+
+def test_every_network_that_is_recorded_is_a_target_or_the_attackers_or_the_judge_s():
+    targets = {(job.stage, job.dataset, job.model) for job in Plan().targets()}
+    for path in files.RESULTS.glob("*/*/seed*.json"):
+        dataset, name = path.parts[-3:-1]
+        if name in experiments.RUNS and name not in plan.OWN:
+            assert ("evaluate", dataset, name) in targets, name
+    for path in files.RESULTS.glob("*/*/adaptive/seed*.json"):
+        assert ("adapt", *path.parts[-4:-2]) in targets, path
 
 
 def test_the_adaptive_evaluation_waits_for_the_networks_that_its_images_are_made_on(empty):
@@ -142,6 +173,29 @@ def test_configurations_read_alike_from_a_file_and_from_the_command_line():
         Plan.of({"seeds": "0,a,-1"})
     with pytest.raises(ValueError, match="only is 'table:12'; give table:1a"):
         Plan.of({"only": "table:12"})
+
+
+def test_a_smoke_run_without_its_configuration_is_refused():
+    with pytest.raises(
+        ValueError, match="only is 'smoke', but smoke has no dataset, model, spec, images, tables: g"
+    ):
+        Plan(only=("smoke",))
+    with pytest.raises(ValueError, match="smoke has no tables: give what workflow"):
+        Plan(only=("smoke",), smoke={name: value for name, value in SMOKE.items() if name != "tables"})
+
+
+@pytest.mark.parametrize(
+    ("given", "says"),
+    [
+        (["mnist", "q-bass", "0"], "model is 'q-bass'; choose one of"),
+        (["mnist", "cnn", "0", "--config", '{"only": "table:12"}'], "only is 'table:12'; give table:1a"),
+        (["mnist", "cnn", "0"], "There is no record of cnn on mnist, seed 0"),
+    ],
+)
+def test_a_job_that_cannot_be_done_says_so_in_one_line(empty, capsys, given, says):
+    assert outlook.main(["evaluate", *given]) == 1
+    said = capsys.readouterr().err
+    assert says in said and said.count("\n") == 1
 
 
 # ---- What counts as done ----

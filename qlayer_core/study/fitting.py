@@ -1,5 +1,6 @@
 """Train one unit without recording it: what a recorded training and a trail share."""
 
+import copy
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -35,12 +36,36 @@ def fit(
         start: the raw-trained unit that adversarial training starts from; left out, that of the grid.
         limit: only the first so many training and validation images.
         until: pause after so many epochs.
-        again: begin afresh where the checkpoint is of another raw network or of other code, instead of refusing it.
+        again: begin afresh where the checkpoint is of another raw network, of other code or of unknown origin,
+            instead of refusing it.
         report: called with each row of the history.
         progress: show the batches.
     """
     if until is not None:
         checks.option("until", until)
+    go_on = prepare(unit, checkpoint, start=start, limit=limit, again=again)
+    return go_on(until=until, report=report, progress=progress)
+
+
+def prepare(
+    unit: Unit,
+    checkpoint: Path,
+    *,
+    start: Unit | None = None,
+    limit: int | None = None,
+    again: bool = False,
+) -> Callable[..., tuple[nn.Module, loop.State]]:
+    """Return what trains a network, from the checkpoint or else from its beginning, as often as it is called.
+
+    It takes ``until``, ``report`` and ``progress`` and returns what `fit` does. Images are read, and those of the
+    judge made, once.
+
+    Args: as for `fit`.
+
+    Raises:
+        ValueError: the checkpoint is of another origin, or of an unknown one; or images that cannot be learned.
+        FileNotFoundError: a network that this one starts from, or is judged with, isn't there.
+    """
     spec, device = unit.spec, machine.device()
     model = untrained(unit, start)
     _same_origin(checkpoint, _origin(unit, start) | ({"limit": limit} if limit else {}), again)
@@ -50,19 +75,24 @@ def fit(
     about = datasets.find(unit.dataset)
     train_set = data.load(unit.dataset, "train", limit=limit)
     _suits(train_set, unit.dataset)
-    state = training.train(
-        spec,
-        model.to(device),
-        train_set.to(device),
-        training.validation_sets(unit.dataset, source, about.epsilons, limit, device),
-        seed=seed_of(spec.name, unit.seed),
-        adversarial_eps=about.adversarial_eps,
-        checkpoint=checkpoint,
-        until=until,
-        report=report,
-        progress=progress,
-    )
-    return model, state
+    train_set = train_set.to(device)
+    validation = training.validation_sets(unit.dataset, source, about.epsilons, limit, device)
+
+    def go_on(**how: object) -> tuple[nn.Module, loop.State]:
+        network = copy.deepcopy(model).to(device)  # where no checkpoint is left, it begins anew
+        state = training.train(
+            spec,
+            network,
+            train_set,
+            validation,
+            seed=seed_of(spec.name, unit.seed),
+            adversarial_eps=about.adversarial_eps,
+            checkpoint=checkpoint,
+            **how,
+        )
+        return network, state
+
+    return go_on
 
 
 def _suits(train_set: data.Split, dataset: str) -> None:
@@ -106,7 +136,18 @@ def _origin(unit: Unit, start: Unit | None) -> dict:
 def _same_origin(checkpoint: Path, origin: dict, again: bool) -> None:
     """Keep a training's origin beside its checkpoint, and don't continue one of another origin."""
     beside = checkpoint.with_suffix(".json")
-    found = json.loads(beside.read_text()) if checkpoint.exists() and beside.exists() else origin
+    if not checkpoint.exists():
+        found = origin
+    elif beside.exists():
+        found = json.loads(beside.read_text())
+    else:
+        found = None
+    if found is None and not again:
+        raise ValueError(
+            f"{checkpoint} has no {beside.name} beside it, which says with what code and from which raw network it"
+            " was trained: put that file back, delete the checkpoint, or train with again=True (--again), to start"
+            " this one afresh"
+        )
     if found != origin and not again:
         words = {"code": "other code", "start": "another raw network", "limit": "another number of images"}
         what = " and ".join(words[name] for name in words if found.get(name) != origin.get(name))

@@ -113,10 +113,15 @@ def _started(root: Path) -> Path:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run one job: what the workflow starts on whatever machine it has."""
+    """Run one job: what the workflow starts on whatever machine it has.
+
+    An error that the user can mend is printed in one line, with exit status 1.
+    """
     from qlayer_core import fast
 
-    parser = argparse.ArgumentParser(prog="python -m qlayer_core.study.outlook", description=main.__doc__)
+    parser = argparse.ArgumentParser(
+        prog="python -m qlayer_core.study.outlook", description=main.__doc__.splitlines()[0]
+    )
     parser.add_argument("stage", choices=STAGES)
     parser.add_argument("dataset", choices=tuple(datasets.DATASETS))
     parser.add_argument("model")
@@ -124,11 +129,15 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--config", type=json.loads, default={}, help="the workflow's configuration, as JSON")
     options = parser.parse_args(arguments)
     job = Job(options.stage, options.dataset, options.model, options.seed)
-    if job.model not in (likelihoods.PIXELS, SMOKE):
-        checks.one_of("model", job.model, tuple(experiments.RUNS))
-    fast.keep_memory()
-    began = time.perf_counter()
-    Plan.of(options.config).run(job)
+    try:
+        if job.model not in (likelihoods.PIXELS, SMOKE):
+            checks.one_of("model", job.model, tuple(experiments.RUNS))
+        fast.keep_memory()
+        began = time.perf_counter()
+        Plan.of(options.config).run(job)
+    except (ValueError, OSError) as error:
+        print(error, file=sys.stderr)
+        return 1
     print(f"Done: {job}. {finish(job, time.perf_counter() - began)}", flush=True)
     return 0
 

@@ -10,13 +10,16 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from qlayer_core import data, datasets, files
-from qlayer_core.study import adaptive, experiments, likelihoods, paper, records, units
+from qlayer_core.study import adaptive, experiments, likelihoods, paper, records, statements, units
 
 STAGES = ("train", "evaluate", "adapt", "likelihoods")
 SMOKE = "smoke"
+TRIAL = ("dataset", "model", "spec", "images", "tables")  # what the configuration of a smoke run says
 OTHERS = [f"{name}{how}" for name in (experiments.CONTROL, *experiments.QUANTIZED) for how in ("", "-adv")]
+# By the paper's text, beside those that the grid trains otherwise.
+LITERAL = [name for name in map(experiments.printed, experiments.RUNS) if name]
 EVALUATED = {(cell.dataset, cell.model) for table in paper.TABLES.values() for cell in table.cells} | {
-    *((dataset, name) for dataset in datasets.DATASETS for name in OTHERS),
+    *((dataset, name) for dataset in datasets.DATASETS for name in (*OTHERS, *LITERAL)),
     *(("mnist", name) for name in experiments.ON_CNN_B),
 }
 OWN = (
@@ -24,13 +27,23 @@ OWN = (
     experiments.VALIDATION_SOURCE,
 )  # the attackers' and the judge's: no targets
 ADAPTIVE = "adaptive"
-ADAPTED = {
-    (dataset, name)
-    for dataset in datasets.DATASETS
-    for name in (
-        *(f"{name}{how}" for name in (*experiments.TARGETS, "q-inner") for how in ("", "-adv")),
-        *OTHERS,
-    )
+CLAIMED = {  # whose verdicts under the strongest attack rest on the ladder
+    (value.dataset, value.model)
+    for claim in statements.CLAIMS
+    for comparison in (*claim.protocol, *claim.strongest)
+    for value in (comparison.first, comparison.second)
+    if value.setting in ("worst case", "ladder")
+}
+ADAPTED = CLAIMED | {
+    *(
+        (dataset, name)
+        for dataset in datasets.DATASETS
+        for name in (
+            *(f"{name}{how}" for name in (*experiments.TARGETS, "q-inner") for how in ("", "-adv")),
+            *OTHERS,
+        )
+    ),
+    ("mnist", experiments.printed("q-base-adv")),
 }
 
 
@@ -82,6 +95,11 @@ class Plan:
                     f"only is {part!r}; give table:1a to table:11, figure:2, adaptive, smoke, or a model such"
                     " as cnn or mnist/cnn"
                 )
+        if SMOKE in self.only and (missing := [name for name in TRIAL if name not in self.smoke]):
+            raise ValueError(
+                f"only is {SMOKE!r}, but smoke has no {', '.join(missing)}: give what workflow/config.yaml has, such"
+                " as smoke={'dataset': 'mnist', 'model': 'cnn', 'spec': {}, 'images': 16, 'tables': ['2a']}"
+            )
 
     @classmethod
     def of(cls, config: Mapping) -> "Plan":

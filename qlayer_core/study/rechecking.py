@@ -38,7 +38,7 @@ def against_records(
     for attack in dict.fromkeys(attack for attack, _ in recorded):
         if tables and dataclasses.replace(attack, attack=attack.attack.split("-")[0]) not in shown:
             continue
-        made, *_ = units.make(unit, model, images, attack, progress=False)
+        made, *_ = units.make(unit, model, images, attack, progress=False, keep=False)
         for cell in evaluation.cells(model, made, labels, attack):
             before = records.unpack(recorded[attack, cell["path"]])[: len(labels)]
             wrong = int((before != cell["right"].numpy()).sum())

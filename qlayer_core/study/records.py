@@ -155,8 +155,8 @@ def save_weights(model: nn.Module, path: Path) -> None:
     files.write_atomically(path, lambda temporary: save_file(weights, temporary))
 
 
-def new_record(one: Unit, device: torch.device | str = "cpu") -> dict:
-    """Return a record without measurements: what is run, with which code, and on what."""
+def new_record(one: Unit) -> dict:
+    """Return a record without measurements: what is run."""
     return {
         "format": FORMAT,
         "dataset": one.dataset,
@@ -275,7 +275,17 @@ def with_paths(pairs: list[tuple[str, object]]) -> dict:
 
 
 def spec_of(record: dict) -> RunSpec:
-    """Return the run that a record is about; a setting that it doesn't know has its default."""
+    """Return the run that a record is about; a setting that it doesn't know has its default.
+
+    Raises:
+        ValueError: it knows a setting that this version does not.
+    """
     fields = dict(record["spec"])
     layer = fields.pop("layer")
+    known = [{field.name for field in dataclasses.fields(kind)} for kind in (RunSpec, LayerSpec)]
+    if unknown := sorted({*fields} - known[0] | {*(layer or {})} - known[1]):
+        raise ValueError(
+            f"the record of {record['model']} on {record['dataset']}, seed {record['seed']}, has the setting"
+            f" {', '.join(unknown)}, which this version of the package doesn't know: use the version that wrote it"
+        )
     return RunSpec(**fields, layer=LayerSpec(**layer) if layer else None)

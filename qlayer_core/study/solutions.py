@@ -5,6 +5,7 @@ and records each grade that beats what is known. They are strong rather than sho
 the other way round.
 """
 
+import argparse
 import sys
 from collections.abc import Callable
 from functools import partial
@@ -57,9 +58,23 @@ def record(task: challenge.Task) -> challenge.Grade:
     return found
 
 
+def main(arguments: list[str] | None = None) -> int:
+    """Let the best attacks loose on open tasks, and record each grade that beats what is known."""
+    parser = argparse.ArgumentParser(prog="python -m qlayer_core.study.solutions", description=main.__doc__)
+    parser.add_argument(
+        "task", type=int, nargs="*", help="the number of an open task; all of them if left out"
+    )
+    asked = parser.parse_args(arguments).task
+    tasks = {task.number: task for task in challenge.open_tasks()}
+    if closed := [str(number) for number in asked if number not in tasks]:
+        there = ", ".join(map(str, tasks)) or "none, as no network is released"
+        parser.error(f"no open task is {', '.join(closed)}; choose among those that are, {there}")
+    for number in asked or tasks:
+        record(tasks[number])
+        best = challenge.best_known(tasks[number])
+        print(f"Task {number}: {best['right']:.1f} % right, {best['by']}", flush=True)
+    return 0
+
+
 if __name__ == "__main__":
-    for one in challenge.open_tasks():
-        if len(sys.argv) == 1 or str(one.number) in sys.argv[1:]:
-            record(one)
-            best = challenge.best_known(one)
-            print(f"Task {one.number}: {best['right']:.1f} % right, {best['by']}", flush=True)
+    sys.exit(main())

@@ -17,7 +17,7 @@ from torch import nn
 from qlayer_core import attacks, checks, data, evaluation, files, machine
 from qlayer_core.files import RESULTS, RUNS
 from qlayer_core.specs import Attack
-from qlayer_core.study import experiments, fingerprint, fitting, records
+from qlayer_core.study import experiments, fingerprint, fitting, records, units
 from qlayer_core.study.records import Unit
 
 IMAGES = 500
@@ -60,6 +60,7 @@ def measure(
     *,
     images: int = IMAGES,
     until: int | None = None,
+    again: bool = False,
     report: Callable[[dict], None] = lambda row: None,
     progress: bool = False,
 ) -> dict:
@@ -71,14 +72,23 @@ def measure(
         unit: the run to repeat, with its seed and so its batches. On another machine it may differ a little.
         images: the first so many validation images are attacked.
         until: stop after so many epochs, to be continued later.
+        again: begin anew where what is recorded, or the checkpoint, is of something else than today's, or where no
+            checkpoint is left.
         report: called with each row: epoch, score and accuracy as in a history, cells as in a record.
         progress: show the batches as they pass.
 
     Raises:
-        ValueError: what is recorded is of other settings, other code or another number of images.
+        ValueError: the grid has no attack of a trail on this network; or what is recorded is of other settings,
+            other code or another number of images.
     """
     if until is not None:
         checks.option("until", until)
+    if not (seen := attacks_on(unit)):
+        raise ValueError(
+            f"{unit.spec.name} on {unit.dataset} has no trail: one is of BIM by an attacker who sees the network,"
+            " which is not among the grid's attacks on it. Give a network that has it, such as 'cnn-adv' or"
+            " 'q-base-adv'"
+        )
     device, path = machine.device(), path_of(unit)
     here = records.environment(fingerprint.stages(unit.spec, "training", "steps"), device)
     validation = data.load(unit.dataset, "validation", limit=images).to(device)
@@ -93,19 +103,28 @@ def measure(
         "finished": False,
         "rows": [],
     }
+    checkpoint = RUNS / unit.dataset / "trails" / unit.spec.name / f"seed{unit.seed}" / "checkpoint.pt"
     if path.exists():
         before = records.read_file(path)
         differ = [name for name in ("spec", "n") if before[name] != record[name]]
         differ += ["code"] if any(one["code"] != here["code"] for one in before["environments"]) else []
-        if differ:
+        if differ and not again:
             raise ValueError(
-                f"{path} is of another {' and '.join(differ)} than today's: remove it to begin anew"
+                f"{path} is of another {' and '.join(differ)} than today's: remove it to begin anew, or measure with"
+                " again=True (--again)"
             )
-        record = before
-    checkpoint = RUNS / unit.dataset / "trails" / unit.spec.name / f"seed{unit.seed}" / "checkpoint.pt"
-    while not record["finished"] and (until is None or len(record["rows"]) < until):
+        if differ:
+            checkpoint.unlink(missing_ok=True)
+        else:
+            record = before
+    if not again and not _left(record, until):
+        return record
+    go_on = fitting.prepare(unit, checkpoint, again=again)
+    if again and not checkpoint.exists():  # its rows would be followed by those of another training
+        record |= {"environments": [], "finished": False, "rows": []}
+    while _left(record, until):
         epoch = len(record["rows"]) + 1
-        model, state = fitting.fit(unit, checkpoint, until=epoch, progress=progress)
+        model, state = go_on(until=epoch, progress=progress)
         if state.epoch > epoch:  # of a record that is no longer there: its epochs have to come again
             checkpoint.unlink()
             continue
@@ -115,19 +134,21 @@ def measure(
             model.load_state_dict(torch.load(checkpoint, map_location="cpu", weights_only=True)["model"])
             row = {name: state.history[-1][name] for name in ("epoch", "score", "accuracy")}
             row["environment"] = records.environment_index(record, here)
-            row["cells"] = [
-                cell for attack in attacks_on(unit) for cell in _cells(model, validation, attack, progress)
-            ]
+            row["cells"] = [cell for attack in seen for cell in _cells(model, validation, attack, progress)]
             record["rows"].append(row)
             report(row)
         files.write_json(path, record)
     return record
 
 
+def _left(record: dict, until: int | None) -> bool:
+    return not record["finished"] and (until is None or len(record["rows"]) < until)
+
+
 def _cells(model: nn.Module, validation: data.Split, attack: Attack, progress: bool) -> list[dict]:
     """Return how a network stands up to one attack: recorded cells, but not which of the images were right."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", attacks.UnmovedWarning)  # they are counted
-        made = evaluation.adversarial(model, validation.images, attack, progress=progress)
+        made = units.white_box(model.eval(), validation.images, attack, progress)
     found = evaluation.cells(model, made, validation.labels, attack, validation.images)
     return [{name: value for name, value in cell.items() if name != "right"} for cell in found]

@@ -1,11 +1,12 @@
 """Train, attack and release one unit: what the command line, the workflow and a notebook call."""
 
 import dataclasses
+import hashlib
 import json
 import shutil
 import time
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -16,9 +17,8 @@ from qlayer_core import attacks, baselines, checks, data, evaluation, files, int
 from qlayer_core.files import RUNS
 from qlayer_core.specs import Attack, RunSpec
 from qlayer_core.study import experiments, fingerprint, fitting, paper, records
+from qlayer_core.study.fitting import Report
 from qlayer_core.study.records import Unit
-
-Report = Callable[[dict], None]
 
 
 def train(
@@ -68,7 +68,7 @@ def train(
     device = machine.device()
     weights = unit.folder / "weights.safetensors"
     records.save_weights(model, weights)
-    record = records.new_record(unit, device)
+    record = records.new_record(unit)
     record["trained_in"] = records.environment_index(record, records.environment(("training",), device))
     record["history"], record["chosen"] = _json(state.history), _json(state.best)
     record["seconds"]["training"] = round(state.seconds, 1)
@@ -139,6 +139,8 @@ def evaluate(
         scored = evaluation.cells(model, made, labels, attack, images)
         # Nothing that takes long may stand between reading the record and writing it.
         record = _now(unit, record["weights_sha256"])
+        if any(attack_of(cell) == attack and cell["n"] > len(labels) for cell in record["cells"]):
+            continue  # another evaluation was on more images
         where = records.environment_index(record, _environment(attack, unit.spec, device))
         cells = [cell | by | {"right": records.pack(cell["right"]), "environment": where} for cell in scored]
         record["cells"] = [cell for cell in record["cells"] if attack_of(cell) != attack] + cells
@@ -173,12 +175,15 @@ def of_tables(tables: Sequence[str], unit: Unit) -> set[Attack]:
 
 
 def make(
-    unit: Unit, model: nn.Module, images: Tensor, attack: Attack, progress: bool
+    unit: Unit, model: nn.Module, images: Tensor, attack: Attack, progress: bool, *, keep: bool = True
 ) -> tuple[Tensor, bool, dict]:
-    """Return an attack's images, whether they were kept from before, and what a cell says of their source."""
+    """Return an attack's images, whether they were kept from before, and what a cell says of their source.
+
+    Without ``keep`` all are made anew, and nothing is written.
+    """
     if attack.setting != "black-box":
-        return _white_box(model.eval(), images, attack, progress), False, {}  # where it draws, it begins anew
-    made, kept, source = _black_box(unit.dataset, attack, images, progress)
+        return white_box(model.eval(), images, attack, progress), False, {}  # where it draws, it begins anew
+    made, kept, source = _black_box(unit.dataset, attack, images, progress, keep)
     return made, kept, {"source_sha256": source}
 
 
@@ -303,7 +308,7 @@ def _environment(attack: Attack, spec: RunSpec | None, device: torch.device) -> 
     return records.environment(fingerprint.stages(spec, *([stage] if stage else [])), device)
 
 
-def _white_box(model: nn.Module, images: Tensor, attack: Attack, progress: bool) -> Tensor:
+def white_box(model: nn.Module, images: Tensor, attack: Attack, progress: bool) -> Tensor:
     """Return the images that an attacker makes who sees the network, or its quantizer's surrogate."""
     if not isinstance(model, baselines.Defended):
         return evaluation.adversarial(model, images, attack, progress=progress)
@@ -314,23 +319,26 @@ def _white_box(model: nn.Module, images: Tensor, attack: Attack, progress: bool)
         return evaluation.adversarial(seen, images, plain, progress=progress)
 
 
-def _black_box(dataset: str, attack: Attack, images: Tensor, progress: bool) -> tuple[Tensor, bool, str]:
+def _black_box(
+    dataset: str, attack: Attack, images: Tensor, progress: bool, keep: bool
+) -> tuple[Tensor, bool, str]:
     """Return what the attacker's model makes of the test images, whether it was kept from before, and its weights.
 
-    They are kept under runs/ for the next target.
-
-    Their file's name says of which weights they are made, with which code and in which number format.
+    With ``keep`` they are kept under runs/ for the next target. Their file's name says of which weights they are
+    made, and in which environment: a folder that machines share holds images of each.
     """
     source, record = records.load(dataset, experiments.SOURCES[attack.source])
     here = _environment(attack, None, images.device)
-    code = here["code"][fingerprint.stage_of(attack.attack)]
-    made_with = f"{record['weights_sha256'][:12]} {code} {here['number_format']} {len(images)} images"
+    del here["threads"]  # the same images, on as many cores as are free
+    digest = hashlib.sha256(json.dumps(here, sort_keys=True).encode()).hexdigest()[:12]
+    made_with = f"{record['weights_sha256'][:12]} {digest} {len(images)} images"
     path = RUNS / dataset / "black-box" / f"{attack} {made_with}.safetensors"
-    kept = path.exists()
-    if not kept:
-        made = evaluation.adversarial(source.to(images.device), images, attack, progress=progress)
-        files.write_atomically(path, lambda temporary: save_file({"images": made.contiguous()}, temporary))
-    return load_file(path)["images"].to(images.device), kept, record["weights_sha256"]
+    if keep and path.exists():
+        return load_file(path)["images"].to(images.device), True, record["weights_sha256"]
+    made = evaluation.adversarial(source.to(images.device), images, attack, progress=progress).contiguous()
+    if keep:
+        files.write_atomically(path, lambda temporary: save_file({"images": made}, temporary))
+    return made, False, record["weights_sha256"]
 
 
 def _json(rows: object) -> object:
