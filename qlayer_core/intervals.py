@@ -34,7 +34,7 @@ def paired(only_one: int, only_other: int, n: int, z: float = 1.96) -> tuple[flo
     """Return the difference of two accuracies on the same images, and its 95 % interval, in points.
 
     The interval counts half an image more on either side (Agresti and Min, 2005): where the models differ on a
-    handful of images, all of them one way, it does not yet exclude zero.
+    few images, up to four, all of them one way, it does not yet exclude zero.
 
     Args:
         only_one: images that only the first model has right.
