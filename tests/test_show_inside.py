@@ -101,7 +101,8 @@ def test_reading_counts_signs_of_the_paper_and_of_ours(measured):
     measured("q-large-shared", clean=97.0, black_fgsm_03=50.0, black_bim_03=55.0)
     text = inside.reading("9", "q-large", "q-large-shared").text
     ours = (
-        "Among ours Q-large is ahead of Q-large with shared tails under 1 of 2 attacks (-5.0 to +10.0 points)"
+        "Among ours, on the images that both were measured on, Q-large is ahead of Q-large with shared tails under 1"
+        " of 2 attacks (-5.0 to +10.0 points)"
     )
     assert f"{ours}; on clean images it is 1.0 points ahead." in text
     assert "agree on who is ahead in 1 of 2 columns. 2 of the paper's columns are not measured yet" in text

@@ -255,8 +255,11 @@ def test_a_failed_attack_and_the_one_that_suits_are_told_apart_in_words(write):
     shown = others.masked()
     text = shown.text
     assert ["thermometer encoding", "50.0", "90.0", "10.0"] in rows_of(shown)
-    assert "does worse than the blind attacker on thermometer encoding: the sign of a failed attack" in text
-    assert "fools more than the one as it is on thermometer encoding." in text
+    assert (
+        "does worse than the blind attacker by more than a point on thermometer encoding: the sign of a failed attack"
+        in text
+    )
+    assert "fools more than the one as it is, by more than a point, on thermometer encoding." in text
     assert "It still fools fewer than the blind attack on randomised discretisation" in text
 
 

@@ -97,8 +97,8 @@ def test_the_first_sentence_turns_with_the_numbers():
         Value("mnist", "cnn", "ladder", "transfer from another seed", 0.3): 1.0,
     }
     assert found.blind(frame_of(published() | harder)).endswith(
-        "16. A stronger attack, on a network that was trained like the plain one, leaves 8 with the layer and 1"
-        " without."
+        "16. A stronger attack, whose images are made on another network that was trained like the plain one, leaves"
+        " 8 with the layer and 1 without."
     )
     asking = {
         Value("mnist", name, "ladder", "square alone", 0.1): x
@@ -146,10 +146,10 @@ def test_the_second_turns_with_the_worst_cases_and_their_intervals(layer, plain,
 @pytest.mark.parametrize(
     ("layer", "plain", "says"),
     [
-        ((95, 80), (90, 60), "it helps."),
-        ((90, 41), (94, 72), "it does not help, and even harms."),
-        ((95, 70), (94, 72), "it makes no measurable difference."),
-        ((70, 80), (90, 60), "it helps in one case and harms in the other."),
+        ((95, 80), (90, 60), "it helps beside the usual plain network."),
+        ((90, 41), (94, 72), "it does not help, and even harms beside the usual plain network."),
+        ((95, 70), (94, 72), "it makes no measurable difference beside the usual plain network."),
+        ((70, 80), (90, 60), "it helps in one case and harms in the other beside the usual plain network."),
     ],
 )
 def test_the_third_is_about_both_trained_on_attacks(layer, plain, says):
@@ -172,7 +172,7 @@ def test_where_seeds_decide_the_third_says_so():
         worst((22, 70), (50, 68), "-adv"),
     ]  # clear at the other budget
     frame = pd.concat([frame_of(one).assign(seed=seed) for seed, one in enumerate(seeds)])
-    assert "and even harms. Of 100 digits" in (says := found.trained(frame))
+    assert "and even harms beside the usual plain network. Of 100 digits" in (says := found.trained(frame))
     assert says.endswith(
         "depends on the training run: the one with the layer keeps from 33 of 100 digits fewer to 2 more."
     )
@@ -238,7 +238,7 @@ def test_trained_on_attacks_the_layer_is_also_held_against_the_plain_network_tha
         "it does not help, and even harms",
         "it does not help",  # alike, it is ahead at one budget
     ) + (
-        " All this is beside the usual plain network. Beside one with the same training as the layer's (one network),"
+        " Beside a plain network with the same training as the layer's (one network),"
         " which keeps 94 and 31 of 100 digits at 0.1 and 0.2, the one with the layer keeps 80 and 50: it helps at 0.2"
         " and harms at 0.1."
     )

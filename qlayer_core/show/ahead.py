@@ -67,17 +67,20 @@ def verdict(found: Mapping[str, dict]) -> Markup:
             f"{names.short(name)} at epsilon {listed(gaps)}" for name, gaps in some.items() if gaps
         )
 
+    every = [row for some in rows.values() for row in some]
+    counts = listed([f"{n:,}" for n in sorted({row["n"] for row in every})])
+    unequal = len({record["n"] for record in found.values()}) > 1
+    shared = f", on the {counts} images that both were attacked on" if unequal else ""
     whom = _beside(first)
     who = names.short(first) if alone else "any of them"
     more, less = clear(lambda row: row["low"] > 0), clear(lambda row: row["high"] < 0)
     says = [
-        f"Under all attacks together, clearly ahead of {whom}: {more}."
+        f"Under all attacks together, clearly ahead of {whom}{shared}: {more}."
         if more
-        else f"At no epsilon does {who} keep clearly more images right than {whom} under all attacks together.",
+        else f"At no epsilon does {who} keep clearly more images right than {whom} under all attacks"
+        f" together{shared}.",
         *([f"Clearly behind it: {less}."] if less else []),
     ]
-    every = [row for some in rows.values() for row in some]
     if any(row["low"] <= 0 <= row["high"] for row in every):
-        counts = listed(sorted({f"{row['n']:,}" for row in every}))
         says.append(f"In all other cases, {counts} images show no clear difference.")
     return paragraph(" ".join(says))

@@ -11,7 +11,9 @@ from qlayer_core.show.results import column_name, row_name, summary
 from qlayer_core.study import disagreements, experiments
 
 _MODELS = "|".join(sorted(map(re.escape, experiments.RUNS), key=len, reverse=True))
-_NAMES = re.compile(rf"\b(?P<row>(?:{_MODELS})(?: [qe])?)(?=[,:])|\b(?P<attack>{'|'.join(REGISTRY)}) (?=\d)")
+_NAMES = re.compile(
+    rf"\b(?P<row>(?:{_MODELS})(?: [qe]| via \w+)?)(?=[,:])|\b(?P<attack>{'|'.join(REGISTRY)}) (?=\d)"
+)
 _SETTINGS = {  # as `study.disagreements` spells them, and as the chapters do
     **{f"commitment {form}": f"commitment {words}" for form, words in names.COMMITMENTS.items()},
     **{

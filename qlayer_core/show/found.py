@@ -10,7 +10,7 @@ from qlayer_core.show import control, verdict
 from qlayer_core.show.page import Markup, joined, listed, paragraph, typeset, upper, whole
 from qlayer_core.study import claims, evidence, experiments, ladder, measured, paper
 from qlayer_core.study.evidence import Comparison, Outcome, Value, worst_case
-from qlayer_core.study.statements import CLAIMS, MUCH, Claim
+from qlayer_core.study.statements import CLAIMS, MUCH
 
 LAYER, PLAIN, BETWEEN = "q-base", "cnn", "q-inner"
 SMALL = (0.1, 0.2)  # epsilons at which something is left to compare
@@ -18,7 +18,7 @@ SMALL = (0.1, 0.2)  # epsilons at which something is left to compare
 
 def blind(frame: pd.DataFrame) -> str:
     """Return what the layer does against images that were made without looking at the network."""
-    claim = _claim("black box, MNIST")
+    (claim,) = (claim for claim in CLAIMS if claim.name == "black box, MNIST")
     found = _outcomes(claim.protocol, frame)
     if not (known := _measured(found)):
         return "Whether the Q-Layer helps against images made on another network has not been measured yet."
@@ -50,8 +50,8 @@ def blind(frame: pd.DataFrame) -> str:
     )
     if twin.result != "not measured":
         text += (
-            f". A stronger attack, on a network that was trained like the plain one, leaves {whole(twin.first)} with"
-            f" the layer and {whole(twin.second)} without"
+            ". A stronger attack, whose images are made on another network that was trained like the plain one,"
+            f" leaves {whole(twin.first)} with the layer and {whole(twin.second)} without"
         )
     if asked.result != "not measured":
         text += (
@@ -109,12 +109,13 @@ def trained(frame: pd.DataFrame) -> str:
         return (
             "Whether it helps where both networks are trained on attacked digits has not been measured yet."
         )
+    usual = " beside the usual plain network"
     says = {
-        "helps": "it helps",
-        "no help": "it does not help",
-        "harms": "it does not help, and even harms",
-        "neither": "it makes no measurable difference",
-        "both": "it helps in one case and harms in the other",
+        "helps": f"it helps{usual}",
+        "no help": f"it does not help{usual}",
+        "harms": f"it does not help, and even harms{usual}",
+        "neither": f"it makes no measurable difference{usual}",
+        "both": f"it helps in one case and harms in the other{usual}",
         "luck": "what it does depends on the single training run",
     }[_blamed(known, _against_all(frame, "-adv", plain=experiments.CONTROL))]
     text = f"Where both networks are trained on attacked digits, {says}. {upper(_left(known))}."
@@ -140,7 +141,7 @@ def _beside_alike(frame: pd.DataFrame) -> str:
         if (places := [f"{one.comparison.first.eps:g}" for one in known if one.result == result])
     ]
     return (
-        " All this is beside the usual plain network. Beside one with the same training as the layer's"
+        " Beside a plain network with the same training as the layer's"
         f" ({_networks(frame, alike)}), which keeps {bare} of 100 digits at {where}, the one with the layer keeps"
         f" {kept}: it {' and '.join(clear) if clear else 'makes no measurable difference'}."
     )
@@ -227,7 +228,7 @@ def _and_alike(text: str, alike: list[Outcome]) -> str:
 
 def _signed(points: float) -> str:
     """Return a difference in words: ``"34 of 100 digits fewer"``, ``"2 more"``."""
-    return f"{-points:.0f} of 100 digits fewer" if points < 0 else f"{points:.0f} more"
+    return f"{whole(-points)} of 100 digits fewer" if points < 0 else f"{whole(points)} more"
 
 
 def own_attack(frame: pd.DataFrame) -> str:
@@ -241,7 +242,7 @@ def own_attack(frame: pd.DataFrame) -> str:
         frame,
     )
     if found.result == "not measured":
-        return "How far the paper's own attack falls short of the strongest one has not been measured yet."
+        return "How far the paper's own attack falls short of all together has not been measured yet."
     how = "too weak" if found.result == "holds" else "about as strong as all together"
     return (
         f"The paper's own attack on the layer is {how}. The attack by which the paper measured the network trained on"
@@ -316,16 +317,12 @@ def lead(frame: pd.DataFrame) -> Markup:
 
 def start_page(frame: pd.DataFrame) -> str:
     """Return the six findings as HTML for the start page, and a link to the chapters behind them."""
-    items = [f"<li>{_item(finding)}</li>" for finding in six(frame)]
+    items = "\n".join(f"<li>{_item(finding)}</li>" for finding in six(frame))
     more = (
         '<p>How this was measured: <a href="13-adaptive-attacks.html">the attacker who knows</a>. Every claim, one by'
         ' one: <a href="16-verdict.html">the verdict</a>.</p>'
     )
-    return f'<ol id="found">\n{chr(10).join(items)}\n</ol>\n{more}\n'
-
-
-def _claim(name: str) -> Claim:
-    return next(claim for claim in CLAIMS if claim.name == name)
+    return f'<ol id="found">\n{items}\n</ol>\n{more}\n'
 
 
 def _outcomes(comparisons, frame: pd.DataFrame) -> list[Outcome]:

@@ -42,9 +42,12 @@ def beside(number: str) -> Markup:
     """Return a table of the paper beside ours, with a dash for ours where a network is not trained yet."""
     frame = results.summary(number)
     columns = list(frame.index.get_level_values("column").unique())
-    rows = []
+    rows, lacking = [], ""
     for row in frame.index.get_level_values("row").unique():
-        line = [line_names(results.row_name(row), "paper", "difference")]
+        here = frame.loc[row].seeds.max()
+        fewer = f" ({here:.0f} seed{'s' if here > 1 else ''})" if 0 < here < frame.seeds.max() else ""
+        lacking = f" {DASH}: not measured yet." if (frame.loc[row].seeds == 0).any() else lacking
+        line = [line_names(results.row_name(row) + fewer, "paper", "difference")]
         for column in columns:
             cell = frame.loc[(row, column)]
             mark = results.FEW if cell.few and cell.seeds else ""
@@ -55,7 +58,7 @@ def beside(number: str) -> Markup:
     return table(
         rows,
         ["network", *map(results.column_name, columns)],
-        f"{results.title(number)}, in percent. {results.measured(number, bounds=False)} {DASH}: not measured yet.",
+        f"{results.title(number)}, in percent. {results.measured(number, bounds=False)}{lacking}",
     )
 
 
@@ -77,7 +80,9 @@ def reading(number: str, first: str, second: str, called: tuple[str, str] | None
     if not ours:
         text = f"{said} Ours cannot be compared yet: {_lacking(number, first, second)}."
         return finding(text, "What the paper has.")
-    said += f" Among ours {_ahead([gap.ours for gap in ours], a, b)}"
+    said += (
+        f" Among ours, on the images that both were measured on, {_ahead([gap.ours for gap in ours], a, b)}"
+    )
     said += f"; on clean images it is {_by(clean.ours)}." if clean.ours is not None else "."
     agree = sum((gap.ours > 0) == (gap.paper > 0) for gap in ours)
     missing = len(attacked) - len(ours)

@@ -4,6 +4,7 @@ Records are those of `study.adaptive`, by model name, as `recorded` gives them.
 """
 
 import re
+from collections import Counter
 from collections.abc import Mapping
 from html import escape
 
@@ -225,14 +226,20 @@ def worst_table(found: Mapping[str, dict]) -> Markup:
         if any(experiments.spec(name).quantizer for name in found)
         else ""
     )
-    counts = listed(sorted({f"{record['n']:,}" for record in found.values()}))
     seeds = sorted({str(record["seed"]) for record in found.values()})
     return table(
         rows,
         ["network", *(f"epsilon {eps:g}" for eps in budgets)],
         "Images (%) that no attack of the ladder fooled (bold), with the 95 % interval; below, what BIM alone and"
-        f" noise leave. Of the first {counts} test images, seed {listed(seeds)}.{shorter}{flat}",
+        f" noise leave. Of the first {_images(found)}, seed {listed(seeds)}.{shorter}{flat}",
     )
+
+
+def _images(found: Mapping[str, dict]) -> str:
+    """Return in words of how many test images ladders are: what most of them have, and who has another number."""
+    usual = Counter(record["n"] for record in found.values()).most_common(1)[0][0]
+    others = [f"{names.label(name)}: {one['n']:,}" for name, one in found.items() if one["n"] != usual]
+    return f"{usual:,} test images{f' ({listed(others)})' if others else ''}"
 
 
 def reading(found: Mapping[str, dict], eps: float) -> Markup:

@@ -77,20 +77,24 @@ def comparison(number: str) -> Markup:
 def reading(*numbers: str) -> Markup:
     """Return in words, network by network, what the paper's text does to these tables; empty without records."""
     found = [one for number in numbers for one in pairs(number) if one.cell.setting != "clean"]
-    found = [one for one in found if one.cell.attack != "cw" and one.unreliable is None]
+    found = [one for one in found if one.cell.attack != "cw"]
+    struck_out = {one.cell.model for one in found if one.unreliable is not None}
+    found = [one for one in found if one.unreliable is None]
     sentences = []
     for model in dict.fromkeys(one.cell.model for one in found):
         mine = [one for one in found if one.cell.model == model]
         ahead, behind = sum(one.low > 0 for one in mine), sum(one.high < 0 for one in mine)
         nearer = sum(abs(one.text - one.cell.accuracy) < abs(one.chosen - one.cell.accuracy) for one in mine)
+        rest = " (those that are struck left out)" if model in struck_out else ""
         far = max(mine, key=lambda one: abs(one.text - one.chosen))
         sentences.append(
             f"{names.label(model)}: trained by the text, it keeps clearly more images than with the book's setting in"
-            f" {ahead} of {len(mine)} attacked cells, and clearly fewer in {behind}. In {nearer} cells the text comes"
-            f" nearer to the paper. The largest difference is under {names.attack(far.cell.column)}"
-            f" ({names.SETTINGS[far.cell.setting]}): {far.text:.1f} % by the text, {far.chosen:.1f} % with the book's"
-            f" setting, {far.cell.accuracy:.1f} % in the paper. On average the text is {_apart(mine, 'text'):.1f}"
-            f" points from the paper, the book's setting {_apart(mine, 'chosen'):.1f}."
+            f" {ahead} of {len(mine)} cells that FGSM and BIM attacked{rest}, and clearly fewer in {behind}. In"
+            f" {nearer} of them the text comes nearer to the paper. The largest difference is under"
+            f" {names.attack(far.cell.column)} ({names.SETTINGS[far.cell.setting]}): {far.text:.1f} % by the text,"
+            f" {far.chosen:.1f} % with the book's setting, {far.cell.accuracy:.1f} % in the paper. On average the"
+            f" text is {_apart(mine, 'text'):.1f} points from the paper, the book's setting"
+            f" {_apart(mine, 'chosen'):.1f}."
         )
     return joined(*map(paragraph, sentences)) if sentences else Markup("", "")
 

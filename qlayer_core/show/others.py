@@ -181,11 +181,13 @@ def masked(dataset: str = "mnist", eps: float = 0.2, *, adversarial: bool = Fals
     says = []
     if worse:
         says.append(
-            f"Whoever sees the network and follows its gradient as it is does worse than the blind attacker on"
-            f" {_whom(worse, found)}: the sign of a failed attack."
+            "Whoever sees the network and follows its gradient as it is does worse than the blind attacker by more"
+            f" than a point on {_whom(worse, found)}: the sign of a failed attack."
         )
     if lower:
-        says.append(f"The adaptive attack fools more than the one as it is on {_whom(lower, found)}.")
+        says.append(
+            f"The adaptive attack fools more than the one as it is, by more than a point, on {_whom(lower, found)}."
+        )
     if blinder:
         says.append(f"It still fools fewer than the blind attack on {_whom(blinder, found)}: look further.")
     return joined(shown, paragraph(" ".join(says))) if says else shown

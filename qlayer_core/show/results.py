@@ -70,9 +70,8 @@ def measured(
         bounds: whether our numbers are bold, with their interval or range below.
         interval: what that interval is, with one seed.
     """
-    shown = {(cell.dataset, cell.model) for cell in paper.TABLES[number].cells}
-    frame = tables.cells()
-    frame = frame[[pair in shown for pair in zip(frame.dataset, frame.model, strict=True)]]
+    found = tables.by_measurement(tables.cells())
+    frame = pd.concat([tables.same(found, cell) for cell in paper.TABLES[number].cells])
     if seed is not None:
         frame = frame[frame.seed == seed]
     if frame.empty:

@@ -11,7 +11,7 @@ import pandas as pd
 from qlayer_core.show import names
 from qlayer_core.show.ladder import rung_name
 from qlayer_core.show.luck import Spreads, near_luck
-from qlayer_core.show.page import DASH, Markup, decimal, listed, struck, table, typeset
+from qlayer_core.show.page import DASH, Markup, decimal, listed, struck, table, typeset, upper
 from qlayer_core.show.plot import MUTED, SERIES, VARIABLES, WRONG
 from qlayer_core.show.results import column_name, row_name
 from qlayer_core.study import claims, evidence, measured, paper
@@ -129,7 +129,9 @@ def _claim(row: dict, frame: pd.DataFrame, apart: Spreads, turned: Counter) -> s
         line += f" &nbsp; {_light(worst[0])} strongest attack: {worst[1]}{_share(row, 'strongest', turned)}"
     counts = []
     if row["in_paper"]:
-        counts.append(f"The paper's own numbers bear out {row['in_paper']} comparisons.")
+        alone = row["in_paper"] == "1 of 1"
+        what = "its one comparison" if alone else f"{row['in_paper']} comparisons"
+        counts.append(f"The paper's own numbers bear out {what}.")
     if row["protocol_numbers"]:
         counts.append(f"Under its protocol, ours: {_plural(row['protocol_numbers'])}.")
     if row["strongest_numbers"]:
@@ -157,7 +159,7 @@ def _share(row: dict, side: str, turned: Counter) -> str:
     said = ", ".join(f"{count} {words}" for count, words in caveats if count)
     held, decided = row[f"{side}_numbers"].split(" hold")[0], row[f"{side}_decided"]
     if said and not held.startswith(f"{decided} of"):
-        said = f"of the {decided} that hold or fail, {said}"
+        said = f"of the {decided} that {'holds or fails' if decided == 1 else 'hold or fail'}, {said}"
     return f", {held}{f' ({said})' if said else ''}"
 
 
@@ -175,7 +177,7 @@ def numbers(claim: Claim, frame: pd.DataFrame, apart: Spreads) -> Markup:
     known = found[found.result != "not measured"] if len(found) else found
     if known.empty:
         return Markup("<p>None of its comparisons is measured yet.</p>", "None is measured yet.")
-    rows = []
+    rows, several = [], len({one.dataset for one in known.first_value}) > 1
     for one in known.to_dict("records"):
         share = not np.isnan(one["images"])  # or else a divergence
         images, digits = (f"{one['images']:,.0f}", 1) if share else (DASH, 2)
@@ -183,6 +185,7 @@ def numbers(claim: Claim, frame: pd.DataFrame, apart: Spreads) -> Markup:
         if one["low"] < one["high"]:
             gap += f" ({decimal(one['low'], digits)} to {decimal(one['high'], digits)})"
         words = escape(compared(*(one[key] for key in SIDES)))
+        words += f", {names.DATASETS[one['first_value'].dataset]}" if several else ""
         rows.append(
             [
                 f'<span style="white-space: normal; font-weight: 400">{words}</span>',
@@ -197,7 +200,12 @@ def numbers(claim: Claim, frame: pd.DataFrame, apart: Spreads) -> Markup:
             ]
         )
     left = len(found) - len(known)
-    caption = f"{claim.name[0].upper()}{claim.name[1:]}: {len(rows)} of {len(found)} comparisons are measured"
+    caption = f"{upper(claim.name)}: "
+    caption += (
+        "its one comparison is measured"
+        if len(found) == 1
+        else f"{len(rows)} of {len(found)} comparisons are measured"
+    )
     heads = ["comparison", "result", "paper", "ours", "difference", "images, seeds"]
     caption += f", {left} are not yet." if left else "."
     caption += (
