@@ -22,9 +22,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(error, file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        print(
-            "Interrupted: the same command goes on from the last finished epoch or attack.", file=sys.stderr
-        )
+        kept = options.run in (_train, _evaluate, _adapt, _vary, _trail, _likelihoods)
+        kept = kept and getattr(options, "check", None) is None
+        more = ": the same command goes on from the last finished epoch or attack" if kept else ""
+        print(f"Interrupted{more}.", file=sys.stderr)
         return 130
     return 0
 

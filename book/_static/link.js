@@ -21,7 +21,7 @@ export function remember(link) {
 }
 
 /** Copy a text; where a page may not, as one over plain http, show it marked in `box`. Says whether it is copied. */
-export async function copy(text, box) {
+async function copy(text, box) {
   try {
     await navigator.clipboard.writeText(text);
     box.hidden = true;

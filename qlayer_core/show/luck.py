@@ -69,7 +69,7 @@ def _versions() -> str:
 
 
 def _unequal() -> str:
-    """Return as a sentence how many of the ladders of networks with several seeds lack rungs; "" if none does."""
+    """Return as a sentence how many complete ladders lack rungs for whoever still stands; "" if none does."""
     short = [record for record in adaptive.recorded() if ladder.complete(record) and ladder.lacking(record)]
     if not short:
         return ""

@@ -23,7 +23,7 @@ def weaker_white_box(seed: int | None = None, dataset: str = "mnist") -> Markup:
     white-box attack, not a strength of the model.
     """
     black, white = (summary(number, seed) for number in MAIN[dataset])
-    rows = []
+    rows, few = [], False
     for place in black.index:
         if place[1] == "clean":
             continue
@@ -41,11 +41,13 @@ def weaker_white_box(seed: int | None = None, dataset: str = "mnist") -> Markup:
             ]
         if odd:
             rows.append(line)
+            few |= any(one.loc[place, "few"] for one in (black, white))
     return table(
         rows,
         ["network, attack", "paper, black box", "paper, white box", "ours, black box", "ours, white box"],
         "Accuracy (%) where, in the paper or in ours, a white-box attack is weaker (bold) than the same attack made"
-        f" blind. Struck through: ours, where it failed. {FEW} Only the first of the test images.",
+        " blind. Struck through: ours, where it failed."
+        + (f" {FEW} Only the first of the test images." if few else ""),
     )
 
 

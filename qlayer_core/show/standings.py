@@ -1,6 +1,6 @@
 """Who stands where, among networks with the layer and those behind a quantizer of their input, in one table.
 
-Everything works with none, some or all of `study.experiments.QUANTIZED` recorded, and says what is missing.
+Everything works with none, some or all of `study.experiments.QUANTIZED` recorded, and says which column is missing.
 """
 
 import numpy as np
@@ -58,7 +58,8 @@ def standings(
     """
     columns = {way: left(way, dataset, eps, adversarial=adversarial) for way in ways}
     quantized = set(others.of_training(experiments.QUANTIZED, adversarial))
-    columns = {way: found for way, found in columns.items() if quantized & set(found)}
+    lacking = [way for way, found in columns.items() if not quantized & set(found)]
+    columns = {way: found for way, found in columns.items() if way not in lacking}
     if not columns:
         kind = f"a{'n adversarially trained' if adversarial else ''} network behind a quantizer of its input"
         return paragraph(f"Nothing is recorded yet of {kind} for: {listed(ways)}.")
@@ -85,5 +86,6 @@ def standings(
         rows,
         ["network", *columns, *(f"beside {names.short(one)}" for one in own)],
         f"{names.PICTURES[dataset].capitalize()} left right (%) at epsilon {eps:g}{whose}: {listed(counts)}."
-        + follows,
+        + follows
+        + (f" Not recorded yet: {listed(lacking)}." if lacking else ""),
     )

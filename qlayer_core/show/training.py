@@ -131,7 +131,7 @@ def afterwards(rows: Mapping[str, History]) -> Markup:
 
 def _paused(rows: Mapping[str, History]) -> str:
     """Return a sentence for a caption that names the runs that neither patience nor the last epoch has ended."""
-    spec = experiments.spec("cnn")  # its epochs and patience are those of all
+    spec = experiments.spec("cnn")  # all that are shown here have its epochs and patience
     paused = [
         name
         for name, history in rows.items()

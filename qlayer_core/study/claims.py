@@ -137,7 +137,8 @@ def strongest_verdict(results: list[str], protocol: str) -> str:
     The claim *holds* if all comparisons hold, *in part* if some do and none fails, is *mixed* if some do and some
     fail, and *undecided* where none fails and none holds. If not it *holds for weak attacks only* where it
     is reproduced under the paper's protocol, *holds in part for weak attacks only* where a part of it is, and *does
-    not hold* where none is, where the paper gives no numbers, or where it compares attacks.
+    not hold* where none is, where the paper gives no numbers, or where it compares attacks. It is *not measured yet*
+    while a number is missing, except where it is mixed already.
     """
     if not results:
         return "not about attacks"

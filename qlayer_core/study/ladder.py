@@ -198,12 +198,13 @@ def complete(record: Mapping) -> bool:
 
 
 def lacking(record: Mapping) -> list[str]:
-    """Return the rungs of a network's ladder that are not recorded at every epsilon where they are climbed."""
+    """Return the last rungs, for whoever still stands, that are not recorded at every epsilon of a ladder."""
     have = {(cell["rung"], cell["eps"]) for cell in record["cells"]}
     return [
         rung.name
         for rung in ladder(experiments.spec(record["model"]))
-        if any((rung.name, eps) not in have for eps in rung.only_eps or epsilons(record["dataset"]))
+        if rung.survivors
+        and any((rung.name, eps) not in have for eps in rung.only_eps or epsilons(record["dataset"]))
     ]
 
 

@@ -95,11 +95,18 @@ class Plan:
                     f"only is {part!r}; give table:1a to table:11, figure:2, adaptive, smoke, or a model such"
                     " as cnn or mnist/cnn"
                 )
-        if SMOKE in self.only and (missing := [name for name in TRIAL if name not in self.smoke]):
+        if SMOKE in self.only:
+            self._trial()
+
+    def _trial(self) -> Mapping:
+        """Return the configuration of the smoke run; refuse one that lacks something."""
+        if missing := [name for name in TRIAL if name not in self.smoke]:
             raise ValueError(
-                f"only is {SMOKE!r}, but smoke has no {', '.join(missing)}: give what workflow/config.yaml has, such"
-                " as smoke={'dataset': 'mnist', 'model': 'cnn', 'spec': {}, 'images': 16, 'tables': ['2a']}"
+                f"{SMOKE!r} is asked for, but its configuration has no {', '.join(missing)}: give what"
+                " workflow/config.yaml has, such as"
+                " smoke={'dataset': 'mnist', 'model': 'cnn', 'spec': {}, 'images': 16, 'tables': ['2a']}"
             )
+        return self.smoke
 
     @classmethod
     def of(cls, config: Mapping) -> "Plan":
@@ -171,7 +178,8 @@ class Plan:
         """Return the network that a job is about."""
         if job.model != SMOKE:
             return records.unit(job.dataset, job.model, job.seed)
-        spec = dataclasses.replace(experiments.spec(self.smoke["model"]), **self.smoke["spec"])
+        trial = self._trial()
+        spec = dataclasses.replace(experiments.spec(trial["model"]), **trial["spec"])
         return records.Unit(job.dataset, spec, job.seed, SMOKE)
 
     def images(self, job: Job) -> int:

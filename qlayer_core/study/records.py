@@ -77,10 +77,11 @@ class Unit:
 
     def how(self) -> str:
         """Return the command that makes the unit."""
-        if self.variant:
-            return f"python -m qlayer_core vary {self.dataset} {self.spec.name} '{self.variant}' --seed {self.seed}"
-        what = f"{self.dataset} {self.spec.name} --seed {self.seed}"
         again = " --again" if self.record.exists() else ""
+        if self.variant:
+            what = f"{self.dataset} {self.spec.name} '{self.variant}' --seed {self.seed}"
+            return f"python -m qlayer_core vary {what}{again}"
+        what = f"{self.dataset} {self.spec.name} --seed {self.seed}"
         return f"python -m qlayer_core train {what}{again} && python -m qlayer_core evaluate {what}"
 
 

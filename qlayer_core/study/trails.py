@@ -122,6 +122,7 @@ def measure(
     go_on = fitting.prepare(unit, checkpoint, again=again)
     if again and not checkpoint.exists():  # its rows would be followed by those of another training
         record |= {"environments": [], "finished": False, "rows": []}
+        files.write_json(path, record)
     while _left(record, until):
         epoch = len(record["rows"]) + 1
         model, state = go_on(until=epoch, progress=progress)

@@ -139,8 +139,8 @@ def evaluate(
         scored = evaluation.cells(model, made, labels, attack, images)
         # Nothing that takes long may stand between reading the record and writing it.
         record = _now(unit, record["weights_sha256"])
-        if any(attack_of(cell) == attack and cell["n"] > len(labels) for cell in record["cells"]):
-            continue  # another evaluation was on more images
+        if attack not in left_to_measure(record, unit, tables, device if again else None, len(labels)):
+            continue  # another evaluation has measured it meanwhile, perhaps on more images
         where = records.environment_index(record, _environment(attack, unit.spec, device))
         cells = [cell | by | {"right": records.pack(cell["right"]), "environment": where} for cell in scored]
         record["cells"] = [cell for cell in record["cells"] if attack_of(cell) != attack] + cells
