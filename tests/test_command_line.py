@@ -463,7 +463,11 @@ def test_a_trail_begins_anew_where_one_says_so(miniature, capsys, monkeypatch):
     files.write_json(trails.path_of(one), first | {"finished": False})
     assert main(["trail", "mnist", "cnn-adv"]) == 1
     assert "from a training with another raw network than today's" in capsys.readouterr().err
-    assert main(["trail", "mnist", "cnn-adv", "--again"]) == 0 and len(lines(capsys)) == 1
+    with monkeypatch.context() as broken:  # while the first of its new rows is attacked
+        broken.setattr(trails, "_cells", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        assert main(["trail", "mnist", "cnn-adv", "--again"]) == 130
+    assert records.read_file(trails.path_of(one))["rows"] == [], "those of two trainings are never mixed"
+    assert main(["trail", "mnist", "cnn-adv"]) == 0 and len(lines(capsys)) == 1
     second = records.read_file(trails.path_of(one))
     assert len(second["rows"]) == 1 and second["rows"][0]["score"] != first["rows"][0]["score"]
     monkeypatch.setattr(fingerprint, "of", lambda stage: "0123456789ab")
