@@ -12,6 +12,7 @@ import website
 from qlayer_core import attacks, data
 from qlayer_core.show import control, gradients
 from qlayer_core.show import ladder as climbed
+from qlayer_core.show.page import whole
 from qlayer_core.study import adaptive, ladder, paper, records
 
 BOOK = website.ROOT / "book"
@@ -149,13 +150,13 @@ def test_the_note_on_the_debate_is_what_the_control_says():
     base, inner = ({one.attack: one for one in found[name]}["epsilon 0.1"] for name in ("q-base", "q-inner"))
     note = " ".join(FIRST.split())
     assert (
-        f"takes the plain CNN from {base.training.second:.0f} to {base.training.first:.0f} % there, and the layer"
-        f" costs {-base.layer.difference:.0f} points more: most of what is lost is lost by the training"
+        f"takes the plain CNN from {whole(base.training.second)} to {whole(base.training.first)} % there, and the layer"
+        f" costs {whole(-base.layer.difference)} points more: most of what is lost is lost by the training"
         in note
     )
     assert base.training.difference < base.layer.difference < 0
     assert base.training.result == base.layer.result == "fails"  # both clearly
-    assert f"between the convolutions, keeps {inner.whole.first:.0f} %, more than the plain CNN" in note
+    assert f"between the convolutions, keeps {whole(inner.whole.first)} %, more than the plain CNN" in note
     assert inner.whole.result == inner.layer.result == "holds"
 
 
