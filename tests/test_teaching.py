@@ -150,8 +150,8 @@ def test_the_note_on_the_debate_is_what_the_control_says():
     base, inner = ({one.attack: one for one in found[name]}["epsilon 0.1"] for name in ("q-base", "q-inner"))
     note = " ".join(FIRST.split())
     assert (
-        f"takes the plain CNN from {whole(base.training.second)} to {whole(base.training.first)} % there, and the layer"
-        f" costs {whole(-base.layer.difference)} points more: most of what is lost is lost by the training"
+        f"takes the plain CNN from {whole(base.training.second)} to {whole(base.training.first)} % there, and the"
+        f" layer costs {whole(-base.layer.difference)} points more: most of what is lost is lost by the training"
         in note
     )
     assert base.training.difference < base.layer.difference < 0
