@@ -7,7 +7,7 @@ are rounded to whole digits of a hundred; what stands behind them unfolds on the
 import pandas as pd
 
 from qlayer_core.show import control, verdict
-from qlayer_core.show.page import Markup, joined, listed, paragraph, typeset, upper, whole
+from qlayer_core.show.page import Markup, folded, joined, listed, paragraph, typeset, upper, whole
 from qlayer_core.study import claims, evidence, experiments, ladder, measured, paper
 from qlayer_core.study.evidence import Comparison, Outcome, Value, worst_case
 from qlayer_core.study.statements import CLAIMS, MUCH
@@ -297,7 +297,7 @@ def _item(text: str) -> str:
     first, rest = _split(text)
     number, more = _split(rest)
     said = f"<strong>{typeset(first)}</strong> {typeset(number)}".strip()
-    return f"{said}<details><summary>and more</summary>{typeset(more)}</details>" if more else said
+    return said + folded("and more", Markup(typeset(more), more)).html if more else said
 
 
 def six(frame: pd.DataFrame) -> list[str]:
