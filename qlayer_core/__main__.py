@@ -61,7 +61,9 @@ def _parser() -> argparse.ArgumentParser:
         "--images", type=int, help="only the first so many test images, where not as many are measured yet"
     )
     one.add_argument(
-        "--again", action="store_true", help="measure anew what other code or another machine measured"
+        "--again",
+        action="store_true",
+        help="measure anew what other code, another machine or other threads measured",
     )
     one.add_argument(
         "--check",
@@ -163,7 +165,8 @@ def _evaluate(options: argparse.Namespace) -> None:
     show = _Counting(_print_cell)
     units.evaluate(unit, options.table, limit=options.images, again=options.again, report=show, progress=True)
     fewer = "cells of more images are recorded, and fewer never replace them; --check N compares the first N"
-    anew = "--again measures anew what other code or another machine measured; --check N compares the first N"
+    again = "--again measures anew what other code, another machine or other threads measured"
+    anew = f"{again}; --check N compares the first N"
     show.nothing(f"nothing is left to measure of {_which(options)}; {fewer if options.images else anew}")
 
 
@@ -237,13 +240,14 @@ def _trail(options: argparse.Namespace) -> None:
 
 
 def _table(options: argparse.Namespace) -> None:
+    from qlayer_core.data import TEST_IMAGES
     from qlayer_core.study import tables
 
     frame = tables.table(options.number, options.seed)
     if frame.ours.isna().all():
         print(f"Of this table nothing is recorded with seed {options.seed}.")
         return
-    few, doubted = frame.n < frame.n.max(), frame.unreliable.notna()
+    few, doubted = frame.n < TEST_IMAGES, frame.unreliable.notna()
     marks = few.map({True: "\N{DEGREE SIGN}", False: ""}) + doubted.map({True: "~", False: ""})
     for value in ("ours", "difference"):
         frame[value] = frame[value].map("{:.2f}".format).mask(frame[value].isna(), "-") + marks
@@ -253,7 +257,8 @@ def _table(options: argparse.Namespace) -> None:
         print(wide.loc[frame.row.unique(), frame.column.unique()].to_string(na_rep="-"))
     if few.any():
         counts = " or ".join(f"{n:,.0f}" for n in sorted(frame.n[few].unique()))
-        print(f"\n\N{DEGREE SIGN} of the first {counts} test images, the others of {frame.n.max():,.0f}")
+        others = "" if few[frame.n.notna()].all() else f", the others of {TEST_IMAGES:,}"
+        print(f"\n\N{DEGREE SIGN} of the first {counts} test images{others}")
     if doubted.any():
         print("\n~ the attack failed a sanity check: the number says little about the network")
 

@@ -58,7 +58,7 @@ def train(
     Raises:
         ValueError: images outside [0, 1], or none; adversarial training without ``adversarial_eps``, or with one
             outside [0, 1]; no ``"clean"`` validation set; a network with the layer and a ``spec`` without (or the
-            other way round); a checkpoint of other settings or other images, or a damaged one; or losses that are no
+            other way round); a checkpoint of other settings or other labels, or a damaged one; or losses that are no
             numbers any more.
     """
     checks.one_of("selection", spec.selection, ("mixed", "clean"))

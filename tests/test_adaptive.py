@@ -159,6 +159,8 @@ def test_a_last_rung_attacks_the_survivors_alone(net, digits):
     assert (none["attacked"], none["correct"]) == (0, 0)
     with pytest.raises(ValueError, match="alive is missing: 'square' attacks only the images"):
         adaptive.measure(net, x, y, RUNGS[3], 0.2)
+    with pytest.raises(ValueError, match=f"alive is given, but '{RUNGS[0].name}' attacks all images: leave"):
+        adaptive.measure(net, x, y, RUNGS[0], 0.2, alive=alive)
     with pytest.raises(
         ValueError, match=r"alive has dtype torch\.bool and shape \(10,\).*one bool per image"
     ):

@@ -91,8 +91,9 @@ def test_train_evaluate_release_and_table(miniature, capsys):
     assert main(["table", "1a"]) == 0
     printed = "\n".join(lines(capsys))
     clean = tables.cell("mnist", "q-base", setting="clean", path="q")["accuracy"]
-    for text in ("paper: Accuracy", "ours: Accuracy", "difference: Accuracy", "52.69", f"{clean:.2f}"):
+    for text in ("paper: Accuracy", "ours: Accuracy", "difference: Accuracy", "52.69", f"{clean:.2f}°"):
         assert text in printed
+    assert printed.endswith(f"° of the first {IMAGES} test images"), "there are no others"
     assert main(["table", "1a", "--seed", "7"]) == 0
     assert lines(capsys) == ["Of this table nothing is recorded with seed 7."]
 
@@ -101,6 +102,28 @@ def test_train_evaluate_release_and_table(miniature, capsys):
     assert recorded == [
         ["mnist", name, "seed0*"] for name in ("validation-a", "source-a", "q-base", "q-base-adv")
     ]
+
+
+def test_a_network_that_draws_begins_with_the_same_draws_whatever_was_measured_before(miniature, monkeypatch):
+    blind = [
+        one
+        for one in experiments.attacks_on("mnist", experiments.spec("randomised"))
+        if (one.setting, one.attack) == ("black-box", "fgsm")
+    ]
+    monkeypatch.setattr(experiments, "attacks_on", lambda dataset, spec: blind)
+    for name in ("validation-a", "source-a", "randomised"):
+        main(["train", "mnist", name])
+    first, cells = [], evaluation.cells
+
+    def spy(model, made, labels, *others):
+        first.append(model(made.new_full((4, 1, 28, 28), 0.5)))  # as if the made ones were these
+        return cells(model, made, labels, *others)
+
+    monkeypatch.setattr(evaluation, "cells", spy)
+    main(["evaluate", "mnist", "randomised"])
+    main(["evaluate", "mnist", "randomised", "--check", "10"])
+    assert len(first) == 2 * len(blind) > 2
+    assert all(torch.equal(one, first[0]) for one in first)
 
 
 def test_a_table_marks_numbers_of_fewer_images_and_of_attacks_that_failed_a_check(capsys):

@@ -360,10 +360,14 @@ def test_pgd_starts_from_noise_and_stays_in_the_box(lab):
 
 def test_image_made_on_one_network_is_judged_by_all(lab):
     roles = {title: role for title, (_, role) in answers(lab).items()}
-    assert roles == {"CNN": "attacked", "Q-base Q-path": "transfer", "Q-base E-path": "transfer"}
+    assert roles == {"CNN": "attacked", "Q-base Q-path, its answer": "transfer", "Q-base E-path": "transfer"}
     choose(lab, "net", "q-base")
     roles = {title: role for title, (_, role) in answers(lab).items()}
-    assert roles == {"CNN": "transfer", "Q-base Q-path": "same network", "Q-base E-path": "attacked"}
+    assert roles == {
+        "CNN": "transfer",
+        "Q-base Q-path, its answer": "same network",
+        "Q-base E-path": "attacked",
+    }
 
 
 def test_no_perturbation_flips_no_code(lab):

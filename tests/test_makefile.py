@@ -30,8 +30,8 @@ def fresh(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def would_run(folder: Path) -> str:
-    command = ["make", "--dry-run", "_build/.fresh"]
+def would_run(folder: Path, *what: str) -> str:
+    command = ["make", "--dry-run", *(what or ["_build/.fresh"])]
     return subprocess.run(command, cwd=folder, capture_output=True, text=True, check=True).stdout
 
 
@@ -49,3 +49,10 @@ def test_executed_chapters_are_kept_when_the_package_was_merely_run(fresh):
         (fresh / name).parent.mkdir()
         (fresh / name).touch()
     assert "is up to date" in would_run(fresh)
+
+
+@pytest.mark.parametrize(
+    ("where", "jobs"), [((), "--cores 3 "), (("PROFILE=slurm",), "profiles/slurm --jobs 3 ")]
+)
+def test_as_many_jobs_as_one_asks_for_are_run_here_and_on_a_cluster(where, jobs, fresh):
+    assert jobs in would_run(fresh, "--assume-old=.venv/.installed", "reproduce", *where, "JOBS=3")

@@ -102,6 +102,8 @@ def test_a_page_per_budget_shows_both_ladders_with_their_numbers(found):
 
 def test_the_table_has_worst_case_interval_and_the_papers_attack(found):
     html = ladder.worst_table(found).html
+    brief = re.sub("<.*?>", " ", html.partition("<details>")[0]).split()
+    assert {"20.0", "60.0"} <= set(brief) and "97.0" not in brief, "the rest unfolds"
     low, high = intervals.wilson(20, N)
     seen = re.sub(r"<span style=.*?</span>", "", html)
     assert f"<strong>20.0</strong><br><small>{low:.1f}<br>{high:.1f}<br>80.0<br>97.0</small>" in seen

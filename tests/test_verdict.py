@@ -91,7 +91,7 @@ def test_without_records_the_sentences_say_that_nothing_is_measured():
 def test_the_first_sentence_turns_with_the_numbers():
     frame = frame_of(published())
     assert found.blind(frame).startswith("The Q-Layer helps against images that were made on another network")
-    assert "reads 38 of 100 such digits, and the plain network without it 16." in found.blind(frame)
+    assert "reads 38 of 100 digits, and the plain network without it 16." in found.blind(frame)
     harder = {
         Value("mnist", "q-base", "ladder", "transfer from the undefended twin", 0.3): 8.0,
         Value("mnist", "cnn", "ladder", "transfer from another seed", 0.3): 1.0,
@@ -192,10 +192,16 @@ def test_an_attack_that_was_still_rising_is_said_to_be():
 def test_a_layer_between_the_convolutions_that_is_ahead_is_named():
     frame = frame_of(worst((45, 0), (70, 2)))
     inner = {worst_case("mnist", "q-inner", eps): left for eps, left in ((0.1, 71.0), (0.2, 16.0))}
-    assert found.seeing(pd.concat([frame, frame_of(inner)])) == found.seeing(frame) + (
-        " Put between the convolutions, with settings of its own (one network), the layer does help: it keeps 16"
-        " against 2 at 0.2."
+    alone, both = found.seeing(frame), found.seeing(pd.concat([frame, frame_of(inner)]))
+    assert alone.startswith("It does not help against an attacker who knows it, and even harms. ")
+    assert both == (
+        "Behind the convolutions, its usual place, it does not help against an attacker who knows it, and even harms;"
+        " between them it helps. "
+        + alone.partition(". ")[2]
+        + " Between the convolutions, with settings of its own (one network), it keeps 16 against 2 at 0.2."
     )
+    helps = found.seeing(pd.concat([frame_of(worst((80, 60), (40, 2))), frame_of(inner)]))
+    assert helps.startswith("It helps against an attacker who knows it, too. ")
     alike = {worst_case("mnist", "cnn-same-training", 0.2): 1.0}
     assert found.seeing(pd.concat([frame, frame_of(inner | alike)])).endswith(
         "it keeps 16 against 2 at 0.2 (the plain network keeps 1 if trained in the same way)."
@@ -206,7 +212,7 @@ def test_networks_are_counted_on_the_digits_alone():
     frame = frame_of(worst((45, 0), (70, 2)))
     inner = frame_of({worst_case("mnist", "q-inner", 0.2): 16.0})
     garments = frame_of({worst_case("fashion-mnist", "q-inner", 0.2): 16.0}).assign(seed=1)
-    assert "of its own (one network), the layer" in found.seeing(pd.concat([frame, inner, garments]))
+    assert "of its own (one network), it keeps" in found.seeing(pd.concat([frame, inner, garments]))
 
 
 @pytest.mark.parametrize(
@@ -297,12 +303,12 @@ def test_the_start_page_has_six_of_them_and_links_to_what_is_behind():
     assert re.search(
         "<strong>It does not help .*?</strong> Of 100 digits, all attacks together leave ", first
     )
-    assert "<summary>and more</summary>Put between" not in first
+    assert "<summary>and more</summary>Between" not in first
     inner = frame_of({worst_case("mnist", "q-inner", 0.1): 90.0})
-    assert "<summary>and more</summary>Put between" in found.start_page(pd.concat([frame, inner]))
+    assert "<summary>and more</summary>Between" in found.start_page(pd.concat([frame, inner]))
 
 
-def test_the_lead_has_three_sentences_and_the_rest_of_them_stands_below():
+def test_the_lead_has_three_sentences_then_their_numbers_and_the_rest_unfolds():
     asking = {Value("mnist", name, "ladder", "square alone", 0.1): 70.0 for name in ("q-base", "cnn")}
     frame = frame_of(published() | asking | worst((45, 0), (70, 2)))
     lead, *rest = re.findall(r"<p[^>]*>(.*?)</p>", found.lead(frame).html, re.DOTALL)
@@ -313,14 +319,13 @@ def test_the_lead_has_three_sentences_and_the_rest_of_them_stands_below():
         "It does not help against an attacker who knows it, and even harms. The paper&rsquo;s own tests"
         in lead
     )
-    asking, seeing, last = rest
-    assert "reads 38 of 100" in asking and "only asks" in asking
-    assert seeing.startswith("Of 100 digits, all attacks together leave")
-    assert last == found.balance(frame).partition(". ")[2]
+    numbers, unfolds = rest
+    assert "reads 38 of 100" in numbers and "Of 100 digits, all attacks together leave" in numbers
+    assert numbers.endswith(found.balance(frame).partition(". ")[2])
+    assert unfolds.startswith("An attacker who only asks")
     every = " ".join((found.blind(frame), found.seeing(frame), found.balance(frame)))
-    assert sorted(found.lead(frame).text.split()) == sorted(
-        every.split()
-    )  # nothing is lost, nothing said twice
+    said = found.lead(frame).text.replace(" and more. ", " ")
+    assert sorted(said.split()) == sorted(every.split())  # nothing is lost, nothing said twice
 
 
 # ---- lights ----

@@ -78,6 +78,7 @@ def scoreboard():
     shown = challenge.open_tasks()
     figure, grid = axes(4.6, 0.75 * len(shown) + 1.2)
     ax, words = grid[0, 0], []
+    named = False
     for row, task in enumerate(shown):
         fill = to_rgba(SERIES[2], 0.4)
         ax.barh(row, task.target, 0.4, color=fill, edgecolor=MUTED, label="" if row else "broken")
@@ -87,9 +88,10 @@ def scoreboard():
             ax.plot([best["right"], best["clean"]], [row, row], color=MUTED, linewidth=1, zorder=1)
             look = {"linestyle": "", "markersize": 8, "clip_on": False}
             ring = look | {"mfc": "none", "mec": MUTED, "mew": 2}
-            ax.plot(best["clean"], row, "o", label="" if row else "without an attack", **ring)
+            ax.plot(best["clean"], row, "o", label="" if named else "without an attack", **ring)
             look["color"] = COLOURS["q-base"]
-            ax.plot(best["right"], row, "D", label="" if row else "best known attack", **look)
+            ax.plot(best["right"], row, "D", label="" if named else "best known attack", **look)
+            named = True
             text += f", {best['clean']:.1f} % right without an attack, {best['right']:.1f} % under the best known one"
         words.append(text)
     ax.set(xlim=(0, 101), ylim=(len(shown) - 0.6, -0.6), yticks=[], xlabel="right on hidden images (%)")

@@ -61,7 +61,11 @@ def leads(
                 found.setdefault(f"{layered}{after}", []).append(
                     Lead(names.attack(f"{name} {eps:g}"), *parts, len(numbers[control]))
                 )
-    return found
+    shared = [
+        {one.attack for one in rows} for rows in found.values()
+    ]  # a table's columns are of all its rows
+    common = set.intersection(*shared) if shared else set()
+    return {name: [one for one in rows if one.attack in common] for name, rows in found.items() if common}
 
 
 @picture
@@ -126,7 +130,9 @@ def _seeing(some: list[Lead]) -> bool:
 
 
 def _all(where: list[str], leading: list[Lead]) -> str:
-    return listed(where) if len(where) < len(leading) else "every attack"
+    if len(where) < len(leading):
+        return listed(where)
+    return "every epsilon" if _seeing(leading) else "each of these blind attacks"
 
 
 def reading(found: Mapping[str, list[Lead]]) -> Markup:
@@ -146,10 +152,14 @@ def reading(found: Mapping[str, list[Lead]]) -> Markup:
         if most.training.result not in ("holds", "fails")
         else ""
     )
+    under = (
+        f"all attacks together, {most.attack}"
+        if seeing
+        else f"images made on another network ({most.attack})"
+    )
     return finding(
-        f"Under {'all attacks together, ' if seeing else ''}{most.attack}, the training alone takes the plain CNN"
-        f" from {most.training.second:.1f} to {most.training.first:.1f} %{hangs}. Compared with this control,"
-        f" {'; '.join(says)}."
+        f"Under {under}, the training alone takes the plain CNN from {most.training.second:.1f} to"
+        f" {most.training.first:.1f} %{hangs}. Compared with this control, {'; '.join(says)}."
     )
 
 

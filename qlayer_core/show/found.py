@@ -32,7 +32,7 @@ def blind(frame: pd.DataFrame) -> str:
     eps = hardest.comparison.first.eps
     text = (
         f"{helps[_together(known)]} against images that were made on another network. Where each pixel moved by up to"
-        f" {eps:g} (black is 0, white is 1), a network with the layer still reads {whole(hardest.first)} of 100 such"
+        f" {eps:g} (black is 0, white is 1), a network with the layer still reads {whole(hardest.first)} of 100"
         f" digits, and the plain network without it {whole(hardest.second)}"
     )
     text += control.bracket(hardest, frame)
@@ -66,16 +66,19 @@ def seeing(frame: pd.DataFrame) -> str:
     """Return what the layer does against the strongest attack by someone who sees all of the network."""
     if not (known := _against_all(frame)):
         return "Whether it helps against an attacker who knows it has not been measured yet."
+    direction = _blamed(known, _against_all(frame, plain=experiments.CONTROL))
     says = {
-        "no help": "It does not help against an attacker who knows it",
-        "helps": "It helps against an attacker who knows it, too"
+        "no help": "it does not help against an attacker who knows it",
+        "helps": "it helps against an attacker who knows it, too"
         + ("" if _together(known) == "holds" else ", in part"),
-        "harms": "It does not help against an attacker who knows it, and even harms",
-        "neither": "It makes no measurable difference against an attacker who knows it",
-        "both": "It helps in one case and harms in the other against an attacker who knows it",
-        "luck": "What it does against an attacker who knows it depends on the single training run",
-    }[_blamed(known, _against_all(frame, plain=experiments.CONTROL))]
-    return f"{says}. {upper(_left(known, frame))}.{_between(frame)}"
+        "harms": "it does not help against an attacker who knows it, and even harms",
+        "neither": "it makes no measurable difference against an attacker who knows it",
+        "both": "it helps in one case and harms in the other against an attacker who knows it",
+        "luck": "what it does against an attacker who knows it depends on the single training run",
+    }[direction]
+    if (between := _between(frame)) and direction != "helps":
+        says = f"behind the convolutions, its usual place, {says}; between them it helps"
+    return f"{upper(says)}. {upper(_left(known, frame))}.{between}"
 
 
 def _between(frame: pd.DataFrame) -> str:
@@ -86,10 +89,8 @@ def _between(frame: pd.DataFrame) -> str:
     pairs = [
         f"{whole(one.first)} against {whole(one.second)} at {one.comparison.first.eps:g}" for one in ahead
     ]
-    text = (
-        f" Put between the convolutions, with settings of its own ({_networks(frame, BETWEEN)}), the layer does help:"
-        f" it keeps {listed(pairs)}"
-    )
+    whose = _networks(frame, BETWEEN)
+    text = f" Between the convolutions, with settings of its own ({whose}), it keeps {listed(pairs)}"
     alike = _measured([control.alike(one, frame) for one in ahead])
     if len(alike) == len(ahead):
         text += f" (the plain network keeps {listed([whole(one.first) for one in alike])} if trained in the same way)"
@@ -306,13 +307,12 @@ def six(frame: pd.DataFrame) -> list[str]:
 
 
 def lead(frame: pd.DataFrame) -> Markup:
-    """Return the verdict in three sentences as a page's first paragraph, and below it the rest of them."""
-    (helps, *more), (harms, *rest), (claims_, *last) = (
-        _split(say(frame)) for say in (blind, seeing, balance)
-    )
-    text = f"{helps} {harms} {claims_}"
-    below = [paragraph(" ".join(some)) for some in (more, rest, last) if any(some)]
-    return joined(Markup(f'<p class="lead">{typeset(text)}</p>', text), *below)
+    """Return the verdict in three sentences as a page's first paragraph; then its numbers, and what more unfolds."""
+    first, others = zip(*(_split(say(frame)) for say in (blind, seeing, balance)), strict=True)
+    numbers, more = zip(*map(_split, others), strict=True)
+    text, below, rest = (" ".join(filter(None, some)) for some in (first, numbers, more))
+    parts = [Markup(f'<p class="lead">{typeset(text)}</p>', text), *([paragraph(below)] if below else [])]
+    return joined(*parts, *([folded("and more", paragraph(rest))] if rest else []))
 
 
 def start_page(frame: pd.DataFrame) -> str:

@@ -195,43 +195,57 @@ def own_attack(record: dict, eps: float) -> dict:
 
 
 def worst_table(found: Mapping[str, dict]) -> Markup:
-    """Return a table of what is left under all attacks together, beside the paper's attack alone, by epsilon."""
-    budgets, rows = epsilons(found), []
+    """Return a table of what is left under all attacks together, by epsilon.
+
+    A second one unfolds below it, with intervals and beside the paper's attack alone.
+    """
+    budgets, brief, whole = epsilons(found), [], []
     says = ("left by all", "at least", "at most", "BIM alone", "noise")
     for name, record in found.items():
-        n, line = (
-            record["n"],
-            [line_names(names.label(name), *says[1:])],
-        )
+        n = record["n"]
+        brief.append([names.label(name)])
+        whole.append([line_names(names.label(name), *says[1:])])
         for eps in budgets:
             left = int(adaptive.worst(record, eps).sum())
             noise = next(
                 (
-                    cell["correct"]
+                    100 * cell["correct"] / n
                     for cell in record["cells"]
                     if (cell["rung"], cell["eps"]) == ("noise", eps)
                 ),
                 None,
             )
-            others = (*intervals.wilson(left, n), 100 * own_attack(record, eps)["correct"] / n)
-            last = None if noise is None else 100 * noise / n
-            values = (decimal(value, 1) for value in (100 * left / n, *others, last))
-            line.append(lines(*values, says=says))
-        rows.append(line)
-    short = [names.label(name) for name, record in found.items() if ladder.lacking(record)]
-    shorter = f" Shorter by some of the last rungs: {listed(short)}." if short else ""
+            own = 100 * own_attack(record, eps)["correct"] / n
+            first, *below = (
+                decimal(value, 1) for value in (100 * left / n, *intervals.wilson(left, n), own, noise)
+            )
+            brief[-1].append(first)
+            whole[-1].append(lines(first, *below, says=says))
+    lacking = [names.label(name) for name, record in found.items() if ladder.lacking(record)]
+    shorter = f" Shorter by some of the last rungs: {listed(lacking)}." if lacking else ""
     flat = (
         " Behind a quantizer of the input BIM follows the gradient as it is, which is zero nearly everywhere: images"
         " hardly move, and its number says nothing of robustness."
         if any(experiments.spec(name).quantizer for name in found)
         else ""
     )
-    seeds = sorted({str(record["seed"]) for record in found.values()})
-    return table(
-        rows,
-        ["network", *(f"epsilon {eps:g}" for eps in budgets)],
-        "Images (%) that no attack of the ladder fooled (bold), with the 95 % interval; below, what BIM alone and"
-        f" noise leave. Of the first {_images(found)}, seed {listed(seeds)}.{shorter}{flat}",
+    seeds = listed(sorted({str(record["seed"]) for record in found.values()}))
+    columns, where = ["network", *(f"epsilon {eps:g}" for eps in budgets)], f"{_images(found)}, seed {seeds}"
+    return joined(
+        table(
+            brief,
+            columns,
+            f"Images (%) that no attack of the ladder fooled. Of the first {where}.{shorter}",
+        ),
+        folded(
+            f"Seed {seeds}: intervals, BIM alone and noise",
+            table(
+                whole,
+                columns,
+                "The same (bold) with its 95 % interval, and below it what BIM alone and noise leave. Of the first"
+                f" {where}.{flat}",
+            ),
+        ),
     )
 
 

@@ -69,6 +69,8 @@ def _divergences() -> Iterator[dict]:
     for dataset in datasets.DATASETS:
         for path in sorted((records.RESULTS / dataset / "pixelcnn").glob("*/seed*.json")):
             record = json.loads(path.read_text())
+            if path.parent.name != record["name"]:  # a trial, see `likelihoods.Unit`
+                continue
             for row in record["statistics"]:
                 attack, *rest = row["set"].rsplit(" ", 1)
                 if not rest:

@@ -39,7 +39,7 @@ def against_records(
         if tables and dataclasses.replace(attack, attack=attack.attack.split("-")[0]) not in shown:
             continue
         made, *_ = units.make(unit, model, images, attack, progress=False, keep=False)
-        for cell in evaluation.cells(model, made, labels, attack):
+        for cell in evaluation.cells(model.eval(), made, labels, attack):
             before = records.unpack(recorded[attack, cell["path"]])[: len(labels)]
             wrong = int((before != cell["right"].numpy()).sum())
             differ, every = differ + wrong, every + len(labels)

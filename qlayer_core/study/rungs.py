@@ -54,6 +54,8 @@ def measure(
         raise ValueError(
             f"source is missing: {rung.name!r} is made on another network ({rung.source}); give that one"
         )
+    if not rung.survivors and alive is not None:
+        raise ValueError(f"alive is given, but {rung.name!r} attacks all images: leave alive out")
     if rung.survivors and alive is None:
         raise ValueError(
             f"alive is missing: {rung.name!r} attacks only the images that earlier rungs left right"

@@ -122,7 +122,7 @@ def evaluate(
         tables: only the cells that these tables of the paper show; all attacks if there are none.
         limit: only the first so many test images, where none or fewer are measured yet: a first look, whose cells
             say how many images they are of and give way to those of more.
-        again: measure anew what other code or another machine measured.
+        again: measure anew what other code, another machine or other threads measured.
         report: called with each new cell.
         progress: show the batches of an attack as they pass.
 
@@ -136,6 +136,7 @@ def evaluate(
     for attack in left_to_measure(record, unit, tables, device if again else None, len(images)):
         started = time.perf_counter()
         made, kept, by = make(unit, model, images, attack, progress)
+        model.eval()  # where it draws, it begins anew
         scored = evaluation.cells(model, made, labels, attack, images)
         # Nothing that takes long may stand between reading the record and writing it.
         record = _now(unit, record["weights_sha256"])

@@ -87,6 +87,7 @@ async function refresh() {
   const isStale = begin();
   offerAll();
   $("found").textContent = "";
+  if ($("each-table").dataset.of !== compared()) $("each-table").hidden = true;
   const key = `${state.data} ${state.image === "drawn" ? query() : state.image}`, network = attacked();
   try {
     const isPassed = network.name === passed && network.bytes > LIGHT; // arrow keys lead past it: its card has a button
@@ -103,10 +104,7 @@ async function refresh() {
 
 async function update(key, isStale) {
   const image = cleanImage();
-  if (key !== now.clean.key) {
-    now.clean = { key, image, answers: new Map(), first: {} };
-    $("each-table").hidden = true; // it is about the image before
-  }
+  if (key !== now.clean.key) now.clean = { key, image, answers: new Map(), first: {} };
   notify("");
   if (!isRunning()) return paintImages(image);
   const network = attacked();
@@ -236,16 +234,20 @@ async function findSmallest() {
   announce(`${$("found").textContent} ${verdicts()}`);
 }
 
+/** What a comparison of all attacks depends on. */
+const compared = () => [state.data, state.image === "drawn" ? query() : state.image, state.net, state.path, state.steps].join();
+
 /** The smallest epsilon of every attack on the current image. */
 async function compareAttacks() {
   const network = attacked(), table = $("each-table"), body = table.tBodies[0], rows = [];
   if (!network.ready) return notify(unready());
   const isStale = begin(), through = TITLES[state.path] ? `, gradient through ${TITLES[state.path]}` : "";
   table.caption.textContent = `On ${network.title}${through}; ${state.steps} steps`;
-  table.hidden = false;
+  [table.hidden, table.dataset.of] = [false, compared()];
   body.replaceChildren();
   for (const [attack, title] of Object.entries(ATTACKS)) {
     const eps = await inTurn(() => search(attack, isStale));
+    if (eps === undefined) table.caption.textContent += `; stopped before ${title}`;
     if (eps === undefined) return end(isStale, $("found"));
     const textContent = eps === null ? `none up to ${LARGEST}` : eps.toFixed(2);
     rows.push(`${title}: ${textContent}.`);

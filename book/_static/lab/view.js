@@ -64,7 +64,8 @@ function lengthOf(attack, eps, steps) {
 /** A card for each network and path that can answer, or with the button that loads the network. */
 export function offerCards(ready, onLoad) {
   const card = (network, path, ...children) => {
-    const title = element("h2", {}, network.title, " ", element("small", { textContent: TITLES[path] }));
+    const counts = path === "q" ? ", its answer" : "";
+    const title = element("h2", {}, network.title, " ", element("small", { textContent: `${TITLES[path]}${counts}` }));
     const className = `lab-card ${network.name.replace("-adv", "")}`;
     return element("article", { className, tabIndex: -1 }, title, ...children); // where focus goes once it is loaded
   };
