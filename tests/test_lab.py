@@ -409,7 +409,7 @@ def test_set_ups_in_the_text_show_what_they_are_said_to(lab):
             card.locator("h2").inner_text().strip(): card.get_attribute("data-verdict")
             for card in lab.locator(".lab-card[data-verdict]").all()
         }
-        for claim in link.get_attribute("data-shows").split(", "):
+        for claim in link.get_attribute("data-shows").split("; "):
             title, verdict = claim.rsplit(" ", 1)
             assert verdicts[title] == verdict, f"{link.get_attribute('href')}: {title}"
 

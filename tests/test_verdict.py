@@ -375,14 +375,14 @@ def test_a_light_says_how_much_of_it_rests_on_attacks_that_failed():
         if row["name"] == "layer between the convolutions, white box"
     ]
     html = verdict.lights([row], frame).html
-    assert "5 of 6 (2 by an attack that failed a check)" in html
+    assert "5 of 6 hold (2 by an attack that failed a check)" in html
     assert '<s title="blind images fool more">' in html and "Struck through" in html
     less = frame.assign(
         value=frame.value.mask(at, 0.0), low=frame.low.mask(at, 0.0), high=frame.high.mask(at, 0.1)
     )
     (row,) = [one for one in verdict.groups(less)["judged"] if one["name"] == row["name"]]
     html = verdict.lights([row], less).html
-    assert "3 of 6 (of the 5 that hold or fail, 2 by an attack that failed a check)" in html
+    assert "3 of 6 hold (of the 5 that hold or fail, 2 by an attack that failed a check)" in html
 
 
 def test_several_seeds_that_lie_far_apart_are_marked_as_well():

@@ -147,7 +147,7 @@ def _claim(row: dict, frame: pd.DataFrame, apart: Spreads, turned: Counter) -> s
 
 
 def _share(row: dict, side: str, turned: Counter) -> str:
-    """Return how many comparisons hold, for the end of a line: ``", 7 of 8"``; nothing where none is judged.
+    """Return how many comparisons hold, for the end of a line: ``", 7 of 8 hold"``; nothing where none is judged.
 
     In brackets, of those that hold or fail, how many rest on an attack that failed a check, and how many another
     seed might turn.
@@ -160,7 +160,8 @@ def _share(row: dict, side: str, turned: Counter) -> str:
     held, decided = row[f"{side}_numbers"].split(" hold")[0], row[f"{side}_decided"]
     if said and not held.startswith(f"{decided} of"):
         said = f"of the {decided} that {'holds or fails' if decided == 1 else 'hold or fail'}, {said}"
-    return f", {held}{f' ({said})' if said else ''}"
+    word = "holds" if held.startswith("1 of") else "hold"
+    return f", {held} {word}{f' ({said})' if said else ''}"
 
 
 def _plural(counts: str) -> str:
