@@ -368,6 +368,10 @@ def test_image_made_on_one_network_is_judged_by_all(lab):
         "Q-base Q-path, its answer": "same network",
         "Q-base E-path": "attacked",
     }
+    paths = lab.locator(".lab-card h2 small")
+    assert paths.evaluate_all("all => all.every(e => e.getClientRects().length < 2)"), (
+        "no name breaks at its hyphen"
+    )
 
 
 def test_no_perturbation_flips_no_code(lab):
