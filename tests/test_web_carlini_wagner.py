@@ -164,5 +164,10 @@ def test_compares_the_smallest_epsilon_of_all_attacks(lab):
             idle(lab)
             assert lab.locator(".lab-card[data-role='attacked']").get_attribute("data-verdict") == verdict
     assert lab.is_visible("#lab-each-table"), "no epsilon and no attack changes what it says"
+    image = lab.locator("#lab-image input:checked").get_attribute("value")
+    choose(lab, "image", "6")
+    assert not lab.is_visible("#lab-each-table"), "it is about the image before"
+    choose(lab, "image", image)
+    assert lab.is_visible("#lab-each-table"), "it is about this one"
     choose(lab, "net", "q-base")
     assert not lab.is_visible("#lab-each-table"), "it is about the network before"

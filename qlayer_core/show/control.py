@@ -61,9 +61,8 @@ def leads(
                 found.setdefault(f"{layered}{after}", []).append(
                     Lead(names.attack(f"{name} {eps:g}"), *parts, len(numbers[control]))
                 )
-    shared = [
-        {one.attack for one in rows} for rows in found.values()
-    ]  # a table's columns are of all its rows
+    # A table's columns are of all its rows.
+    shared = [{one.attack for one in rows} for rows in found.values()]
     common = set.intersection(*shared) if shared else set()
     return {name: [one for one in rows if one.attack in common] for name, rows in found.items() if common}
 

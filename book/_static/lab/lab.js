@@ -87,8 +87,8 @@ async function refresh() {
   const isStale = begin();
   offerAll();
   $("found").textContent = "";
-  if ($("each-table").dataset.of !== compared()) $("each-table").hidden = true;
-  const key = `${state.data} ${state.image === "drawn" ? query() : state.image}`, network = attacked();
+  $("each-table").hidden = $("each-table").dataset.of !== compared();
+  const key = imageKey(), network = attacked();
   try {
     const isPassed = network.name === passed && network.bytes > LIGHT; // arrow keys lead past it: its card has a button
     if (isRunning() && !network.ready && !isPassed) await load(network); // not in turn: meanwhile the reader may go on with another
@@ -234,8 +234,8 @@ async function findSmallest() {
   announce(`${$("found").textContent} ${verdicts()}`);
 }
 
-/** What a comparison of all attacks depends on. */
-const compared = () => [state.data, state.image === "drawn" ? query() : state.image, state.net, state.path, state.steps].join();
+const imageKey = () => `${state.data} ${state.image === "drawn" ? query() : state.image}`;
+const compared = () => [imageKey(), state.net, state.path, state.steps].join(); // what a comparison of all attacks depends on
 
 /** The smallest epsilon of every attack on the current image. */
 async function compareAttacks() {
