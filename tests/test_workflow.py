@@ -22,7 +22,9 @@ from qlayer_core.study import (
     plan,
     records,
     statements,
+    trails,
     units,
+    variants,
 )
 from qlayer_core.study.plan import Job, Plan
 
@@ -34,7 +36,7 @@ SMOKE = {"dataset": "mnist", "model": "cnn", "spec": {"epochs": 2}, "images": 16
 def empty(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Results, weights and runs in an empty folder."""
     for name in ("RESULTS", "WEIGHTS", "RUNS"):
-        for module in (files, records, units, likelihoods):
+        for module in (files, records, units, likelihoods, trails):
             if hasattr(module, name):
                 monkeypatch.setattr(module, name, tmp_path / name.lower())
     return tmp_path
@@ -200,6 +202,81 @@ def test_a_job_that_cannot_be_done_says_so_in_one_line(empty, capsys, given, say
     assert outlook.main(["evaluate", *given]) == 1
     said = capsys.readouterr().err
     assert says in said and said.count("\n") == 1
+
+
+# ---- The studies on validation images ----
+
+
+def test_the_studies_of_settings_and_of_trails_are_made_when_asked_for(empty):
+    stages = {job.stage for job in Plan().targets()}
+    assert not stages & {"vary", "trail"}
+    asked = Plan(only=("settings", "trails")).targets()
+    assert Job("vary", "mnist", "q-base/no-gate") in asked and Job("trail", "mnist", "cnn-adv", 2) in asked
+    assert {job.stage for job in asked} == {"vary", "trail"} and len(set(asked)) == len(asked)
+    more = Plan((0, 1, 2), ("settings",)).targets()
+    assert len(more) == 3 * (len(asked) - len(trails.SHOWN))
+
+
+def test_whatever_a_chapter_shows_of_the_studies_is_asked_for():
+    asked = Plan((0, 1, 2), ("settings", "trails")).targets()
+    for path in files.RESULTS.glob("*/variants/*/*/seed*.json"):
+        dataset, _, name, variant = path.parts[-5:-1]
+        one = Job("vary", dataset, f"{name}/{variant}", int(path.stem.removeprefix("seed")))
+        assert one in asked, path
+    for path in files.RESULTS.glob("*/trails/*/seed*.json"):
+        dataset, _, name = path.parts[-4:-1]
+        assert Job("trail", dataset, name, int(path.stem.removeprefix("seed"))) in asked, path
+
+
+def test_an_adversarially_trained_variant_waits_for_the_network_that_it_starts_from(empty):
+    left = Plan(only=("settings",)).left()
+    judge = Job("train", "mnist", "validation-a")
+    grown = Job("vary", "mnist", "q-base-adv/squared-pull-then-none-reinitialize-dropout-behind")
+    raw = Job("vary", "mnist", "q-base/squared-pull-dropout-behind")
+    assert left[grown] == [judge, raw] and left[raw] == [judge]
+    # A change of adversarial training alone starts from the grid's own raw network.
+    assert left[Job("vary", "mnist", "q-base-adv/exact-gradients")] == [
+        judge,
+        Job("train", "mnist", "q-base"),
+    ]
+    assert list(left).index(raw) < list(left).index(grown)
+    assert Plan(only=("trails",)).left()[Job("trail", "mnist", "cnn-adv", 2)] == [
+        judge,
+        Job("train", "mnist", "cnn", 2),
+    ]
+
+
+def test_a_recorded_variant_is_trained_again_only_for_what_starts_from_it(empty):
+    record_of(Job("train", "mnist", "validation-a"))
+    raw = Job("vary", "mnist", "q-base/squared-pull-dropout-behind")
+    grown = Job("vary", "mnist", "q-base-adv/squared-pull-then-none-reinitialize-dropout-behind")
+    asked = Plan(only=("settings",))
+    record_of(raw, evaluated=False)
+    assert raw not in asked.left()
+    asked.unit(raw).weights.unlink()  # as in a clone
+    assert asked.left()[grown] == [raw] and raw in asked.left()
+    record_of(grown, evaluated=False)
+    assert not {raw, grown} & asked.left().keys()
+
+
+def test_a_change_that_is_the_same_run_as_the_grid_s_is_not_trained_twice(empty):
+    change = Job("vary", "mnist", "q-base/dropout-front")
+    setting = Job("vary", "mnist", "q-base/squared-pull-dropout-front")
+    asked = Plan(only=("settings",))
+    assert not asked.done(change)
+    record_of(setting, evaluated=False)
+    assert asked.done(change) and asked.done(setting)
+
+
+def test_a_variant_is_trained_from_where_it_starts(empty, monkeypatch):
+    given = {}
+    monkeypatch.setattr(units, "train", lambda unit, **options: given.update(options, unit=unit))
+    job = Job("vary", "mnist", "q-base-adv/squared-pull-then-none-reinitialize-dropout-behind", 1)
+    Plan().run(job)
+    assert given["unit"] == variants.unit("mnist", *job.model.split("/"), 1)
+    assert given["start"] == variants.unit("mnist", "q-base", "squared-pull-dropout-behind", 1)
+    Plan().run(Job("vary", "mnist", "q-base/no-gate"))
+    assert not given["unit"].spec.layer.gate and given["start"] is None
 
 
 # ---- What counts as done ----
@@ -412,6 +489,15 @@ def test_a_smoke_run_is_interrupted_continued_and_then_left_alone(clone):
     said, _ = again.communicate()
     assert again.returncode == 0 and "Nothing is left to do" in said, said
     assert read(path) == after
+
+
+def test_a_variant_reaches_its_job_by_both_of_its_names(clone):
+    dry = snakemake(clone, "only=settings,trails", "--dry-run", "--printshellcmds", "--quiet", "progress")
+    said, _ = dry.communicate()
+    assert dry.returncode == 0, said
+    assert "study.outlook vary mnist q-large-adv/exact-gradients 0 --config" in said
+    assert "study.outlook trail mnist cnn-adv 2 --config" in said
+    assert "1 trail" in said
 
 
 @pytest.mark.parametrize("profile", ["slurm", "kubernetes"])

@@ -7,8 +7,8 @@ from typing import NamedTuple
 from qlayer_core.show import keeping, names
 from qlayer_core.show.page import Markup, decimal, listed, table
 from qlayer_core.show.plot import MUTED, SERIES, TEXT, axes, picture
-from qlayer_core.study import experiments, variants
-from qlayer_core.study.variants import SEEDS, STUDIED, unit
+from qlayer_core.study import variants
+from qlayer_core.study.variants import SEEDS, unit
 
 MODELS = ("cnn", "q-base", "q-large")  # raw-trained
 WORDS = {  # of a change, in the figure
@@ -43,12 +43,6 @@ class Cost(NamedTuple):
     )  # the same at the changed run's best epoch that is as good on clean images; None without
 
 
-def changes(name: str) -> tuple[str, ...]:
-    """Return the changes of a model that differ from the settings of the grid."""
-    grid = experiments.spec(name)
-    return tuple(change for change in STUDIED[name] if unit("mnist", name, change).spec != grid)
-
-
 def costs(name: str, change: str) -> list[Cost]:
     """Return what a change does, one per seed that is recorded with it and without."""
     found = []
@@ -66,25 +60,25 @@ def costs(name: str, change: str) -> list[Cost]:
 
 def not_run(models: Sequence[str] = MODELS) -> dict[str, list[str]]:
     """Return the changes that are not recorded for any seed, by model."""
-    return {name: [change for change in changes(name) if not costs(name, change)] for name in models}
+    return {name: [change for change in variants.changes(name) if not costs(name, change)] for name in models}
 
 
 @picture
 def draw(models: Sequence[str] = MODELS):
     """Draw what each setting costs: a row per change that is recorded, a column per model with one."""
     lacking = not_run(models)
-    models = [name for name in models if len(lacking[name]) < len(changes(name))] or models
+    models = [name for name in models if len(lacking[name]) < len(variants.changes(name))] or models
     rows = [
         change
         for change in WORDS
-        if any(change in changes(name) and change not in lacking[name] for name in models)
+        if any(change in variants.changes(name) and change not in lacking[name] for name in models)
     ]
     figure, grid = axes(6.6, 0.4 * len(rows) + 1.2, 1, len(models), sharey=True, sharex=True)
     words = []
     for ax, name in zip(grid[0], models, strict=True):
         ax.axvline(0, color=MUTED, lw=1)
         for y, change in enumerate(rows):
-            if change not in changes(name):
+            if change not in variants.changes(name):
                 continue
             for cost in costs(name, change):
                 ax.plot(cost.clean, y - 0.2, "o", color=SERIES[1], markersize=5)
@@ -118,7 +112,7 @@ def cost_table(models: Sequence[str] = MODELS) -> Markup:
     """Return the recorded costs as a table, each the mean over its seeds."""
     rows = []
     for name in models:
-        for change in changes(name):
+        for change in variants.changes(name):
             if found := costs(name, change):
                 equal = [cost.equal for cost in found if cost.equal is not None]
                 cells = [
@@ -150,7 +144,7 @@ def still_to_run(models: Sequence[str] = MODELS) -> Markup:
     count, text = sum(map(len, lacking.values())), f"{'; '.join(parts)}."
     return Markup(
         f"<details><summary>Not run yet: {count} changes</summary><p>{html.escape(text)} The first is made with"
-        f" <code>{html.escape(how)}</code>.</p></details>",
+        f" <code>{html.escape(how)}</code>, all of them with <code>make reproduce ONLY=settings</code>.</p></details>",
         f"Not run yet: {count} changes. {text}",
     )
 

@@ -42,14 +42,15 @@ def seconds(plan: Plan, jobs: Iterable[Job]) -> dict[Job, float | None]:
     def typical(job: Job, what: str) -> float | None:
         unit = None if job.stage == "likelihoods" else plan.unit(job)  # a PixelCNN is of no run of the grid
         kind = unit and (unit.spec.layer is not None, unit.spec.adversarial)
-        for key in (job.model, kind, None):
+        for key in (job.model.split("/")[0], kind, None):
             if (key, what) in times:
                 return median(times[key, what])
         return None
 
     def total(job: Job) -> float | None:
         if job.stage != "evaluate":
-            return typical(job, {"train": "training", "adapt": ADAPTIVE}.get(job.stage, job.stage))
+            of_training = dict.fromkeys(("train", "vary", "trail"), "training")
+            return typical(job, (of_training | {"adapt": ADAPTIVE}).get(job.stage, job.stage))
         record = tried(records.read_unit, plan.unit(job)) or {"cells": []}
         attacks = units.left_to_measure(record, plan.unit(job), plan.tables(job))
         parts = [typical(job, str(attack)) for attack in attacks]
@@ -131,7 +132,7 @@ def main(arguments: list[str] | None = None) -> int:
     job = Job(options.stage, options.dataset, options.model, options.seed)
     try:
         if job.model not in (likelihoods.PIXELS, SMOKE):
-            checks.one_of("model", job.model, tuple(experiments.RUNS))
+            checks.one_of("model", job.model.split("/")[0], tuple(experiments.RUNS))
         fast.keep_memory()
         began = time.perf_counter()
         Plan.of(options.config).run(job)

@@ -10,9 +10,19 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from qlayer_core import data, datasets, files
-from qlayer_core.study import adaptive, experiments, likelihoods, paper, records, statements, units
+from qlayer_core.study import (
+    adaptive,
+    experiments,
+    likelihoods,
+    paper,
+    records,
+    statements,
+    trails,
+    units,
+    variants,
+)
 
-STAGES = ("train", "evaluate", "adapt", "likelihoods")
+STAGES = ("train", "evaluate", "adapt", "likelihoods", "vary", "trail")
 SMOKE = "smoke"
 TRIAL = ("dataset", "model", "spec", "images", "tables")  # what the configuration of a smoke run says
 OTHERS = [f"{name}{how}" for name in (experiments.CONTROL, *experiments.QUANTIZED) for how in ("", "-adv")]
@@ -22,11 +32,9 @@ EVALUATED = {(cell.dataset, cell.model) for table in paper.TABLES.values() for c
     *((dataset, name) for dataset in datasets.DATASETS for name in (*OTHERS, *LITERAL)),
     *(("mnist", name) for name in experiments.ON_CNN_B),
 }
-OWN = (
-    *experiments.SOURCES.values(),
-    experiments.VALIDATION_SOURCE,
-)  # the attackers' and the judge's: no targets
-ADAPTIVE = "adaptive"
+# The attackers' and the judge's: no targets.
+OWN = (*experiments.SOURCES.values(), experiments.VALIDATION_SOURCE)
+ADAPTIVE, SETTINGS, TRAILS = "adaptive", "settings", "trails"
 CLAIMED = {  # whose verdicts under the strongest attack rest on the ladder
     (value.dataset, value.model)
     for claim in statements.CLAIMS
@@ -49,7 +57,10 @@ ADAPTED = CLAIMED | {
 
 @dataclass(frozen=True)
 class Job:
-    """One piece of work: a stage of a network, or the PixelCNN over its codes (over "pixels" without one)."""
+    """One piece of work: a stage of a network, or the PixelCNN over its codes (over "pixels" without one).
+
+    The model of a variant is both names, ``q-base/no-gate``.
+    """
 
     stage: str
     dataset: str
@@ -76,8 +87,9 @@ class Plan:
     Args:
         seeds: of every network.
         only: parts of it: ``"table:8a"``, ``"figure:2"``, ``"adaptive"``, ``"cnn"``, ``"mnist/cnn"``, ``"smoke"``;
-            all if empty. A network that no table shows on a data set, such as your own, is measured if it is named
-            with it, and only trained if it is named alone.
+            all of these if empty, and beside them ``"settings"`` and ``"trails"``, the studies on validation images.
+            A network that no table shows on a data set, such as your own, is measured if it is named with it, and
+            only trained if it is named alone.
         smoke: a trial: ``{"dataset", "model", "spec": changes of its RunSpec, "images", "tables"}``.
     """
 
@@ -87,13 +99,20 @@ class Plan:
 
     def __post_init__(self):
         names = {name for _, name in EVALUATED} | set(experiments.RUNS)
-        known = [f"table:{number}" for number in paper.TABLES] + ["figure:2", ADAPTIVE, SMOKE, *names]
+        known = [f"table:{number}" for number in paper.TABLES] + [
+            "figure:2",
+            ADAPTIVE,
+            SETTINGS,
+            TRAILS,
+            SMOKE,
+            *names,
+        ]
         known += [f"{dataset}/{name}" for dataset in datasets.DATASETS for name in names]
         for part in self.only:
             if part not in known:
                 raise ValueError(
-                    f"only is {part!r}; give table:1a to table:11, figure:2, adaptive, smoke, or a model such"
-                    " as cnn or mnist/cnn"
+                    f"only is {part!r}; give table:1a to table:11, figure:2, adaptive, settings, trails, smoke,"
+                    " or a model such as cnn or mnist/cnn"
                 )
         if SMOKE in self.only:
             self._trial()
@@ -150,6 +169,12 @@ class Plan:
                 if seed == 0
                 or name != likelihoods.PIXELS  # pixels belong to no network: one model of them will do
             ]
+        if SETTINGS in self.only:
+            wanted += [
+                Job("vary", "mnist", name, seed) for seed in self.seeds for name in variants.all_of_them()
+            ]
+        if TRAILS in self.only:
+            wanted += [Job("trail", *one) for one in trails.SHOWN]
         if SMOKE in self.only:
             wanted.append(Job("evaluate", self.smoke["dataset"], SMOKE, 0))
         return wanted
@@ -177,7 +202,10 @@ class Plan:
     def unit(self, job: Job) -> records.Unit:
         """Return the network that a job is about."""
         if job.model != SMOKE:
-            return records.unit(job.dataset, job.model, job.seed)
+            name, _, variant = job.model.partition("/")
+            if variant:
+                return variants.unit(job.dataset, name, variant, job.seed)
+            return records.unit(job.dataset, name, job.seed)
         trial = self._trial()
         spec = dataclasses.replace(experiments.spec(trial["model"]), **trial["spec"])
         return records.Unit(job.dataset, spec, job.seed, SMOKE)
@@ -210,6 +238,8 @@ class Plan:
             attacks = units.left_to_measure({"cells": []}, self.unit(job), self.tables(job))
             return [own, *(sources if any(attack.source for attack in attacks) else [])]
         raw = [Job("train", job.dataset, spec.raw_name, job.seed)] if spec.adversarial else []
+        if first := variants.start(self.unit(job)):
+            raw = [Job("vary", job.dataset, f"{spec.raw_name}/{first.variant}", job.seed)]
         judge = (
             [Job("train", job.dataset, experiments.VALIDATION_SOURCE)] if spec.selection == "mixed" else []
         )
@@ -220,7 +250,12 @@ class Plan:
         if job.stage == "likelihoods":
             return _scored(likelihoods.Unit(job.dataset, job.model, job.seed))
         unit = self.unit(job)
-        record = tried(records.read_unit, unit)
+        if job.stage == "trail":
+            record = tried(records.read_file, trails.path_of(unit))
+            return record is not None and record["finished"] and records.spec_of(record) == unit.spec
+        # A change may be the same run as another; a setting is compared by its own record.
+        same = job.stage == "vary" and unit.variant in variants.CHANGES
+        record = tried(variants.recorded if same else records.read_unit, unit)
         if record is None or records.spec_of(record) != unit.spec:
             return False
         if not record["history"] or not records.finished(record):
@@ -235,7 +270,8 @@ class Plan:
                 and climbed["n"] >= adaptive.IMAGES
                 and not any(_can(unit, rung) for rung, _ in adaptive.left(climbed, unit))
             )
-        return unit.weights.exists() and files.sha256(unit.weights) == record["weights_sha256"]
+        there = unit.weights.exists() and files.sha256(unit.weights) == record["weights_sha256"]
+        return there or job.stage == "vary"
 
     def left(self) -> dict[Job, list[Job]]:
         """Return the jobs that are not done, those that others wait for first, each with what it waits for."""
@@ -245,7 +281,7 @@ class Plan:
         def add(job: Job) -> None:
             if job in found:
                 return
-            waits = [other for other in self.needs(job) if not self.done(other)]
+            waits = [other for other in self.needs(job) if not (self.done(other) and self._there(other))]
             for other in waits:
                 add(other)
             found[job] = waits
@@ -259,6 +295,10 @@ class Plan:
             add(job)
         return found
 
+    def _there(self, job: Job) -> bool:
+        """Return whether what starts from a variant finds its weights, which no clone brings."""
+        return job.stage != "vary" or self.unit(job).weights.exists()
+
     def run(self, job: Job, progress: bool = False) -> None:
         """Do a job, from wherever it stands."""
         if job.stage == "likelihoods":
@@ -269,8 +309,11 @@ class Plan:
         limit = self.images(job) if job.model == SMOKE else None
         if job.stage == "adapt":
             adaptive.run(self.unit(job), progress=progress)
-        elif job.stage == "train":
-            units.train(self.unit(job), limit=limit, again=True, progress=progress)
+        elif job.stage == "trail":
+            trails.measure(self.unit(job), again=True, progress=progress)
+        elif job.stage != "evaluate":
+            unit = self.unit(job)
+            units.train(unit, start=variants.start(unit), limit=limit, again=True, progress=progress)
         else:
             units.evaluate(self.unit(job), self.tables(job), limit=limit, progress=progress)
 

@@ -21,6 +21,7 @@ from qlayer_core.study import experiments, fingerprint, fitting, records, units
 from qlayer_core.study.records import Unit
 
 IMAGES = 500
+SHOWN = (("mnist", "cnn-adv", 2),)  # data set, model and seed: whose trail a chapter has
 
 
 def path_of(unit: Unit) -> Path:

@@ -65,6 +65,14 @@ SETTINGS = {
         for adversarial in UPDATES
     )
 }
+# Those that the rule chose from, and what was tried later of the other places of dropout.
+TRIED = (
+    Setting("squared", "pull", "pull", "off"),
+    Setting("linear", "pull", "reinitialize", "off"),
+    Setting("none", "pull", "reinitialize", "off"),
+    Setting("squared", "pull", "pull", "off", "none"),
+    *(Setting("squared", "pull", "reinitialize", dropout, "none") for dropout in DROPOUTS),
+)
 
 # One change at a time from the settings of the grid, by name; those on "layer" are changes of the `LayerSpec`.
 CHANGES: dict[str, dict] = {
@@ -99,6 +107,12 @@ STUDIED: dict[str, tuple[str, ...]] = {  # which changes are tried on which mode
 SEEDS = (0, 1, 2)
 
 
+def changes(name: str) -> tuple[str, ...]:
+    """Return the changes of a model that differ from the settings of the grid."""
+    grid = experiments.spec(name)
+    return tuple(change for change in STUDIED[name] if unit("mnist", name, change).spec != grid)
+
+
 def unit(dataset: str, name: str, variant: str, seed: int = 0) -> Unit:
     """Return the unit of a variant by its name: a setting of the decision, or a change of the study.
 
@@ -121,6 +135,17 @@ def unit(dataset: str, name: str, variant: str, seed: int = 0) -> Unit:
     if layer := fields.pop("layer", None):
         fields["layer"] = replace(spec.layer, **layer)
     return Unit(dataset, replace(spec, **fields), seed, variant)
+
+
+def all_of_them() -> list[str]:
+    """Return the variants of both studies as ``"q-base/no-gate"``, raw-trained ones before those that start there."""
+    settings = [
+        f"{name}/{setting.variant(experiments.spec(name).adversarial)}"
+        for name in DECIDED_ON
+        for setting in TRIED
+    ]
+    studied = [f"{name}/{change}" for name in STUDIED for change in changes(name)]
+    return list(dict.fromkeys(settings + studied))
 
 
 def start(one: Unit) -> Unit | None:
