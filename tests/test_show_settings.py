@@ -63,13 +63,14 @@ def test_an_adversarial_setting_counts_only_from_the_same_raw_network(write):
 
 
 def test_every_change_has_words_and_those_that_change_nothing_are_left_out():
-    for name in settings.MODELS:
-        assert set(settings.changes(name)) <= set(settings.WORDS)
-    assert "dropout-off" not in settings.changes("q-base"), "it is the book's setting"
+    for name in variants.STUDIED:
+        assert set(variants.changes(name)) <= set(settings.WORDS)
+    assert "dropout-off" not in variants.changes("q-base"), "it is the book's setting"
 
 
 def test_what_is_not_run_is_named_with_a_command(write):
     text = settings.still_to_run().html
     assert "PyTorch&#x27;s own first weights" in text and "python -m qlayer_core vary mnist cnn" in text
-    total = sum(len(settings.changes(name)) for name in settings.MODELS)
+    assert "exact gradient" in text and "make reproduce ONLY=settings" in text
+    total = sum(len(variants.changes(name)) for name in settings.RAW)
     assert f"{total} are not run yet" in settings.draw().text

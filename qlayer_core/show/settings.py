@@ -10,7 +10,7 @@ from qlayer_core.show.plot import MUTED, SERIES, TEXT, axes, picture
 from qlayer_core.study import variants
 from qlayer_core.study.variants import SEEDS, unit
 
-MODELS = ("cnn", "q-base", "q-large")  # raw-trained
+RAW = ("cnn", "q-base", "q-large")  # what the figure has: the others have one change each
 WORDS = {  # of a change, in the figure
     "framework-initialisation": "PyTorch's own first weights",
     "rate-halves-every-epoch": "learning rate halves every epoch",
@@ -28,6 +28,7 @@ WORDS = {  # of a change, in the figure
     "alpha-x-10": "ten times alpha",
     "beta-x-10": "ten times beta",
     "without-l2": "no L2",
+    "exact-gradients": "trained on images of the exact gradient",
 }
 
 
@@ -58,13 +59,13 @@ def costs(name: str, change: str) -> list[Cost]:
     return found
 
 
-def not_run(models: Sequence[str] = MODELS) -> dict[str, list[str]]:
+def not_run(models: Sequence[str] = tuple(variants.STUDIED)) -> dict[str, list[str]]:
     """Return the changes that are not recorded for any seed, by model."""
     return {name: [change for change in variants.changes(name) if not costs(name, change)] for name in models}
 
 
 @picture
-def draw(models: Sequence[str] = MODELS):
+def draw(models: Sequence[str] = RAW):
     """Draw what each setting costs: a row per change that is recorded, a column per model with one."""
     lacking = not_run(models)
     models = [name for name in models if len(lacking[name]) < len(variants.changes(name))] or models
@@ -108,7 +109,7 @@ def draw(models: Sequence[str] = MODELS):
     )
 
 
-def cost_table(models: Sequence[str] = MODELS) -> Markup:
+def cost_table(models: Sequence[str] = tuple(variants.STUDIED)) -> Markup:
     """Return the recorded costs as a table, each the mean over its seeds."""
     rows = []
     for name in models:
@@ -130,7 +131,7 @@ def cost_table(models: Sequence[str] = MODELS) -> Markup:
     )
 
 
-def still_to_run(models: Sequence[str] = MODELS) -> Markup:
+def still_to_run(models: Sequence[str] = tuple(variants.STUDIED)) -> Markup:
     """Return in words which changes are not run yet, with the command that makes the first."""
     lacking, alike = not_run(models), {}
     for name, some in lacking.items():
@@ -144,7 +145,7 @@ def still_to_run(models: Sequence[str] = MODELS) -> Markup:
     count, text = sum(map(len, lacking.values())), f"{'; '.join(parts)}."
     return Markup(
         f"<details><summary>Not run yet: {count} changes</summary><p>{html.escape(text)} The first is made with"
-        f" <code>{html.escape(how)}</code>, all of them with <code>make reproduce ONLY=settings</code>.</p></details>",
+        f" <code>{html.escape(how)}</code>, all with <code>make reproduce ONLY=settings</code>.</p></details>",
         f"Not run yet: {count} changes. {text}",
     )
 
