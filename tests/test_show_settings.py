@@ -74,3 +74,26 @@ def test_what_is_not_run_is_named_with_a_command(write):
     assert "exact gradient" in text and "make reproduce ONLY=settings" in text
     total = sum(len(variants.changes(name)) for name in settings.RAW)
     assert f"{total} are not run yet" in settings.draw().text
+
+
+def test_what_a_change_does_is_told_beside_what_another_seed_does(write):
+    for seed, attacked in enumerate((60.0, 63.0)):
+        write(records.unit("mnist", "q-base", seed), (97.0, attacked))
+    write(unit("mnist", "q-base", "no-gate"), (97.0, 56.0))
+    write(unit("mnist", "q-base", "losses-x-10"), (97.5, 40.0))
+    write(unit("mnist", "q-base", "k-means-start"), (97.0, 64.0))
+    write(unit("mnist", "q-base", "alpha-x-10"), (97.0, 57.5))
+    write(unit("mnist", "q-base", "beta-x-10"), (96.0, 99.0))
+    assert settings.spread("q-base") == pytest.approx(3.0)
+    assert settings.sorted_out("q-base") == {
+        "loses": [("losses-x-10", -20.0), ("no-gate", -4.0)],
+        "gains": [("k-means-start", 4.0)],
+        "little": [("alpha-x-10", -2.5)],
+        "never": [("beta-x-10", None)],
+    }
+    text = settings.reading().text
+    assert (
+        "Q-base, whose seeds alone lie 3.0 points apart: more is lost with ten times alpha and beta (-20.0)"
+        in text
+    )
+    assert "never as good on clean images: ten times beta." in text and "Q-large" not in text

@@ -7,7 +7,7 @@ from typing import NamedTuple
 from qlayer_core.show import keeping, names
 from qlayer_core.show.page import Markup, decimal, listed, table
 from qlayer_core.show.plot import MUTED, SERIES, TEXT, axes, picture
-from qlayer_core.study import variants
+from qlayer_core.study import records, variants
 from qlayer_core.study.variants import SEEDS, unit
 
 RAW = ("cnn", "q-base", "q-large")  # what the figure has: the others have one change each
@@ -129,6 +129,53 @@ def cost_table(models: Sequence[str] = tuple(variants.STUDIED)) -> Markup:
         " at the kept epoch, and the same at the best epoch that is as good on clean images as the kept one of the"
         " book's settings; a dash where none is. Epochs: trained with the change, and (without it), for each seed.",
     )
+
+
+def spread(name: str) -> float:
+    """Return how far the seeds of a model lie apart under attack with the book's settings, in points."""
+    histories = [run["history"] for run in records.runs("mnist", name)]
+    values = [keeping.attacked(keeping.accuracies(one)[keeping.kept(one)]) for one in histories]
+    return max(values) - min(values)
+
+
+def sorted_out(name: str) -> dict[str, list[tuple[str, float | None]]]:
+    """Return the recorded changes of a model by what they do at equal clean accuracy, the largest first.
+
+    ``"loses"`` and ``"gains"``: by more than the seeds alone differ; ``"little"``: by less; ``"never"``: no epoch is
+    as good on clean images as the kept one of the book's settings.
+    """
+    found = {"loses": [], "gains": [], "little": [], "never": []}
+    for change in variants.changes(name):
+        if several := costs(name, change):
+            equal = [cost.equal for cost in several if cost.equal is not None]
+            value = sum(equal) / len(equal) if equal else None
+            kind = "never" if value is None else "little" if abs(value) <= spread(name) else "gains"
+            found["loses" if kind == "gains" and value < 0 else kind].append((change, value))
+    for some in found.values():
+        some.sort(key=lambda pair: -abs(pair[1] or 0))
+    return found
+
+
+def reading(models: Sequence[str] = RAW) -> Markup:
+    """Return in words which recorded changes do more than another seed does, as a list with an entry per model."""
+    kinds = {
+        "loses": "more is lost with",
+        "gains": "more is gained with",
+        "little": "less is changed by",
+        "never": "never as good on clean images:",
+    }
+    entries = []
+    for name in models:
+        parts = []
+        for kind, some in sorted_out(name).items():
+            said = [WORDS[one] + ("" if value is None else f" ({value:+.1f})") for one, value in some]
+            parts += [f"{kinds[kind]} {listed(said)}"] if said else []
+        if parts:
+            who = f"{names.label(name)}, whose seeds alone lie {spread(name):.1f} points apart"
+            entries.append(f"{who}: {'; '.join(parts)}.")
+    text = "Under attack, at equal clean accuracy, in points:"
+    items = "".join(f"<li>{html.escape(entry)}</li>" for entry in entries)
+    return Markup(f"<p>{text}</p><ul>{items}</ul>", " ".join([text, *entries]))
 
 
 def still_to_run(models: Sequence[str] = tuple(variants.STUDIED)) -> Markup:
