@@ -111,6 +111,19 @@ def test_a_setting_has_the_mean_score_over_seeds_of_each_network_that_is_there(f
     assert variants.scores("mnist", setting, (0, 1)) == {"q-base": 75.0}
 
 
+def test_a_setting_stands_beside_the_grid_s_network_of_the_same_seed(folders):
+    setting = Setting("linear")
+    for seed, score in ((0, 80.0), (1, 81.0)):
+        records.write(
+            records.new_record(setting.unit("mnist", "q-base", seed)) | {"chosen": {"score": score}}
+        )
+    for seed, score in ((1, 79.0), (2, 99.0)):
+        records.write(
+            records.new_record(records.unit("mnist", "q-base", seed)) | {"chosen": {"score": score}}
+        )
+    assert variants.beside_the_grid(setting, "q-base") == [(81.0, 79.0)]
+
+
 def test_a_row_is_measured_on_validation_images_and_recorded(folders, monkeypatch):
     read, whole = [], data.load
 

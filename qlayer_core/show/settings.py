@@ -113,18 +113,21 @@ def cost_table(models: Sequence[str] = tuple(variants.STUDIED)) -> Markup:
     """Return the recorded costs as a table, each the mean over its seeds."""
     rows = []
     for name in models:
-        for change in variants.changes(name):
-            if found := costs(name, change):
-                equal = [cost.equal for cost in found if cost.equal is not None]
+        found = {change: costs(name, change) for change in variants.changes(name)}
+        if any(found.values()):
+            rows.append([names.label(name)])
+        for change, several in found.items():
+            if several:
+                equal = [cost.equal for cost in several if cost.equal is not None]
                 cells = [
                     decimal(sum(values) / len(values) if values else None, 1, sign=True)
-                    for values in ([c.clean for c in found], [c.attacked for c in found], equal)
+                    for values in ([c.clean for c in several], [c.attacked for c in several], equal)
                 ]
-                epochs = "; ".join(f"{mine} ({others})" for (mine, others), *_ in found)
-                rows.append([f"{names.label(name)}, {WORDS[change]}", epochs, *cells])
+                epochs = "; ".join(f"{mine} ({others})" for (mine, others), *_ in several)
+                rows.append([WORDS[change], epochs, *cells])
     return table(
         rows,
-        ["network, change", "epochs", "clean", "attacked", "attacked, at equal clean accuracy"],
+        ["change", "epochs", "clean", "attacked", "at equal clean"],
         "Points against the book's settings with the same seed, on validation images: clean, mean of FGSM 0.2 and 0.3"
         " at the kept epoch, and the same at the best epoch that is as good on clean images as the kept one of the"
         " book's settings; a dash where none is. Epochs: trained with the change, and (without it), for each seed.",

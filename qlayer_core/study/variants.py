@@ -188,6 +188,15 @@ def scores(dataset: str, setting: Setting, seeds: Sequence[int] = (0,)) -> dict[
     return found
 
 
+def beside_the_grid(setting: Setting, name: str) -> list[tuple[float, float]]:
+    """Return a model's scores on MNIST with a setting and with the grid's, for each seed that both have."""
+    pairs = [
+        [recorded(one) for one in (setting.unit("mnist", name, seed), unit("mnist", name, "chosen", seed))]
+        for seed in SEEDS
+    ]
+    return [tuple(one["chosen"]["score"] for one in pair) for pair in pairs if None not in pair]
+
+
 def of_the_grid() -> Setting:
     """Return the setting that the networks of the grid are trained with."""
     return next(
