@@ -25,6 +25,7 @@ from qlayer_core.study import (
     trails,
     units,
     variants,
+    wanted,
 )
 from qlayer_core.study.plan import Job, Plan
 
@@ -103,7 +104,7 @@ def test_every_network_that_is_recorded_is_a_target_or_the_attackers_or_the_judg
     targets = {(job.stage, job.dataset, job.model) for job in Plan().targets()}
     for path in files.RESULTS.glob("*/*/seed*.json"):
         dataset, name = path.parts[-3:-1]
-        if name in experiments.RUNS and name not in plan.OWN:
+        if name in experiments.RUNS and name not in wanted.OWN:
             assert ("evaluate", dataset, name) in targets, name
     for path in files.RESULTS.glob("*/*/adaptive/seed*.json"):
         assert ("adapt", *path.parts[-4:-2]) in targets, path
@@ -212,7 +213,18 @@ def test_the_studies_of_settings_and_of_trails_are_made_when_asked_for(empty):
     assert not stages & {"vary", "trail"}
     asked = Plan(only=("settings", "trails")).targets()
     assert Job("vary", "mnist", "q-base/no-gate") in asked and Job("trail", "mnist", "cnn-adv", 2) in asked
-    assert {job.stage for job in asked} == {"vary", "trail"} and len(set(asked)) == len(asked)
+    assert {job.stage for job in asked} == {"vary", "trail", "evaluate", "adapt"} and len(set(asked)) == len(
+        asked
+    )
+    assert {job.model for job in asked if job.stage == "evaluate"} == {
+        f"{name}/{variant}"
+        for name, variant in (
+            ("q-base", "squared-pull-dropout-behind"),
+            ("q-large", "squared-pull-dropout-behind"),
+            ("q-base-adv", "squared-pull-then-none-reinitialize-dropout-behind"),
+            ("q-large-adv", "squared-pull-then-none-reinitialize-dropout-behind"),
+        )
+    }
     more = Plan((0, 1, 2), ("settings",)).targets()
     assert len(more) == 3 * (len(asked) - len(trails.SHOWN))
 
@@ -240,6 +252,13 @@ def test_an_adversarially_trained_variant_waits_for_the_network_that_it_starts_f
         Job("train", "mnist", "q-base"),
     ]
     assert list(left).index(raw) < list(left).index(grown)
+    sources = [Job("train", "mnist", name) for name in ("source-a", "source-b")]
+    assert left[dataclasses.replace(raw, stage="evaluate")] == [raw, *sources]
+    assert left[dataclasses.replace(raw, stage="adapt")] == [
+        Job("train", "mnist", "cnn"),
+        raw,
+        Job("train", "mnist", "source-a"),
+    ]
     assert Plan(only=("trails",)).left()[Job("trail", "mnist", "cnn-adv", 2)] == [
         judge,
         Job("train", "mnist", "cnn", 2),
@@ -248,8 +267,8 @@ def test_an_adversarially_trained_variant_waits_for_the_network_that_it_starts_f
 
 def test_a_recorded_variant_is_trained_again_only_for_what_starts_from_it(empty):
     record_of(Job("train", "mnist", "validation-a"))
-    raw = Job("vary", "mnist", "q-base/squared-pull-dropout-behind")
-    grown = Job("vary", "mnist", "q-base-adv/squared-pull-then-none-reinitialize-dropout-behind")
+    raw = Job("vary", "mnist", "q-base/squared-pull-dropout-front")
+    grown = Job("vary", "mnist", "q-base-adv/squared-pull-then-none-reinitialize-dropout-front")
     asked = Plan(only=("settings",))
     record_of(raw, evaluated=False)
     assert raw not in asked.left()

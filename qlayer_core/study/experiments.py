@@ -94,6 +94,10 @@ def printed(name: str) -> str | None:
     return literal if literal in RUNS and literal != name else None
 
 
+# Runs that train by the paper's text, and what they train otherwise.
+BY_THE_TEXT = {literal: name for name in RUNS if (literal := printed(name))}
+
+
 def attacks_on(dataset: str, spec: RunSpec) -> list[Attack]:
     """Return the attacks that are measured on this model, cheap ones first, and FGSM for a curve over epsilon.
 

@@ -1,7 +1,7 @@
 """Every recorded number that a claim may rest on, in one frame."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict
 from itertools import product
 
@@ -20,7 +20,10 @@ def frame() -> pd.DataFrame:
     ``n`` is the number of images, None where a number is not a share of images; ``right`` says which were right,
     where that is recorded, and ``doubt`` which check the attack failed, or that twice its effort fooled more.
     """
-    rows = [*_cells(), *_ladders(), *_variants(), *_divergences()]
+    return _frame([*_cells(tables.cells()), *_ladders(adaptive.recorded()), *_variants(), *_divergences()])
+
+
+def _frame(rows: list[dict]) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=list(COLUMNS)).astype({"eps": float, "value": float})
 
 
@@ -33,15 +36,15 @@ def _counted(value: Value, seed: int, correct: int, n: int, right: str = "", dou
     return _row(value, seed, number)
 
 
-def _cells() -> Iterator[dict]:
-    for row in tables.cells().to_dict("records"):
+def _cells(cells: pd.DataFrame) -> Iterator[dict]:
+    for row in cells.to_dict("records"):
         value = Value(**{name: None if pd.isna(row[name]) else row[name] for name in FIELDS})
         counts = int(row["correct"]), int(row["n"]), row["right"]
         yield _counted(value, row["seed"], *counts, row["unreliable"] or "")
 
 
-def _ladders() -> Iterator[dict]:
-    for record in adaptive.recorded():
+def _ladders(climbed: Iterable[dict]) -> Iterator[dict]:
+    for record in climbed:
         dataset, model, seed = (record[name] for name in ("dataset", "model", "seed"))
         for cell in record["cells"]:
             rung = Value(dataset, model, "ladder", cell["rung"], cell["eps"])
@@ -88,13 +91,27 @@ def by_the_text(frame: pd.DataFrame) -> pd.DataFrame:
 
     Number by number, where one of the text is recorded.
     """
-    for name in filter(experiments.printed, experiments.RUNS):
-        literal = experiments.printed(name)
-        text = frame[frame.model == literal].assign(model=name)
-        there = pd.MultiIndex.from_frame(frame[list(FIELDS)].astype(str))
-        replaced = there.isin(pd.MultiIndex.from_frame(text[list(FIELDS)].astype(str)))
-        frame = pd.concat([frame[~replaced], text])
-    return frame
+    text = frame[frame.model.isin(experiments.BY_THE_TEXT)]
+    return _replaced(frame, text.assign(model=text.model.map(experiments.BY_THE_TEXT)))
+
+
+def with_setting(frame: pd.DataFrame, setting: variants.Setting) -> pd.DataFrame:
+    """Return a frame in which networks with another setting stand for the grid's, where they are measured."""
+    units = (
+        setting.unit(dataset, name, seed)
+        for dataset, name, seed in product(datasets.DATASETS, variants.DECIDED_ON, variants.SEEDS)
+    )
+    climbed = (adaptive.read(one) for one in units if adaptive.path_of(one).exists())
+    return _replaced(frame, _frame([*_cells(tables.cells(setting)), *_ladders(climbed)]))
+
+
+def _replaced(frame: pd.DataFrame, others: pd.DataFrame) -> pd.DataFrame:
+    """Return a frame with the rows of another in place of its own rows of the same values, of every seed."""
+    if others.empty:
+        return frame
+    there = pd.MultiIndex.from_frame(frame[list(FIELDS)].astype(str))
+    replaced = there.isin(pd.MultiIndex.from_frame(others[list(FIELDS)].astype(str)))
+    return pd.concat([frame[~replaced], others])
 
 
 def numbers(frame: pd.DataFrame) -> dict[Value, dict[int, Number]]:

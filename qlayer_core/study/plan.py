@@ -16,43 +16,16 @@ from qlayer_core.study import (
     likelihoods,
     paper,
     records,
-    statements,
     trails,
     units,
     variants,
+    wanted,
 )
 
 STAGES = ("train", "evaluate", "adapt", "likelihoods", "vary", "trail")
 SMOKE = "smoke"
 TRIAL = ("dataset", "model", "spec", "images", "tables")  # what the configuration of a smoke run says
-OTHERS = [f"{name}{how}" for name in (experiments.CONTROL, *experiments.QUANTIZED) for how in ("", "-adv")]
-# By the paper's text, beside those that the grid trains otherwise.
-LITERAL = [name for name in map(experiments.printed, experiments.RUNS) if name]
-EVALUATED = {(cell.dataset, cell.model) for table in paper.TABLES.values() for cell in table.cells} | {
-    *((dataset, name) for dataset in datasets.DATASETS for name in (*OTHERS, *LITERAL)),
-    *(("mnist", name) for name in experiments.ON_CNN_B),
-}
-# The attackers' and the judge's: no targets.
-OWN = (*experiments.SOURCES.values(), experiments.VALIDATION_SOURCE)
 ADAPTIVE, SETTINGS, TRAILS = "adaptive", "settings", "trails"
-CLAIMED = {  # whose verdicts under the strongest attack rest on the ladder
-    (value.dataset, value.model)
-    for claim in statements.CLAIMS
-    for comparison in (*claim.protocol, *claim.strongest)
-    for value in (comparison.first, comparison.second)
-    if value.setting in ("worst case", "ladder")
-}
-ADAPTED = CLAIMED | {
-    *(
-        (dataset, name)
-        for dataset in datasets.DATASETS
-        for name in (
-            *(f"{name}{how}" for name in (*experiments.TARGETS, "q-inner") for how in ("", "-adv")),
-            *OTHERS,
-        )
-    ),
-    ("mnist", experiments.printed("q-base-adv")),
-}
 
 
 @dataclass(frozen=True)
@@ -98,7 +71,7 @@ class Plan:
     smoke: Mapping = dataclasses.field(default_factory=dict)
 
     def __post_init__(self):
-        names = {name for _, name in EVALUATED} | set(experiments.RUNS)
+        names = {name for _, name in wanted.EVALUATED} | set(experiments.RUNS)
         known = [f"table:{number}" for number in paper.TABLES] + [
             "figure:2",
             ADAPTIVE,
@@ -147,37 +120,37 @@ class Plan:
 
     def targets(self) -> list[Job]:
         """Return the jobs whose results are wanted, not those that they wait for."""
-        wanted = []
+        found = []
         for seed in self.seeds:
             for name in experiments.RUNS:  # networks that others start from come first
                 for dataset in datasets.DATASETS:
-                    shown = (dataset, name) in EVALUATED and self._tables_of(dataset, name) is not None
-                    if shown or (f"{dataset}/{name}" in self.only and name not in OWN):
-                        wanted.append(Job("evaluate", dataset, name, seed))
+                    shown = (dataset, name) in wanted.EVALUATED and self._tables_of(dataset, name) is not None
+                    if shown or (f"{dataset}/{name}" in self.only and name not in wanted.OWN):
+                        found.append(Job("evaluate", dataset, name, seed))
                     elif name in self.only or f"{dataset}/{name}" in self.only:
-                        wanted.append(Job("train", dataset, name, seed))
+                        found.append(Job("train", dataset, name, seed))
         for seed in self.seeds if not self.only or ADAPTIVE in self.only else ():
             for name in experiments.RUNS:
                 for dataset in datasets.DATASETS:
-                    if (dataset, name) in ADAPTED:
-                        wanted.append(Job("adapt", dataset, name, seed))
+                    if (dataset, name) in wanted.ADAPTED:
+                        found.append(Job("adapt", dataset, name, seed))
         if not self.only or "figure:2" in self.only:
-            wanted += [
+            found += [
                 Job("likelihoods", "mnist", name, seed)
                 for name in likelihoods.SUBJECTS
                 for seed in self.seeds
                 if seed == 0
                 or name != likelihoods.PIXELS  # pixels belong to no network: one model of them will do
             ]
-        if SETTINGS in self.only:
-            wanted += [
-                Job("vary", "mnist", name, seed) for seed in self.seeds for name in variants.all_of_them()
-            ]
+        for seed in self.seeds if SETTINGS in self.only else ():
+            found += [Job("vary", "mnist", name, seed) for name in variants.all_of_them()]
+            for stage in ("evaluate", "adapt"):
+                found += [Job(stage, "mnist", name, seed) for name in wanted.OTHERWISE]
         if TRAILS in self.only:
-            wanted += [Job("trail", *one) for one in trails.SHOWN]
+            found += [Job("trail", *one) for one in trails.SHOWN]
         if SMOKE in self.only:
-            wanted.append(Job("evaluate", self.smoke["dataset"], SMOKE, 0))
-        return wanted
+            found.append(Job("evaluate", self.smoke["dataset"], SMOKE, 0))
+        return found
 
     def _tables_of(self, dataset: str, name: str) -> tuple[str, ...] | None:
         """Return the tables whose cells are wanted of a network; () for all of its cells, None for none."""
@@ -223,18 +196,17 @@ class Plan:
             own = [] if job.model == likelihoods.PIXELS else [Job("train", job.dataset, job.model)]
             return [sources[0], *own]
         spec = self.unit(job).spec
+        own = dataclasses.replace(job, stage="vary" if "/" in job.model else "train")
         if job.stage == "adapt":
-            unit = self.unit(job)
-            others = (adaptive.other(unit, rung) for rung in adaptive.ladder(spec))
-            names = {(unit.spec.name, unit.seed)} | {(one.spec.name, one.seed) for one in others if one}
+            others = (adaptive.other(self.unit(job), rung) for rung in adaptive.ladder(spec))
             # A sibling of another seed is taken where it is, and not trained for this.
-            return [
-                Job("train", job.dataset, name, seed)
-                for name, seed in sorted(names)
-                if name != spec.name or seed == job.seed
-            ]
+            found = {
+                Job("train", job.dataset, one.spec.name, one.seed)
+                for one in others
+                if one and one.spec.name != spec.name
+            }
+            return sorted({own, *found}, key=lambda one: (one.model, one.seed))
         if job.stage == "evaluate":
-            own = Job("train", job.dataset, job.model, job.seed)
             attacks = units.left_to_measure({"cells": []}, self.unit(job), self.tables(job))
             return [own, *(sources if any(attack.source for attack in attacks) else [])]
         raw = [Job("train", job.dataset, spec.raw_name, job.seed)] if spec.adversarial else []
@@ -286,9 +258,10 @@ class Plan:
                 add(other)
             found[job] = waits
             # Training anew gives other weights, of which nothing is measured yet.
-            for stage, among in (("evaluate", EVALUATED), ("adapt", ADAPTED)):
+            for stage, among in (("evaluate", wanted.EVALUATED), ("adapt", wanted.ADAPTED)):
                 again = dataclasses.replace(job, stage=stage)
-                if job.stage == "train" and (job.dataset, job.model) in among and self.done(again):
+                measured = job.stage == "vary" or (job.stage == "train" and (job.dataset, job.model) in among)
+                if measured and self.done(again):
                     add(again)
 
         for job in open_ones:

@@ -3,13 +3,13 @@
 import pandas as pd
 
 from qlayer_core import intervals
-from qlayer_core.study import paper, records
+from qlayer_core.study import experiments, paper, records, variants
 
 KEY = ("dataset", "model", *paper.KEY)
 
 
-def cells() -> pd.DataFrame:
-    """Return every recorded cell of the grid, one row each.
+def cells(setting: variants.Setting | None = None) -> pd.DataFrame:
+    """Return every recorded cell of the grid, one row each, or those of its networks with another setting.
 
     Returns:
         Columns dataset, model, seed, the fields of `paper.KEY`, n, correct, accuracy (percent), unmoved, unreliable
@@ -17,7 +17,11 @@ def cells() -> pd.DataFrame:
         is None.
     """
     rows = []
-    for path in sorted(records.RESULTS.glob("*/*/seed*.json")):
+    folders = ["*"]
+    if setting is not None:
+        adversarial = {name: experiments.spec(name).adversarial for name in variants.DECIDED_ON}
+        folders = [f"variants/{name}/{setting.variant(how)}" for name, how in adversarial.items()]
+    for path in sorted(path for one in folders for path in records.RESULTS.glob(f"*/{one}/seed*.json")):
         record = records.read_file(path)
         who = {name: record[name] for name in ("dataset", "model", "seed")} | {"unreliable": None}
         for cell in record["cells"]:

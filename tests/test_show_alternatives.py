@@ -7,10 +7,11 @@ import pytest
 import torch
 
 from qlayer_core import intervals
-from qlayer_core.show import literal
-from qlayer_core.study import claims, evidence, measured, paper, records
+from qlayer_core.show import alternatives
+from qlayer_core.study import adaptive, claims, evidence, experiments, measured, paper, records, variants
 from qlayer_core.study.evidence import Claim, Comparison
 
+SPEC = experiments.spec("q-base-adv")
 CELL = paper.TABLES["1a"].cell("q-base-adv", "bim 0.3")  # 92.52
 
 
@@ -19,10 +20,10 @@ def write(tmp_path, monkeypatch):
     """A function that records, in an empty folder, which images a network has right in one cell."""
     monkeypatch.setattr(records, "RESULTS", tmp_path)
 
-    def written(name: str, right: torch.Tensor, seed: int = 0, **fields: object) -> None:
+    def written(one: str | records.Unit, right: torch.Tensor, seed: int = 0, **fields: object) -> None:
         cell = dict(zip(paper.KEY, CELL.key, strict=True)) | {"n": len(right), "unmoved": 0, "environment": 0}
         cell |= {"correct": int(right.sum()), "accuracy": 100 * right.double().mean().item()}
-        record = records.new_record(records.unit("mnist", name, seed))
+        record = records.new_record(records.unit("mnist", one, seed) if isinstance(one, str) else one)
         records.write(record | {"cells": [cell | {"right": records.pack(right)} | fields]})
 
     return written
@@ -37,15 +38,15 @@ def right(n: int, *of: range) -> torch.Tensor:
 
 def test_both_are_counted_on_the_images_that_both_have_seen(write):
     write("q-base-printed-adv", right(200, range(90), range(100, 200)))  # of the first hundred 90
-    assert literal.pairs("1a") == []
+    assert alternatives.pairs("1a") == []
     write("q-base-adv", right(100, range(20, 80)), seed=1)  # other batches
-    assert literal.pairs("1a") == []
+    assert alternatives.pairs("1a") == []
     write("q-base-adv", right(100, range(20, 95)))
-    (pair,) = literal.pairs("1a")
-    assert (pair.text, pair.chosen, pair.n, pair.cell) == (90.0, 75.0, 100, CELL)
+    (pair,) = alternatives.pairs("1a")
+    assert (pair.other, pair.chosen, pair.n, pair.cell) == (90.0, 75.0, 100, CELL)
     gain, low, high = intervals.paired(20, 5, 100)
-    assert (pair.text - pair.chosen, pair.low, pair.high) == (gain, low, high)
-    html = literal.comparison("1a").html
+    assert (pair.other - pair.chosen, pair.low, pair.high) == (gain, low, high)
+    html = alternatives.comparison("1a").html
     assert "90.0" in html and "75.0" in html and "92.5" in html and "+15.0" in html and f"+{low:.1f}" in html
     assert "first 100 test images" in html
 
@@ -53,7 +54,7 @@ def test_both_are_counted_on_the_images_that_both_have_seen(write):
 def test_the_reading_counts_cells_and_leaves_out_attacks_that_failed(write):
     write("q-base-printed-adv", right(100, range(90)))
     write("q-base-adv", right(100, range(75)))
-    text = repr(literal.reading("1a", "2a"))
+    text = repr(alternatives.reading("1a", "2a"))
     assert (
         "Q-base (adv. trained): trained by the text, it keeps clearly more images than with the book's"
         in text
@@ -66,11 +67,43 @@ def test_the_reading_counts_cells_and_leaves_out_attacks_that_failed(write):
     end += " On average the text is 2.5 points from the paper, the book's setting 17.5."
     assert text.endswith(end)
     write("q-base-adv", right(100, range(94)))
-    text = repr(literal.reading("1a"))
+    text = repr(alternatives.reading("1a"))
     assert "setting in 0 of 1" in text and "fewer in 0." in text  # four images, all one way
     assert "In 0 of them the text comes nearer" in text  # 94 is
     write("q-base-adv", right(100, range(75)), unreliable="for want of a gradient")
-    assert repr(literal.reading("1a")) == "" and "<s " in literal.comparison("1a").html
+    assert repr(alternatives.reading("1a")) == "" and "<s " in alternatives.comparison("1a").html
+
+
+def test_what_the_rule_would_choose_now_stands_beside_the_book_s_setting(write):
+    write("q-base-adv", right(100, range(75)))
+    write(variants.LATER.unit("mnist", "q-base-adv"), right(100, range(90)))
+    write(variants.Setting("linear").unit("mnist", "q-base-adv"), right(100))
+    (pair,) = alternatives.pairs("1a", alternatives.DROPOUT)
+    assert (pair.other, pair.chosen) == (90.0, 75.0)
+    assert "Q-base (adv. trained), with dropout" in alternatives.comparison("1a", alternatives.DROPOUT).html
+    text = repr(alternatives.reading("1a", setting=alternatives.DROPOUT))
+    assert "(adv. trained): trained with dropout, it keeps clearly more images" in text
+    assert alternatives.pairs("1a") == [], "nothing of the paper's text is there"
+
+
+def test_a_ladder_with_another_setting_stands_for_that_of_the_grid(write):
+    one = variants.LATER.unit("mnist", "q-base-adv")
+    cell = {"rung": "bim", "eps": 0.2, "how": {"kind": "white-box", "purpose": "ladder"}, "n": 100}
+    cell |= {"correct": 60, "right": records.pack(right(100, range(60)))}
+    for unit, name in ((one, "q-base-adv"), (replace(one, variant="", spec=SPEC), "q-base-adv")):
+        record = {"dataset": "mnist", "model": name, "seed": 0, "n": 100, "cells": [cell]}
+        record |= {
+            "format": records.FORMAT,
+            "clean": records.pack(right(100, range(99))),
+            "weights_sha256": "",
+        }
+        adaptive.write(record, adaptive.path_of(unit))
+        cell = cell | {"correct": 20, "right": records.pack(right(100, range(20)))}
+    value = evidence.Value("mnist", "q-base-adv", "ladder", "bim", 0.2)
+    frame = measured.frame()
+    assert measured.numbers(frame)[value][0].value == 20.0
+    assert measured.numbers(measured.with_setting(frame, variants.LATER))[value][0].value == 60.0
+    assert measured.with_setting(frame, variants.Setting("linear")).equals(frame)
 
 
 def test_a_light_that_the_papers_text_would_turn_is_named(monkeypatch):
@@ -87,18 +120,18 @@ def test_a_light_that_the_papers_text_would_turn_is_named(monkeypatch):
     swapped = measured.numbers(measured.by_the_text(frame))
     assert {seed: one.value for seed, one in swapped[value].items()} == {0: 90.0}
     assert swapped[plain][0].value == 80.0
-    assert "no light would change" in repr(literal.turned(frame))  # too little is measured for one
+    assert "no light would change" in repr(alternatives.turned(frame))  # too little is measured for one
     monkeypatch.setattr(
         claims, "CLAIMS", (Claim("ahead", "4.2", "It is ahead.", (Comparison(value, plain),)),)
     )
-    assert repr(literal.turned(frame)).endswith(
+    assert repr(alternatives.turned(frame)).endswith(
         "1 light would change. \u201cahead\u201d: not reproduced (0 of 1) becomes reproduced (1 of 1). Under the"
         " paper's protocol 1 comparisons would hold instead of 0; under the strongest attack 0 would fail instead of"
         " 0."
     )
     bare = frame[frame.model != text.model]
-    assert repr(literal.turned(bare)) == "" and measured.by_the_text(bare).equals(bare)
+    assert repr(alternatives.turned(bare)) == "" and measured.by_the_text(bare).equals(bare)
 
 
 def test_without_records_nothing_is_shown(write):
-    assert literal.comparison("1a").html == "" and literal.reading("1a").html == ""
+    assert alternatives.comparison("1a").html == "" and alternatives.reading("1a").html == ""

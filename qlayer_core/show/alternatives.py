@@ -1,0 +1,201 @@
+"""Networks of another setting beside those of the setting that validation images chose: what hangs on the choice."""
+
+from collections import Counter
+from collections.abc import Callable
+from statistics import mean
+from typing import NamedTuple
+
+import pandas as pd
+
+from qlayer_core.show import names, results, verdict
+from qlayer_core.show.page import Markup, decimal, joined, line_names, lines, listed, paragraph, struck, table
+from qlayer_core.study import claims, evidence, experiments, measured, paper, records, tables, variants
+
+SEED = 0  # of both: they draw the same batches
+
+
+class Alternative(NamedTuple):
+    """Another setting: what its networks are called, and where they are recorded, under the names of the grid's."""
+
+    short: str  # "trained ..."
+    subject: str  # of what adds points
+    bold: str  # which networks the table has in bold type
+    cells: Callable[[], pd.DataFrame]
+    replaced: Callable[[pd.DataFrame], pd.DataFrame]  # of a frame of `measured`
+
+
+def _by_the_text() -> pd.DataFrame:
+    frame = tables.cells()
+    frame = frame[frame.model.isin(experiments.BY_THE_TEXT)]
+    return frame.assign(model=frame.model.map(experiments.BY_THE_TEXT))
+
+
+TEXT = Alternative(
+    "by the text", "the text", "adversarially trained by the paper's text", _by_the_text, measured.by_the_text
+)
+DROPOUT = Alternative(
+    "with dropout",
+    "dropout",
+    "trained with dropout behind the layer",
+    lambda: tables.cells(variants.LATER),
+    lambda frame: measured.with_setting(frame, variants.LATER),
+)
+
+
+class Pair(NamedTuple):
+    """One cell of the paper, and what the two networks keep of the same images, in percent."""
+
+    cell: paper.Cell
+    other: float
+    chosen: float
+    low: float  # of the 95 % interval of the difference, other less chosen, in points
+    high: float
+    unreliable: str | None
+    n: int
+
+
+def pairs(number: str, setting: Alternative = TEXT) -> list[Pair]:
+    """Return the cells of a table that are measured on both networks, in its order."""
+    both_settings, found = [], []
+    for frame in (setting.cells(), tables.cells()):
+        both_settings.append(tables.by_measurement(frame[frame.seed == SEED]))
+    for cell in paper.TABLES[number].cells:
+        both = [tables.same(frame, cell) for frame in both_settings]
+        if any(rows.empty for rows in both):
+            continue
+        n = min(int(rows.n.iloc[0]) for rows in both)
+        numbers = [evidence.counted(records.unpack(rows.iloc[0].to_dict())[:n]) for rows in both]
+        why = both[0].unreliable.iloc[0] or both[1].unreliable.iloc[0]
+        found.append(Pair(cell, *(one.value for one in numbers), *evidence.interval([numbers]), why, n))
+    return found
+
+
+def comparison(number: str, setting: Alternative = TEXT) -> Markup:
+    """Return `pairs` as a table, a row per network; empty where nothing is measured."""
+    found = pairs(number, setting)
+    if not found:
+        return Markup("", "")
+    columns = list(dict.fromkeys(one.cell.column for one in found))
+    says = ("book's setting", "paper", "gained", "at least", "at most")
+    rows = []
+    for row in dict.fromkeys(one.cell.row for one in found):
+        mine = {one.cell.column: one for one in found if one.cell.row == row}
+        line = [line_names(f"{results.row_name(row)}, {setting.short}", *says)]
+        for column in columns:
+            one = mine.get(column)
+            values = (None,) * 6
+            if one is not None:
+                values = one.other, one.chosen, one.cell.accuracy, one.other - one.chosen, one.low, one.high
+            ours, *others = (decimal(value, 1, sign=at > 2) for at, value in enumerate(values))
+            why = one.unreliable if one else None
+            line.append(lines(struck(ours, why), *others, says=(setting.short, *says)))
+        rows.append(line)
+    few = sorted({one.n for one in found})
+    struck_out = " Struck through: one of the two attacks failed a sanity check."
+    return table(
+        rows,
+        ["network", *map(results.column_name, columns)],
+        f"{results.title(number)}, in percent. Bold: {setting.bold}; below: by the book's"
+        f" setting, that of the other tables, with the same batches. Seed {SEED} of both, on the same first"
+        f" {listed([f'{n:,}' for n in few])} test images. Gained: what {setting.subject} adds, in points, with"
+        " its 95 % interval." + (struck_out if any(one.unreliable for one in found) else ""),
+    )
+
+
+def reading(*numbers: str, setting: Alternative = TEXT) -> Markup:
+    """Return in words, network by network, what another setting does to these tables; empty without records."""
+    found = [one for number in numbers for one in pairs(number, setting) if one.cell.setting != "clean"]
+    found = [one for one in found if one.cell.attack != "cw"]
+    struck_out = {one.cell.model for one in found if one.unreliable is not None}
+    found = [one for one in found if one.unreliable is None]
+    sentences = []
+    for model in dict.fromkeys(one.cell.model for one in found):
+        mine = [one for one in found if one.cell.model == model]
+        ahead, behind = sum(one.low > 0 for one in mine), sum(one.high < 0 for one in mine)
+        nearer = sum(abs(one.other - one.cell.accuracy) < abs(one.chosen - one.cell.accuracy) for one in mine)
+        rest = " (those that are struck left out)" if model in struck_out else ""
+        far = max(mine, key=lambda one: abs(one.other - one.chosen))
+        sentences.append(
+            f"{names.label(model)}: trained {setting.short}, it keeps clearly more images than with the book's"
+            f" setting in {ahead} of {len(mine)} cells that FGSM and BIM attacked{rest}, and clearly fewer in"
+            f" {behind}. In {nearer} of them {setting.subject} comes nearer to the paper. The largest difference is"
+            f" under {names.attack(far.cell.column)} ({names.SETTINGS[far.cell.setting]}): {far.other:.1f} %"
+            f" {setting.short}, {far.chosen:.1f} % with the book's setting, {far.cell.accuracy:.1f} % in the paper."
+            f" On average {setting.subject} is {_apart(mine, 'other'):.1f} points from the paper, the book's setting"
+            f" {_apart(mine, 'chosen'):.1f}."
+        )
+    return joined(*map(paragraph, sentences)) if sentences else Markup("", "")
+
+
+def _apart(found: list[Pair], which: str) -> float:
+    return mean(abs(getattr(one, which) - one.cell.accuracy) for one in found)
+
+
+def turned(frame: pd.DataFrame) -> Markup:
+    """Return in words which verdicts would be others with another setting in place of the chosen one.
+
+    A paragraph per setting of which something is recorded.
+    """
+    parts = []
+    by_the_text = frame[frame.model.isin(experiments.BY_THE_TEXT)]
+    if len(by_the_text):
+        there = set(by_the_text.model)
+        who, its = _who([name for text, name in experiments.BY_THE_TEXT.items() if text in there])
+        seeds = by_the_text.seed.nunique()
+        parts.append(
+            f"The training setting. {who}: the setting of {its} training was chosen by validation images, and is not"
+            f" the paper's text. With what the text gives ({_seeds(seeds)}) in its place, {_turned(frame, TEXT)}"
+        )
+    later = DROPOUT.cells()
+    if len(later):
+        who, _ = _who([name for name in experiments.RUNS if (later.model == name).any()])
+        parts.append(
+            f"The place of dropout. Of all that is trained now, the book's own rule would choose dropout behind the"
+            f" layer. With the networks that this gives ({who}; {_seeds(later.seed.nunique())}) in the place of the"
+            f" book's, {_turned(frame, DROPOUT)}"
+        )
+    return joined(*map(paragraph, parts)) if parts else Markup("", "")
+
+
+def _who(models: list[str]) -> tuple[str, str]:
+    return listed([names.label(name) for name in models]), "its" if len(models) == 1 else "their"
+
+
+def _seeds(count: int) -> str:
+    return f"{count} seed{'s' if count > 1 else ''}"
+
+
+def _turned(frame: pd.DataFrame, setting: Alternative) -> str:
+    """Return the end of a sentence: which lights would change, and how many comparisons would hold."""
+    both = frame, setting.replaced(frame)
+    before, after = map(claims.verdicts, both)
+    said = []
+    for old, new in zip(before.itertuples(), after.itertuples(), strict=True):
+        for side, lights in (("protocol", verdict.PROTOCOL), ("strongest", verdict.STRONGEST)):
+            one, other = getattr(old, side), getattr(new, side)
+            if one != other:
+                held = (getattr(row, f"{side}_numbers").split(" hold")[0] for row in (old, new))
+                counts = dict(zip((one, other), held, strict=True))
+                under = "" if side == "protocol" else ", under the strongest attack"
+                words = (f"{lights[name][1]} ({counts[name]})" for name in (one, other))
+                said.append(f"\u201c{old.name}\u201d{under}: {' becomes '.join(words)}")
+    changed = (
+        f"{len(said)} light{'s' if len(said) > 1 else ''} would change. {'; '.join(said)}." if said else ""
+    )
+    (held, failed), (more, worse) = map(_held_and_failed, both)
+    return (
+        f"{changed or 'no light would change.'} Under the paper's protocol {more} comparisons would hold instead of"
+        f" {held}; under the strongest attack {worse} would fail instead of {failed}."
+    )
+
+
+def _held_and_failed(frame: pd.DataFrame) -> tuple[int, int]:
+    """Return how many comparisons hold under the paper's protocol, and how many fail under the strongest attack."""
+    numbers = measured.numbers(frame)
+    own, worst = (
+        Counter(
+            evidence.judge(one, numbers).result for claim in claims.CLAIMS for one in getattr(claim, side)
+        )
+        for side in ("protocol", "strongest")
+    )
+    return own["holds"], worst["fails"]
