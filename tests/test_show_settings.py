@@ -41,6 +41,13 @@ def test_where_no_epoch_is_as_good_there_is_a_dash(write):
     assert "no epoch as good on clean images" in settings.draw().text
 
 
+def test_a_mean_says_how_many_seeds_have_an_epoch_that_is_as_good(write):
+    for seed, clean in enumerate((97.0, 96.0)):
+        write(records.unit("mnist", "q-base", seed), (97.0, 60.0))
+        write(unit("mnist", "q-base", "no-gate", seed), (clean, 65.0))
+    assert "<td>+5.0</td><td>+5.0 (in 1 of 2)</td>" in settings.cost_table().html
+
+
 def test_a_change_counts_only_beside_the_book_s_settings_of_the_same_seed(write):
     write(unit("mnist", "q-base", "no-gate", seed=1), (96.0, 65.0))
     assert settings.costs("q-base", "no-gate") == []

@@ -2,6 +2,7 @@
 
 import html
 from collections.abc import Sequence
+from statistics import mean
 from typing import NamedTuple
 
 from qlayer_core.show import keeping, names
@@ -120,9 +121,11 @@ def cost_table(models: Sequence[str] = tuple(variants.STUDIED)) -> Markup:
             if several:
                 equal = [cost.equal for cost in several if cost.equal is not None]
                 cells = [
-                    decimal(sum(values) / len(values) if values else None, 1, sign=True)
+                    decimal(mean(values) if values else None, 1, sign=True)
                     for values in ([c.clean for c in several], [c.attacked for c in several], equal)
                 ]
+                if 0 < len(equal) < len(several):
+                    cells[-1] += f" (in {len(equal)} of {len(several)})"
                 epochs = "; ".join(f"{mine} ({others})" for (mine, others), *_ in several)
                 rows.append([WORDS[change], epochs, *cells])
     return table(
@@ -130,7 +133,8 @@ def cost_table(models: Sequence[str] = tuple(variants.STUDIED)) -> Markup:
         ["change", "epochs", "clean", "attacked", "at equal clean"],
         "Points against the book's settings with the same seed, on validation images: clean, mean of FGSM 0.2 and 0.3"
         " at the kept epoch, and the same at the best epoch that is as good on clean images as the kept one of the"
-        " book's settings; a dash where none is. Epochs: trained with the change, and (without it), for each seed.",
+        " book's settings, for as many seeds as have one; a dash where none has. Epochs: trained with the change, and"
+        " (without it), for each seed.",
     )
 
 
@@ -151,7 +155,7 @@ def sorted_out(name: str) -> dict[str, list[tuple[str, float | None]]]:
     for change in variants.changes(name):
         if several := costs(name, change):
             equal = [cost.equal for cost in several if cost.equal is not None]
-            value = sum(equal) / len(equal) if equal else None
+            value = mean(equal) if equal else None
             kind = "never" if value is None else "little" if abs(value) <= spread(name) else "gains"
             found["loses" if kind == "gains" and value < 0 else kind].append((change, value))
     for some in found.values():
