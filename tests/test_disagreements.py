@@ -10,7 +10,7 @@ from qlayer_core.show.disagreements import disagreement_table
 from qlayer_core.specs import Attack
 from qlayer_core.study import paper, records, trails
 from qlayer_core.study.disagreements import _along_a_trail, by_chance, disagreements
-from qlayer_core.study.variants import Setting
+from qlayer_core.study.variants import LATER, Setting
 
 ALL = tuple(paper.TABLES)
 
@@ -22,9 +22,14 @@ def write(tmp_path, monkeypatch):
         monkeypatch.setattr(module, "RESULTS", tmp_path)
 
     def record(
-        name: str, *cells: tuple, history: list = (), chosen: float = 0.0, seed: int = 0, score: float = 0.0
+        name: str | records.Unit,
+        *cells: tuple,
+        history: list = (),
+        chosen: float = 0.0,
+        seed: int = 0,
+        score: float = 0.0,
     ) -> None:
-        one = records.unit("mnist", name, seed)
+        one = records.unit("mnist", name, seed) if isinstance(name, str) else name
         found = [
             {field: getattr(cell, field) for field in Attack.__dataclass_fields__}
             | {
@@ -173,6 +178,18 @@ def test_a_trail_says_nothing_of_another_way_into_the_network(write):
     rows = [{"score": 90.0, "cells": [vars(round_it) | {"n": 100, "correct": share}]} for share in (0, 100)]
     place.write_text(json.dumps({"format": records.FORMAT, "seed": 0, "n": 100, "rows": rows}))
     assert list(_along_a_trail(round_it)) and not list(_along_a_trail(over_it))
+
+
+def test_a_network_with_the_dropout_that_the_rule_would_choose_now_that_comes_nearer_says_so(write):
+    cell = paper.TABLES["1a"].cell("q-base-adv", "fgsm 0.3")  # 91.70
+    other = LATER.unit("mnist", "q-base-adv")
+    write("q-base-adv", (cell, 75.0, {}))
+    assert reasons("1a")["q-base-adv", "fgsm 0.3"][0] == "not explained"
+    write(other, (cell, 85.0, {}))
+    why, support = reasons("1a")["q-base-adv", "fgsm 0.3"]
+    assert "with dropout behind the layer" in why and "85.00 % of the same 10,000 images, 75.00 %" in support
+    write(other, (cell, 79.0, {}))  # too little
+    assert reasons("1a")["q-base-adv", "fgsm 0.3"][0] == "not explained"
 
 
 def test_a_network_trained_by_the_papers_text_that_comes_nearer_says_so(write):

@@ -7,15 +7,13 @@ that none explains is listed all the same, and says so.
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from math import inf
-from statistics import mean, median
+from statistics import median
 
-import pandas as pd
-
-from qlayer_core.study import experiments, paper, records, tables, trails, variants
+from qlayer_core.study import paper, records, tables, trails, trainings
+from qlayer_core.study.trainings import CLOSER
 
 BEYOND = 10.0  # points: more than other test images, another attacker or another seed usually change
 POINT = 1.0  # of the validation score: epochs that are nearer to the best might have been kept as well
-CLOSER = 2 / 3  # a cell made in another way explains a difference of which it leaves at most so much
 
 
 @dataclass(frozen=True)
@@ -44,7 +42,7 @@ def disagreements(
 
     A cell that several tables show is listed once.
     """
-    ours = tables.by_measurement(tables.cells())
+    ours = trainings.measured()
     found = [
         Disagreement(cell, accuracy, accuracy - cell.accuracy, *next(_explanations(cell, accuracy, ours)))
         for cell, accuracy in _recorded(numbers, ours)
@@ -60,7 +58,7 @@ def by_chance(numbers: tuple[str, ...], known: list[Disagreement]) -> dict[tuple
     (-1), by the median of the ``known`` ones, as `disagreements` gives them. Rules that explain these as readily
     explain nothing.
     """
-    ours = tables.by_measurement(tables.cells())
+    ours = trainings.measured()
     far = [abs(one.difference) for one in known]
     found = {}
     for cell, accuracy in _recorded(numbers, ours):
@@ -156,7 +154,7 @@ def _explanations(cell: paper.Cell, accuracy: float, ours: tables.Measurements) 
                 "which network is shown: the paper's is the best of three on validation images, ours is the mean",
                 f"seed {shown}, the best of {len(alike)} there: {value:.2f} %",
             )
-    yield from _by_the_text(cell, ours)
+    yield from trainings.nearer(cell, ours)
     low, high, epochs = _while_training(cell)
     span = "from {:.1f} to {:.1f} % on validation images over {} epochs, none of them a point worse than the best"
     if low <= cell.accuracy <= high:
@@ -176,49 +174,9 @@ def _explanations(cell: paper.Cell, accuracy: float, ours: tables.Measurements) 
                 span.format(low, high, epochs),
             )
     yield from _along_a_trail(cell)
-    if setting := _another_setting(cell, accuracy):
+    if setting := trainings.by_validation(cell, accuracy):
         yield setting
     yield "not explained", ""
-
-
-def _by_the_text(cell: paper.Cell, ours: tables.Measurements) -> Iterator[tuple[str, str]]:
-    """Yield the evidence that a network trained by the paper's text, attacked in the same way, comes nearer.
-
-    It must be nearer in the mean over all cells of the network, too: where the text spoils it, one cell that happens
-    to come nearer explains nothing.
-    """
-    literal = experiments.printed(cell.model)
-    if literal is None or (found := _both_trainings(cell, literal, ours)) is None:
-        return
-    by_text, chosen, n, seeds = found
-    if abs(by_text - cell.accuracy) > CLOSER * abs(chosen - cell.accuracy):
-        return
-    apart = [
-        (abs(pair[0] - one.accuracy), abs(pair[1] - one.accuracy))
-        for table in paper.TABLES.values()
-        for one in table.cells
-        if (one.model, one.dataset) == (cell.model, cell.dataset)
-        and (pair := _both_trainings(one, literal, ours)) is not None
-    ]
-    if mean(text for text, _ in apart) < mean(setting for _, setting in apart):
-        yield (
-            "how a network is trained: by the paper's text, which validation images did not choose here, it comes"
-            " nearer",
-            f"trained so, {seeds} seed{'s' if seeds > 1 else ''}: {by_text:.2f} % of the same {n:,} images,"
-            f" {chosen:.2f} % by the chosen setting",
-        )
-
-
-def _both_trainings(
-    cell: paper.Cell, literal: str, ours: tables.Measurements
-) -> tuple[float, float, int, int] | None:
-    """Return a cell's accuracies by the text and by the chosen setting, its images and the text's seeds, or None."""
-    both = tables.alike(pd.concat([tables.same(ours, cell), tables.same(ours, cell, model=literal)]))
-    accuracy = both.accuracy.astype(float).groupby(both.model).mean()
-    if not {literal, cell.model} <= set(accuracy.index):
-        return None
-    seeds = both[both.model == literal].seed.nunique()
-    return accuracy[literal], accuracy[cell.model], int(both.n.min()), seeds
 
 
 def _along_a_trail(cell: paper.Cell) -> Iterator[tuple[str, str]]:
@@ -244,41 +202,6 @@ def _along_a_trail(cell: paper.Cell) -> Iterator[tuple[str, str]]:
                     f" which is kept, {values[nearest]:.1f} % after epoch {nearest + 1}, whose score is"
                     f" {scores[kept] - scores[nearest]:.1f} points lower; on {trail['n']} validation images",
                 )
-
-
-def _another_setting(cell: paper.Cell, accuracy: float) -> tuple[str, str] | None:
-    """Return the recorded setting of `variants.SETTINGS` that explains most of a black-box cell, and its evidence.
-
-    Judged by FGSM of the same budget on validation images, where the settings were compared. Of those that fit, the
-    one that is nearest to the paper's text.
-    """
-    kind = f"fgsm {cell.eps:g}"
-    if (
-        cell.setting != "black-box"
-        or cell.model not in variants.DECIDED_ON
-        or not (mine := records.runs(cell.dataset, cell.model))
-    ):
-        return None
-    own, missing = mean(run["chosen"]["accuracy"][cell.path][kind] for run in mine), cell.accuracy - accuracy
-    found = []
-    settings = variants.SETTINGS.values()
-    for setting in settings:
-        unit = setting.unit(cell.dataset, cell.model)
-        if unit.spec != experiments.spec(cell.model) and unit.record.exists():
-            value = records.read_unit(unit)["chosen"]["accuracy"][cell.path][kind]
-            found.append((setting.departures(), abs(1 - (value - own) / missing), value, setting))
-    found = [one for one in found if one[1] <= CLOSER]  # of the gap it leaves at most so much
-    if not found:
-        return None
-    departures, _, value, best = min(found, key=lambda one: one[:2])
-    used = min(one.departures() for one in settings if one.spec(cell.model) == experiments.spec(cell.model))
-    text = "nearer to" if departures < used else "no nearer to" if departures == used else "further from"
-    return (
-        f"how a network is trained: another setting comes nearer; it is {text} the paper's text than the one used"
-        f" here (departures: {departures}, here {used})",
-        f"commitment {best.spec(cell.model).commitment}, inactive codes {best.spec(cell.model).inactive}, dropout"
-        f" {best.dropout}, one seed: {value:.1f} instead of {own:.1f} % under {kind} on validation images",
-    )
 
 
 def _blind(cell: paper.Cell) -> Iterator[paper.Cell]:
