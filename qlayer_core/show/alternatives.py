@@ -9,7 +9,17 @@ import pandas as pd
 
 from qlayer_core.show import names, results, verdict
 from qlayer_core.show.page import Markup, decimal, joined, line_names, lines, listed, paragraph, struck, table
-from qlayer_core.study import claims, evidence, experiments, measured, paper, records, tables, variants
+from qlayer_core.study import (
+    claims,
+    evidence,
+    experiments,
+    ladder,
+    measured,
+    paper,
+    records,
+    tables,
+    variants,
+)
 
 SEED = 0  # of both: they draw the same batches
 
@@ -40,6 +50,15 @@ DROPOUT = Alternative(
     lambda: tables.cells(variants.LATER),
     lambda frame: measured.with_setting(frame, variants.LATER),
 )
+
+
+def ladders() -> dict[str, dict]:
+    """Return the whole ladders that networks with dropout have climbed, under the names of the book's networks."""
+    return {
+        record["model"]: record
+        for record in measured.climbed(variants.LATER)
+        if record["seed"] == SEED and ladder.complete(record)
+    }
 
 
 class Pair(NamedTuple):

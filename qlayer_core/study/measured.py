@@ -43,8 +43,8 @@ def _cells(cells: pd.DataFrame) -> Iterator[dict]:
         yield _counted(value, row["seed"], *counts, row["unreliable"] or "")
 
 
-def _ladders(climbed: Iterable[dict]) -> Iterator[dict]:
-    for record in climbed:
+def _ladders(evaluations: Iterable[dict]) -> Iterator[dict]:
+    for record in evaluations:
         dataset, model, seed = (record[name] for name in ("dataset", "model", "seed"))
         for cell in record["cells"]:
             rung = Value(dataset, model, "ladder", cell["rung"], cell["eps"])
@@ -97,12 +97,16 @@ def by_the_text(frame: pd.DataFrame) -> pd.DataFrame:
 
 def with_setting(frame: pd.DataFrame, setting: variants.Setting) -> pd.DataFrame:
     """Return a frame in which networks with another setting stand for the grid's, where they are measured."""
+    return _replaced(frame, _frame([*_cells(tables.cells(setting)), *_ladders(climbed(setting))]))
+
+
+def climbed(setting: variants.Setting) -> list[dict]:
+    """Return the recorded adaptive evaluations of the networks of the decision with a setting."""
     units = (
         setting.unit(dataset, name, seed)
         for dataset, name, seed in product(datasets.DATASETS, variants.DECIDED_ON, variants.SEEDS)
     )
-    climbed = (adaptive.read(one) for one in units if adaptive.path_of(one).exists())
-    return _replaced(frame, _frame([*_cells(tables.cells(setting)), *_ladders(climbed)]))
+    return [adaptive.read(one) for one in units if adaptive.path_of(one).exists()]
 
 
 def _replaced(frame: pd.DataFrame, others: pd.DataFrame) -> pd.DataFrame:
