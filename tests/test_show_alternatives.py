@@ -106,7 +106,7 @@ def test_a_ladder_with_another_setting_stands_for_that_of_the_grid(write):
     assert measured.with_setting(frame, variants.Setting("linear")).equals(frame)
 
 
-def test_a_light_that_the_papers_text_would_turn_is_named(monkeypatch):
+def test_a_light_that_the_papers_text_would_turn_is_named(write, monkeypatch):
     """The text's network is as the paper's; the chosen one loses all that the claim is about."""
     value, plain = (
         evidence.recorded(paper.TABLES["1a"].cell(name, "bim 0.3")) for name in ("q-base-adv", "cnn-adv")
