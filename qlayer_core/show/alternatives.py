@@ -31,7 +31,9 @@ class Alternative(NamedTuple):
     subject: str  # of what adds points
     bold: str  # which networks the table has in bold type
     cells: Callable[[], pd.DataFrame]
-    replaced: Callable[[pd.DataFrame], pd.DataFrame]  # of a frame of `measured`
+    both: Callable[
+        [pd.DataFrame], tuple[pd.DataFrame, pd.DataFrame]
+    ]  # a frame of `measured`, without and with it
 
 
 def _by_the_text() -> pd.DataFrame:
@@ -163,15 +165,16 @@ def turned(frame: pd.DataFrame) -> Markup:
         seeds = by_the_text.seed.nunique()
         parts.append(
             f"The training setting. {who}: the setting of {its} training was chosen by validation images, and is not"
-            f" the paper's text. With what the text gives ({_seeds(seeds)}) in its place, {_turned(frame, TEXT)}"
+            f" the paper's text. With what the text gives in its place ({_seeds(seeds)} of both),"
+            f" {_turned(frame, TEXT)}"
         )
     later = DROPOUT.cells()
     if len(later):
         who, _ = _who([name for name in experiments.RUNS if (later.model == name).any()])
         parts.append(
             f"The place of dropout. Of all that is trained now, the book's own rule would choose dropout behind the"
-            f" layer. With the networks that this gives ({who}; {_seeds(later.seed.nunique())}) in the place of the"
-            f" book's, {_turned(frame, DROPOUT)}"
+            f" layer. With the networks that this gives ({who}; {_seeds(later.seed.nunique())} of both) in the place"
+            f" of the book's, {_turned(frame, DROPOUT)}"
         )
     return joined(*map(paragraph, parts)) if parts else Markup("", "")
 
@@ -186,7 +189,7 @@ def _seeds(count: int) -> str:
 
 def _turned(frame: pd.DataFrame, setting: Alternative) -> str:
     """Return the end of a sentence: which lights would change, and how many comparisons would hold."""
-    both = frame, setting.replaced(frame)
+    both = setting.both(frame)
     before, after = map(claims.verdicts, both)
     said = []
     for old, new in zip(before.itertuples(), after.itertuples(), strict=True):
@@ -203,9 +206,13 @@ def _turned(frame: pd.DataFrame, setting: Alternative) -> str:
     )
     (held, failed), (more, worse) = map(_held_and_failed, both)
     return (
-        f"{changed or 'no light would change.'} Under the paper's protocol {more} comparisons would hold instead of"
-        f" {held}; under the strongest attack {worse} would fail instead of {failed}."
+        f"{changed or 'no light would change.'} Under the paper's protocol {_instead(more, held)} comparisons would"
+        f" hold; under the strongest attack {_instead(worse, failed)} would fail."
     )
+
+
+def _instead(new: int, old: int) -> str:
+    return f"as many ({new})" if new == old else f"{new} instead of {old}"
 
 
 def _held_and_failed(frame: pd.DataFrame) -> tuple[int, int]:

@@ -86,18 +86,19 @@ def _divergences() -> Iterator[dict]:
                     yield _row(value, record["seed"], Number(*ends))
 
 
-def by_the_text(frame: pd.DataFrame) -> pd.DataFrame:
-    """Return a frame in which networks trained by the paper's text stand for those of the chosen setting.
+def by_the_text(frame: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Return the frame twice: as it is, and with networks that were trained by the paper's text for the others.
 
-    Number by number, where one of the text is recorded.
+    Number by number, where one of the text is recorded; the first has there the same seeds alone, since what every
+    seed must bear out is the sooner borne out the fewer there are.
     """
     text = frame[frame.model.isin(experiments.BY_THE_TEXT)]
-    return _replaced(frame, text.assign(model=text.model.map(experiments.BY_THE_TEXT)))
+    return _both(frame, text.assign(model=text.model.map(experiments.BY_THE_TEXT)))
 
 
-def with_setting(frame: pd.DataFrame, setting: variants.Setting) -> pd.DataFrame:
-    """Return a frame in which networks with another setting stand for the grid's, where they are measured."""
-    return _replaced(frame, _frame([*_cells(tables.cells(setting)), *_ladders(climbed(setting))]))
+def with_setting(frame: pd.DataFrame, setting: variants.Setting) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Return the frame twice, as `by_the_text` does: the second time with networks of a setting for the grid's."""
+    return _both(frame, _frame([*_cells(tables.cells(setting)), *_ladders(climbed(setting))]))
 
 
 def climbed(setting: variants.Setting) -> list[dict]:
@@ -109,13 +110,17 @@ def climbed(setting: variants.Setting) -> list[dict]:
     return [adaptive.read(one) for one in units if adaptive.path_of(one).exists()]
 
 
-def _replaced(frame: pd.DataFrame, others: pd.DataFrame) -> pd.DataFrame:
-    """Return a frame with the rows of another in place of its own rows of the same values, of every seed."""
+def _both(frame: pd.DataFrame, others: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Return a frame where others are recorded with their seeds alone, and with the others in its place."""
     if others.empty:
-        return frame
-    there = pd.MultiIndex.from_frame(frame[list(FIELDS)].astype(str))
-    replaced = there.isin(pd.MultiIndex.from_frame(others[list(FIELDS)].astype(str)))
-    return pd.concat([frame[~replaced], others])
+        return frame, frame
+    there, same_seed = (
+        pd.MultiIndex.from_frame(frame[fields].astype(str)).isin(
+            pd.MultiIndex.from_frame(others[fields].astype(str))
+        )
+        for fields in ([*FIELDS], [*FIELDS, "seed"])
+    )
+    return frame[~there | same_seed], pd.concat([frame[~there], others])
 
 
 def numbers(frame: pd.DataFrame) -> dict[Value, dict[int, Number]]:
