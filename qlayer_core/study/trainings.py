@@ -50,18 +50,22 @@ def nearer(cell: paper.Cell, ours: tables.Measurements) -> Iterator[tuple[str, s
             yield (
                 f"how a network is trained: {how} it comes nearer",
                 f"trained so, {seeds} seed{'s' if seeds > 1 else ''}: {otherwise:.2f} % of the same {n:,} images,"
-                f" {chosen:.2f} % by the chosen setting",
+                f" {chosen:.2f} % by the chosen setting{' with the same seeds' if seeds > 1 else ' with that seed'}",
             )
 
 
 def _both(cell: paper.Cell, other: str, ours: tables.Measurements) -> tuple[float, float, int, int] | None:
-    """Return a cell's accuracies with the other and the chosen training, its images and the other's seeds."""
-    both = tables.alike(pd.concat([tables.same(ours, cell), tables.same(ours, cell, model=other)]))
-    accuracy = both.accuracy.astype(float).groupby(both.model).mean()
-    if not {other, cell.model} <= set(accuracy.index):
+    """Return a cell's accuracies with the other and the chosen training, their images and how many seeds both have.
+
+    None where no seed is recorded of both.
+    """
+    found = tables.same(ours, cell, model=other), tables.same(ours, cell)
+    seeds = set.intersection(*(set(rows.seed) for rows in found))
+    if not seeds:
         return None
-    seeds = both[both.model == other].seed.nunique()
-    return accuracy[other], accuracy[cell.model], int(both.n.min()), seeds
+    both = tables.alike(pd.concat([rows[rows.seed.isin(seeds)] for rows in found]))
+    accuracy = both.accuracy.astype(float).groupby(both.model).mean()
+    return accuracy[other], accuracy[cell.model], int(both.n.min()), len(seeds)
 
 
 def by_validation(cell: paper.Cell, accuracy: float) -> tuple[str, str] | None:
