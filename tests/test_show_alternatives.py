@@ -106,6 +106,30 @@ def test_a_ladder_with_another_setting_stands_for_that_of_the_grid(write):
     assert all(one.equals(frame) for one in measured.with_setting(frame, variants.Setting("linear")))
 
 
+def climbed(name: str, *left: int, n: int = 100) -> dict:
+    """Return a ladder at two budgets, of which one attack leaves so many images."""
+    cells = [
+        {"rung": "bim", "eps": eps, "how": {"kind": "white-box", "purpose": "ladder"}, "n": n}
+        | {"correct": some, "right": records.pack(right(n, range(some)))}
+        for eps, some in zip((0.1, 0.2), left, strict=True)
+    ]
+    about = {"format": records.FORMAT, "dataset": "mnist", "model": name, "seed": 0, "weights_sha256": ""}
+    return about | {"n": n, "clean": records.pack(right(n, range(n))), "cells": cells}
+
+
+def test_what_all_attacks_leave_with_dropout_is_counted_on_the_images_of_all_three(write, monkeypatch):
+    book = {"q-base": climbed("q-base", 50, 0, n=200), "cnn": climbed("cnn", 80, 10)}
+    one = variants.LATER.unit("mnist", "q-base")
+    adaptive.write(climbed("q-base", 70, 5), adaptive.path_of(one))
+    assert alternatives.ladders() == {}, "it is not whole"
+    monkeypatch.setattr(alternatives, "complete", lambda record: True)
+    html = alternatives.left_with_dropout(book).html
+    gain, low, high = intervals.paired(20, 0, 100)
+    for number in ("70.0", "50.0", "80.0", f"+{gain:.1f}", f"+{low:.1f}", f"+{high:.1f}"):
+        assert number in html
+    assert "Q-base, with dropout" in html and "the same first 100 test images" in html
+
+
 def test_a_light_that_the_papers_text_would_turn_is_named(write, monkeypatch):
     """The text's network is as the paper's; the chosen one loses all that the claim is about."""
     value, plain = (

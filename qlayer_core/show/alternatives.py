@@ -1,25 +1,27 @@
 """Networks of another setting beside those of the setting that validation images chose: what hangs on the choice."""
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from statistics import mean
 from typing import NamedTuple
 
 import pandas as pd
 
-from qlayer_core.show import names, results, verdict
+from qlayer_core import intervals
+from qlayer_core.show import ladder, names, results, verdict
 from qlayer_core.show.page import Markup, decimal, joined, line_names, lines, listed, paragraph, struck, table
 from qlayer_core.study import (
+    adaptive,
     claims,
     evidence,
     experiments,
-    ladder,
     measured,
     paper,
     records,
     tables,
     variants,
 )
+from qlayer_core.study.ladder import complete
 
 SEED = 0  # of both: they draw the same batches
 
@@ -59,8 +61,40 @@ def ladders() -> dict[str, dict]:
     return {
         record["model"]: record
         for record in measured.climbed(variants.LATER)
-        if record["seed"] == SEED and ladder.complete(record)
+        if record["seed"] == SEED and complete(record)
     }
+
+
+def left_with_dropout(book: Mapping[str, dict]) -> Markup:
+    """Return what all attacks together leave of the networks of `ladders`, beside the book's and the plain ones.
+
+    Args:
+        book: ladders of the grid with the same seed, by model.
+    """
+    rows, images = [], set()
+    says = ("book's setting", "plain network", "gained", "at least", "at most")
+    budgets = ladder.epsilons(book)
+    for name, record in ladders().items():
+        line = [line_names(f"{names.label(name)}, {DROPOUT.short}", *says)]
+        for eps in budgets:
+            left = [adaptive.worst(one, eps) for one in (record, book[name], book[ladder.plain(name)])]
+            n = min(map(len, left))
+            ours, chosen, plain = (one[:n] for one in left)
+            gain = intervals.paired(int((ours & ~chosen).sum()), int((chosen & ~ours).sum()), n)
+            shares = [decimal(100 * one.mean(), 1) for one in (ours, chosen, plain)]
+            line.append(
+                lines(*shares, *(decimal(value, 1, sign=True) for value in gain), says=(DROPOUT.short, *says))
+            )
+            images.add(n)
+        rows.append(line)
+    return table(
+        rows,
+        ["network", *(f"epsilon {eps:g}" for eps in budgets)],
+        f"Images (%) that no attack of the ladder fooled. Bold: {DROPOUT.bold}; below: with the book's setting, and"
+        f" the plain network of the same training. Seed {SEED} of all, the same first"
+        f" {listed([f'{n:,}' for n in sorted(images)])} test images. Gained: what {DROPOUT.subject} adds to the"
+        " book's setting, in points, with its 95 % interval.",
+    )
 
 
 class Pair(NamedTuple):
