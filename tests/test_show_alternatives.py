@@ -159,5 +159,14 @@ def test_a_light_that_the_papers_text_would_turn_is_named(write, monkeypatch):
     )
 
 
+def test_networks_that_would_differ_in_two_things_are_left_out():
+    value = evidence.recorded(CELL)
+    models = ("q-base-adv", "q-base-printed-adv", "q-k4-n16-adv", "q-k4-n16", "cnn-adv")
+    rows = [asdict(replace(value, model=name)) | {"seed": 0, "value": 1.0, "n": 1} for name in models]
+    frame = pd.DataFrame(rows, columns=list(measured.COLUMNS))
+    for one in measured.by_the_text(frame):
+        assert set(one.model) == {"q-base-adv", "q-k4-n16", "cnn-adv"}
+
+
 def test_without_records_nothing_is_shown(write):
     assert alternatives.comparison("1a").html == "" and alternatives.reading("1a").html == ""

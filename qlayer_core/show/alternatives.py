@@ -9,7 +9,18 @@ import pandas as pd
 
 from qlayer_core import intervals
 from qlayer_core.show import ladder, names, results, verdict
-from qlayer_core.show.page import Markup, decimal, joined, line_names, lines, listed, paragraph, struck, table
+from qlayer_core.show.page import (
+    Markup,
+    decimal,
+    joined,
+    line_names,
+    lines,
+    listed,
+    paragraph,
+    struck,
+    table,
+    typeset,
+)
 from qlayer_core.study import (
     adaptive,
     claims,
@@ -196,33 +207,39 @@ def turned(frame: pd.DataFrame) -> Markup:
     if len(by_the_text):
         there = set(by_the_text.model)
         who, its = _who([name for text, name in experiments.BY_THE_TEXT.items() if text in there])
-        seeds = by_the_text.seed.nunique()
-        parts.append(
+        parts += _turned(
             f"The training setting. {who}: the setting of {its} training was chosen by validation images, and is not"
-            f" the paper's text. With what the text gives in its place ({_seeds(seeds)} of both),"
-            f" {_turned(frame, TEXT)}"
+            f" the paper's text. With what the text gives in its place ({_seeds(by_the_text)}),",
+            frame,
+            TEXT,
         )
     later = DROPOUT.cells()
     if len(later):
         who, _ = _who([name for name in experiments.RUNS if (later.model == name).any()])
-        parts.append(
-            f"The place of dropout. Of all that is trained now, the book's own rule would choose dropout behind the"
-            f" layer. With the networks that this gives ({who}; {_seeds(later.seed.nunique())} of both) in the place"
-            f" of the book's, {_turned(frame, DROPOUT)}"
+        parts += _turned(
+            "The place of dropout. Of all that is trained now, the book's own rule would choose dropout behind the"
+            f" layer. With the networks that this gives ({who}; {_seeds(later)}) in the place of the book's,",
+            frame,
+            DROPOUT,
         )
-    return joined(*map(paragraph, parts)) if parts else Markup("", "")
+    return joined(*parts) if parts else Markup("", "")
 
 
 def _who(models: list[str]) -> tuple[str, str]:
     return listed([names.label(name) for name in models]), "its" if len(models) == 1 else "their"
 
 
-def _seeds(count: int) -> str:
-    return f"{count} seed{'s' if count > 1 else ''}"
+def _seeds(frame: pd.DataFrame) -> str:
+    """Return in words how many seeds stand behind both columns of a comparison."""
+    count = frame.seed.nunique()
+    return (
+        f"{count} seed{'s' if count > 1 else ''} of both, and without the other networks with the layer, so that a"
+        " light may be another than above"
+    )
 
 
-def _turned(frame: pd.DataFrame, setting: Alternative) -> str:
-    """Return the end of a sentence: which lights would change, and how many comparisons would hold."""
+def _turned(begin: str, frame: pd.DataFrame, setting: Alternative) -> list[Markup]:
+    """Return a sentence with its end, which lights would change, as a list, and how many comparisons would hold."""
     both = setting.both(frame)
     before, after = map(claims.verdicts, both)
     said = []
@@ -234,15 +251,20 @@ def _turned(frame: pd.DataFrame, setting: Alternative) -> str:
                 counts = dict(zip((one, other), held, strict=True))
                 under = "" if side == "protocol" else ", under the strongest attack"
                 words = (f"{lights[name][1]} ({counts[name]})" for name in (one, other))
-                said.append(f"\u201c{old.name}\u201d{under}: {' becomes '.join(words)}")
-    changed = (
-        f"{len(said)} light{'s' if len(said) > 1 else ''} would change. {'; '.join(said)}." if said else ""
-    )
+                said.append(f"\u201c{old.name}\u201d{under}: {' becomes '.join(words)}.")
     (held, failed), (more, worse) = map(_held_and_failed, both)
-    return (
-        f"{changed or 'no light would change.'} Under the paper's protocol {_instead(more, held)} comparisons would"
-        f" hold; under the strongest attack {_instead(worse, failed)} would fail."
+    end = (
+        f"Under the paper's protocol {_instead(more, held)} comparisons would hold; under the strongest attack"
+        f" {_instead(worse, failed)} would fail."
     )
+    if not said:
+        return [paragraph(f"{begin} no light would change. {end}")]
+    items = "".join(f"<li>{typeset(one)}</li>" for one in said)
+    return [
+        paragraph(f"{begin} {len(said)} light{'s' if len(said) > 1 else ''} would change."),
+        Markup(f"<ul>{items}</ul>", " ".join(said)),
+        paragraph(end),
+    ]
 
 
 def _instead(new: int, old: int) -> str:

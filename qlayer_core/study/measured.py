@@ -111,9 +111,22 @@ def climbed(setting: variants.Setting) -> list[dict]:
 
 
 def _both(frame: pd.DataFrame, others: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Return a frame where others are recorded with their seeds alone, and with the others in its place."""
+    """Return a frame where others are recorded with their seeds alone, and with the others in its place.
+
+    Without the networks with the layer that are trained as those are that the others replace, and are not replaced:
+    beside the others they would differ in two things.
+    """
     if others.empty:
         return frame, frame
+    replaced = set(others.model)
+    trained = {experiments.spec(name).adversarial for name in replaced}
+    frame = frame[
+        ~frame.model.isin(
+            name
+            for name, spec in experiments.RUNS.items()
+            if spec.layer and spec.adversarial in trained and name not in replaced
+        )
+    ]
     there, same_seed = (
         pd.MultiIndex.from_frame(frame[fields].astype(str)).isin(
             pd.MultiIndex.from_frame(others[fields].astype(str))
