@@ -102,8 +102,8 @@ def test_a_ladder_with_another_setting_stands_for_that_of_the_grid(write):
     value = evidence.Value("mnist", "q-base-adv", "ladder", "bim", 0.2)
     frame = measured.frame()
     assert measured.numbers(frame)[value][0].value == 20.0
-    assert measured.numbers(measured.with_setting(frame, variants.LATER)[1])[value][0].value == 60.0
-    assert all(one.equals(frame) for one in measured.with_setting(frame, variants.Setting("linear")))
+    assert measured.numbers(measured.otherwise(frame, variants.WITH_DROPOUT)[1])[value][0].value == 60.0
+    assert all(one.equals(frame) for one in measured.otherwise(frame, experiments.BY_THE_TEXT))
 
 
 def climbed(name: str, *left: int, n: int = 100) -> dict:
@@ -141,7 +141,7 @@ def test_a_light_that_the_papers_text_would_turn_is_named(write, monkeypatch):
         for one, seed, share in ((value, 0, 72.0), (value, 1, 73.0), (plain, 0, 80.0), (text, 0, 90.0))
     ]
     frame = pd.DataFrame(rows, columns=list(measured.COLUMNS))
-    own, swapped = map(measured.numbers, measured.by_the_text(frame))
+    own, swapped = map(measured.numbers, measured.otherwise(frame, experiments.BY_THE_TEXT))
     assert {seed: one.value for seed, one in swapped[value].items()} == {0: 90.0}
     assert {seed: one.value for seed, one in own[value].items()} == {0: 72.0}, "no seed that the text has not"
     assert swapped[plain][0].value == 80.0
@@ -155,7 +155,7 @@ def test_a_light_that_the_papers_text_would_turn_is_named(write, monkeypatch):
     )
     bare = frame[frame.model != text.model]
     assert repr(alternatives.turned(bare)) == "" and all(
-        one.equals(bare) for one in measured.by_the_text(bare)
+        one.equals(bare) for one in measured.otherwise(bare, experiments.BY_THE_TEXT)
     )
 
 
@@ -164,7 +164,7 @@ def test_networks_that_would_differ_in_two_things_are_left_out():
     models = ("q-base-adv", "q-base-printed-adv", "q-k4-n16-adv", "q-k4-n16", "cnn-adv")
     rows = [asdict(replace(value, model=name)) | {"seed": 0, "value": 1.0, "n": 1} for name in models]
     frame = pd.DataFrame(rows, columns=list(measured.COLUMNS))
-    for one in measured.by_the_text(frame):
+    for one in measured.otherwise(frame, experiments.BY_THE_TEXT):
         assert set(one.model) == {"q-base-adv", "q-k4-n16", "cnn-adv"}
 
 

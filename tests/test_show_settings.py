@@ -48,6 +48,21 @@ def test_a_mean_says_how_many_seeds_have_an_epoch_that_is_as_good(write):
     assert "<td>+5.0</td><td>+5.0 (in 1 of 2)</td>" in settings.cost_table().html
 
 
+def test_seeds_are_compared_at_equal_clean_accuracy_too(write):
+    write(records.unit("mnist", "q-base"), (97.0, 60.0))
+    assert settings.spread("q-base") is None
+    write(unit("mnist", "q-base", "no-gate"), (97.0, 59.9))
+    assert (
+        "Q-base (which has no second seed to compare): more is lost with no gate" in settings.reading().text
+    )
+    write(records.unit("mnist", "q-base", 1), (96.0, 61.0), (97.5, 52.0))  # as kept they differ by one point
+    assert settings.spread("q-base") == pytest.approx(8.0)
+    write(
+        unit("mnist", "q-base", "no-gate", 1), (97.0, 70.0)
+    )  # never as good as the seed that it stands beside
+    assert "no more than that is changed by no gate" in settings.reading().text
+
+
 def test_a_change_counts_only_beside_the_book_s_settings_of_the_same_seed(write):
     write(unit("mnist", "q-base", "no-gate", seed=1), (96.0, 65.0))
     assert settings.costs("q-base", "no-gate") == []
@@ -99,8 +114,5 @@ def test_what_a_change_does_is_told_beside_what_another_seed_does(write):
         "never": [("beta-x-10", None)],
     }
     text = settings.reading().text
-    assert (
-        "Q-base, whose seeds alone lie 3.0 points apart: more is lost with ten times alpha and beta (-20.0)"
-        in text
-    )
+    assert "Q-base (another seed: 3.0 at most): more is lost with ten times alpha and beta (-20.0)" in text
     assert "never as good on clean images: ten times beta." in text and "Q-large" not in text

@@ -43,10 +43,8 @@ class Alternative(NamedTuple):
     short: str  # "trained ..."
     subject: str  # of what adds points
     bold: str  # which networks the table has in bold type
-    cells: Callable[[], pd.DataFrame]
-    both: Callable[
-        [pd.DataFrame], tuple[pd.DataFrame, pd.DataFrame]
-    ]  # a frame of `measured`, without and with it
+    names: Mapping[str, str]  # of the grid's network, by that of the other in frames
+    cells: Callable[[], pd.DataFrame]  # of the others, under the names of the grid's
 
 
 def _by_the_text() -> pd.DataFrame:
@@ -56,14 +54,18 @@ def _by_the_text() -> pd.DataFrame:
 
 
 TEXT = Alternative(
-    "by the text", "the text", "adversarially trained by the paper's text", _by_the_text, measured.by_the_text
+    "by the text",
+    "the text",
+    "adversarially trained by the paper's text",
+    experiments.BY_THE_TEXT,
+    _by_the_text,
 )
 DROPOUT = Alternative(
     "with dropout",
     "dropout",
     "trained with dropout behind the layer",
+    variants.WITH_DROPOUT,
     lambda: tables.cells(variants.LATER),
-    lambda frame: measured.with_setting(frame, variants.LATER),
 )
 
 
@@ -203,30 +205,24 @@ def turned(frame: pd.DataFrame) -> Markup:
     A paragraph per setting of which something is recorded.
     """
     parts = []
-    by_the_text = frame[frame.model.isin(experiments.BY_THE_TEXT)]
-    if len(by_the_text):
-        there = set(by_the_text.model)
-        who, its = _who([name for text, name in experiments.BY_THE_TEXT.items() if text in there])
-        parts += _turned(
-            f"The training setting. {who}: the setting of {its} training was chosen by validation images, and is not"
-            f" the paper's text. With what the text gives in its place ({_seeds(by_the_text)}),",
-            frame,
+    for setting, says in (
+        (
             TEXT,
-        )
-    later = DROPOUT.cells()
-    if len(later):
-        who, _ = _who([name for name in experiments.RUNS if (later.model == name).any()])
-        parts += _turned(
-            "The place of dropout. Of all that is trained now, the book's own rule would choose dropout behind the"
-            f" layer. With the networks that this gives ({who}; {_seeds(later)}) in the place of the book's,",
-            frame,
+            "The training setting. {who}: the setting of their training was chosen by validation images, and is not"
+            " the paper's text. With what the text gives in its place ({seeds}),",
+        ),
+        (
             DROPOUT,
-        )
+            "The place of dropout. Of all that is trained now, the book's own rule would choose dropout behind the"
+            " layer. With the networks that this gives ({who}; {seeds}) in the place of the book's,",
+        ),
+    ):
+        others = frame[frame.model.isin(setting.names)]
+        if len(others):
+            there = set(others.model)
+            who = listed([names.label(name) for other, name in setting.names.items() if other in there])
+            parts += _turned(says.format(who=who, seeds=_seeds(others)), frame, setting)
     return joined(*parts) if parts else Markup("", "")
-
-
-def _who(models: list[str]) -> tuple[str, str]:
-    return listed([names.label(name) for name in models]), "its" if len(models) == 1 else "their"
 
 
 def _seeds(frame: pd.DataFrame) -> str:
@@ -240,7 +236,7 @@ def _seeds(frame: pd.DataFrame) -> str:
 
 def _turned(begin: str, frame: pd.DataFrame, setting: Alternative) -> list[Markup]:
     """Return a sentence with its end, which lights would change, as a list, and how many comparisons would hold."""
-    both = setting.both(frame)
+    both = measured.otherwise(frame, setting.names)
     before, after = map(claims.verdicts, both)
     said = []
     for old, new in zip(before.itertuples(), after.itertuples(), strict=True):

@@ -6,21 +6,21 @@ are rounded to whole digits of a hundred; what stands behind them unfolds on the
 
 import pandas as pd
 
-from qlayer_core.show import control, verdict
+from qlayer_core.show import against, control, verdict
+from qlayer_core.show.against import LAYER, PLAIN, SMALL
 from qlayer_core.show.page import Markup, folded, joined, listed, paragraph, typeset, upper, whole
-from qlayer_core.study import claims, evidence, experiments, ladder, measured, paper
+from qlayer_core.study import claims, experiments, ladder, paper
 from qlayer_core.study.evidence import Comparison, Outcome, Value, worst_case
-from qlayer_core.study.statements import CLAIMS, MUCH
+from qlayer_core.study.statements import CLAIMS
 
-LAYER, PLAIN, BETWEEN = "q-base", "cnn", "q-inner"
-SMALL = (0.1, 0.2)  # epsilons at which something is left to compare
+BETWEEN = "q-inner"
 
 
 def blind(frame: pd.DataFrame) -> str:
     """Return what the layer does against images that were made without looking at the network."""
     (claim,) = (claim for claim in CLAIMS if claim.name == "black box, MNIST")
-    found = _outcomes(claim.protocol, frame)
-    if not (known := _measured(found)):
+    found = against.outcomes(claim.protocol, frame)
+    if not (known := against.known_of(found)):
         return "Whether the Q-Layer helps against images made on another network has not been measured yet."
     helps = {
         "holds": "The Q-Layer helps",
@@ -36,7 +36,7 @@ def blind(frame: pd.DataFrame) -> str:
         f" digits, and the plain network without it {whole(hardest.second)}"
     )
     text += control.bracket(hardest, frame)
-    twin, asked = _outcomes(
+    twin, asked = against.outcomes(
         [
             Comparison(
                 Value("mnist", LAYER, "ladder", first, at), Value("mnist", PLAIN, "ladder", second, at)
@@ -64,9 +64,9 @@ def blind(frame: pd.DataFrame) -> str:
 
 def seeing(frame: pd.DataFrame) -> str:
     """Return what the layer does against the strongest attack by someone who sees all of the network."""
-    if not (known := _against_all(frame)):
+    if not (known := against.against_all(frame)):
         return "Whether it helps against an attacker who knows it has not been measured yet."
-    direction = _blamed(known, _against_all(frame, plain=experiments.CONTROL))
+    what = _blamed(known, against.against_all(frame, plain=experiments.CONTROL))
     says = {
         "no help": "it does not help against an attacker who knows it",
         "helps": "it helps against an attacker who knows it, too"
@@ -75,38 +75,31 @@ def seeing(frame: pd.DataFrame) -> str:
         "neither": "it makes no measurable difference against an attacker who knows it",
         "both": "it helps in one case and harms in the other against an attacker who knows it",
         "luck": "what it does against an attacker who knows it depends on the single training run",
-    }[direction]
-    if (between := _between(frame)) and direction != "helps":
+    }[what] + against.unlike(frame, "", what)
+    if (between := _between(frame)) and what != "helps":
         says = f"behind the convolutions, its usual place, {says}; between them it helps"
-    return f"{upper(says)}. {upper(_left(known, frame))}.{between}"
+    return f"{upper(says)}. {upper(_left(known, frame))}.{between}{against.with_dropout(frame)}"
 
 
 def _between(frame: pd.DataFrame) -> str:
     """Return as a sentence where a layer between the convolutions is clearly ahead of none; "" where it is not."""
-    ahead = [one for one in _against_all(frame, layer=BETWEEN) if one.result == "holds"]
+    ahead = [one for one in against.against_all(frame, layer=BETWEEN) if one.result == "holds"]
     if not ahead:
         return ""
     pairs = [
         f"{whole(one.first)} against {whole(one.second)} at {one.comparison.first.eps:g}" for one in ahead
     ]
-    whose = _networks(frame, BETWEEN)
+    whose = against.networks(frame, BETWEEN)
     text = f" Between the convolutions, with settings of its own ({whose}), it keeps {listed(pairs)}"
-    alike = _measured([control.alike(one, frame) for one in ahead])
+    alike = against.known_of([control.alike(one, frame) for one in ahead])
     if len(alike) == len(ahead):
         text += f" (the plain network keeps {listed([whole(one.first) for one in alike])} if trained in the same way)"
     return f"{text}."
 
 
-def _networks(frame: pd.DataFrame, model: str) -> str:
-    """Return in words how many trained networks of a model have climbed the ladder."""
-    mine = (frame.dataset == "mnist") & (frame.model == model) & (frame.setting == "worst case")
-    n = frame[mine].seed.nunique()
-    return "one network" if n == 1 else f"mean of {n} networks"
-
-
 def trained(frame: pd.DataFrame) -> str:
     """Return what the layer does against the strongest attack where both networks are trained adversarially."""
-    if not (known := _against_all(frame, "-adv")):
+    if not (known := against.against_all(frame, "-adv")):
         return (
             "Whether it helps where both networks are trained on attacked digits has not been measured yet."
         )
@@ -118,20 +111,22 @@ def trained(frame: pd.DataFrame) -> str:
         "neither": f"it makes no measurable difference{usual}",
         "both": f"it helps in one case and harms in the other{usual}",
         "luck": "what it does depends on the single training run",
-    }[_blamed(known, _against_all(frame, "-adv", plain=experiments.CONTROL))]
-    text = f"Where both networks are trained on attacked digits, {says}. {upper(_left(known))}."
+    }
+    what = _blamed(known, against.against_all(frame, "-adv", plain=experiments.CONTROL))
+    text = f"Where both networks are trained on attacked digits, {says[what]}{against.unlike(frame, '-adv', what)}."
+    text += f" {upper(_left(known))}."
     if rising := [f"{one.comparison.first.eps:g}" for one in known if one.doubts[0]]:
         text += (
             f" At {listed(rising)} twice the effort still fooled more digits of the network with the layer, so its"
             " true number may be lower."
         )
-    return text + _beside_alike(frame) + _by_the_text(frame)
+    return text + against.with_dropout(frame, "-adv") + _beside_alike(frame) + against.by_the_text(frame)
 
 
 def _beside_alike(frame: pd.DataFrame) -> str:
     """Return as a sentence what is left of both where the plain network is trained on attacks in the same way."""
     alike = f"{experiments.CONTROL}-adv"
-    known = _against_all(frame, "-adv", plain=experiments.CONTROL)
+    known = against.against_all(frame, "-adv", plain=experiments.CONTROL)
     if not known:
         return ""
     kept, bare = (listed([whole(getattr(one, which)) for one in known]) for which in ("first", "second"))
@@ -143,54 +138,15 @@ def _beside_alike(frame: pd.DataFrame) -> str:
     ]
     return (
         " Beside a plain network with the same training as the layer's"
-        f" ({_networks(frame, alike)}), which keeps {bare} of 100 digits at {where}, the one with the layer keeps"
-        f" {kept}: it {' and '.join(clear) if clear else 'makes no measurable difference'}."
+        f" ({against.networks(frame, alike)}), which keeps {bare} of 100 digits at {where}, the one with the layer"
+        f" keeps {kept}: it {' and '.join(clear) if clear else 'makes no measurable difference'}."
     )
-
-
-def _by_the_text(frame: pd.DataFrame) -> str:
-    """Return as a sentence what is left of the network that is trained by the paper's text; "" if not measured."""
-    literal = experiments.printed(f"{LAYER}-adv")
-    known = _against_all(frame, "-adv", literal)
-    if not known:
-        return ""
-    kept, bare = (listed([whole(getattr(one, which)) for one in known]) for which in ("first", "second"))
-    where = listed([f"{one.comparison.first.eps:g}" for one in known])
-    return (
-        " The book's setting for this training departs from the paper's text. Trained by the text, the network with"
-        f" the layer keeps {kept} of 100 digits at {where} ({_networks(frame, literal)}), the plain one {bare}."
-    )
-
-
-def _against_all(
-    frame: pd.DataFrame, training: str = "", layer: str | None = None, plain: str = PLAIN
-) -> list[Outcome]:
-    """Return what is measured of the layer's network beside a plain one, under all attacks."""
-    layer, plain = layer or f"{LAYER}{training}", f"{plain}{training}"
-    pairs = [Comparison(worst_case("mnist", layer, eps), worst_case("mnist", plain, eps)) for eps in SMALL]
-    return _measured(_outcomes(pairs, frame))
-
-
-def _direction(known: list[Outcome]) -> str:
-    """Return whether the layer clearly "helps", "harms", does "both" at one budget each, or "neither".
-
-    "luck", where nothing is clear because seeds lie far apart.
-    """
-    better, worse = (any(one.result == result for one in known) for result in ("holds", "fails"))
-    if not (better or worse):
-        return "luck" if any(map(_hangs, known)) else "neither"
-    return "both" if better and worse else "helps" if better else "harms"
 
 
 def _blamed(known: list[Outcome], alike: list[Outcome]) -> str:
-    """Return `_direction`, but "no help" for a loss that the plain network that is trained alike does not confirm."""
-    direction = _direction(known)
-    return "no help" if direction == "harms" and alike and _direction(alike) != "harms" else direction
-
-
-def _hangs(one: Outcome) -> bool:
-    """Return whether it is another seed, rather than a small difference, that leaves an outcome undecided."""
-    return one.result == "undecided" and one.pairs > 1 and one.high - one.low > MUCH
+    """Return `against.direction`; "no help" for a loss that the plain network trained alike does not confirm."""
+    direction = against.direction(known)
+    return "no help" if direction == "harms" and alike and against.direction(alike) != "harms" else direction
 
 
 def _left(known: list[Outcome], frame: pd.DataFrame | None = None) -> str:
@@ -199,8 +155,8 @@ def _left(known: list[Outcome], frame: pd.DataFrame | None = None) -> str:
     With the recorded numbers, also of the plain network that is trained alike.
     """
     clear = [one for one in known if one.result in ("holds", "fails")]
-    alike = [one for one in known if one not in clear and not _hangs(one)]
-    luck = [one for one in known if _hangs(one)]
+    alike = [one for one in known if one not in clear and not against.hangs(one)]
+    luck = [one for one in known if against.hangs(one)]
     spread = [
         f"at {one.comparison.first.eps:g} the result depends on the training run: the one with the layer keeps from"
         f" {_signed(one.low)} to {_signed(one.high)}"
@@ -234,7 +190,7 @@ def _signed(points: float) -> str:
 
 def own_attack(frame: pd.DataFrame) -> str:
     """Return how far the paper's attack on the layer falls short of the strongest one."""
-    (found,) = _outcomes(
+    (found,) = against.outcomes(
         [
             Comparison(
                 Value("mnist", LAYER, "ladder", "bim on the e-path", 0.2), worst_case("mnist", LAYER, 0.2)
@@ -323,15 +279,6 @@ def start_page(frame: pd.DataFrame) -> str:
         ' one: <a href="16-verdict.html">the verdict</a>.</p>'
     )
     return f'<ol id="found">\n{items}\n</ol>\n{more}\n'
-
-
-def _outcomes(comparisons, frame: pd.DataFrame) -> list[Outcome]:
-    numbers = measured.numbers(frame)
-    return [evidence.judge(comparison, numbers) for comparison in comparisons]
-
-
-def _measured(found: list[Outcome]) -> list[Outcome]:
-    return [one for one in found if one.result != "not measured"]
 
 
 def _together(found: list[Outcome]) -> str:

@@ -2,6 +2,7 @@
 
 import html
 from collections.abc import Sequence
+from itertools import permutations
 from statistics import mean
 from typing import NamedTuple
 
@@ -119,13 +120,11 @@ def cost_table(models: Sequence[str] = tuple(variants.STUDIED)) -> Markup:
             rows.append([names.label(name)])
         for change, several in found.items():
             if several:
-                equal = [cost.equal for cost in several if cost.equal is not None]
-                cells = [
-                    decimal(mean(values) if values else None, 1, sign=True)
-                    for values in ([c.clean for c in several], [c.attacked for c in several], equal)
-                ]
-                if 0 < len(equal) < len(several):
-                    cells[-1] += f" (in {len(equal)} of {len(several)})"
+                kept = mean(cost.clean for cost in several), mean(cost.attacked for cost in several)
+                cells = [decimal(value, 1, sign=True) for value in (*kept, at_equal(several))]
+                there = sum(cost.equal is not None for cost in several)
+                if 0 < there < len(several):
+                    cells[-1] += f" (in {there} of {len(several)})"
                 epochs = "; ".join(f"{mine} ({others})" for (mine, others), *_ in several)
                 rows.append([WORDS[change], epochs, *cells])
     return table(
@@ -138,29 +137,40 @@ def cost_table(models: Sequence[str] = tuple(variants.STUDIED)) -> Markup:
     )
 
 
-def spread(name: str) -> float:
-    """Return how far the seeds of a model lie apart under attack with the book's settings, in points."""
+def spread(name: str) -> float | None:
+    """Return by how much two seeds with the book's settings differ at equal clean accuracy at most, in points.
+
+    None where no two are recorded of which one is as good on clean images.
+    """
     histories = [run["history"] for run in records.runs("mnist", name)]
-    values = [keeping.attacked(keeping.accuracies(one)[keeping.kept(one)]) for one in histories]
-    return max(values) - min(values)
+    differences = [
+        keeping.gains({"one": one, "other": other}, "one")["other"][1]
+        for one, other in permutations(histories, 2)
+    ]
+    return max((abs(one) for one in differences if one is not None), default=None)
 
 
 def sorted_out(name: str) -> dict[str, list[tuple[str, float | None]]]:
     """Return the recorded changes of a model by what they do at equal clean accuracy, the largest first.
 
-    ``"loses"`` and ``"gains"``: by more than the seeds alone differ; ``"little"``: by less; ``"never"``: no epoch is
-    as good on clean images as the kept one of the book's settings.
+    ``"loses"`` and ``"gains"``: by more than another seed does (see `spread`); ``"little"``: by less; ``"never"``: no
+    epoch of any seed is as good on clean images as the kept one of the book's settings.
     """
     found = {"loses": [], "gains": [], "little": [], "never": []}
     for change in variants.changes(name):
         if several := costs(name, change):
-            equal = [cost.equal for cost in several if cost.equal is not None]
-            value = mean(equal) if equal else None
-            kind = "never" if value is None else "little" if abs(value) <= spread(name) else "gains"
+            value = at_equal(several)
+            kind = "never" if value is None else "little" if abs(value) <= (spread(name) or 0) else "gains"
             found["loses" if kind == "gains" and value < 0 else kind].append((change, value))
     for some in found.values():
         some.sort(key=lambda pair: -abs(pair[1] or 0))
     return found
+
+
+def at_equal(several: Sequence[Cost]) -> float | None:
+    """Return the mean of what a change does at equal clean accuracy, over the seeds that have such an epoch."""
+    equal = [cost.equal for cost in several if cost.equal is not None]
+    return mean(equal) if equal else None
 
 
 def reading(models: Sequence[str] = RAW) -> Markup:
@@ -168,21 +178,34 @@ def reading(models: Sequence[str] = RAW) -> Markup:
     kinds = {
         "loses": "more is lost with",
         "gains": "more is gained with",
-        "little": "less is changed by",
+        "little": "no more than that is changed by",
         "never": "never as good on clean images:",
     }
     entries = []
     for name in models:
         parts = []
         for kind, some in sorted_out(name).items():
-            said = [WORDS[one] + ("" if value is None else f" ({value:+.1f})") for one, value in some]
+            said = [WORDS[one] + _points(name, one) for one, _ in some]
             parts += [f"{kinds[kind]} {listed(said)}"] if said else []
         if parts:
-            who = f"{names.label(name)}, whose seeds alone lie {spread(name):.1f} points apart"
-            entries.append(f"{who}: {'; '.join(parts)}.")
-    text = "Under attack, at equal clean accuracy, in points:"
+            far = spread(name)
+            luck = (
+                "which has no second seed to compare" if far is None else f"another seed: {far:.1f} at most"
+            )
+            entries.append(f"{names.label(name)} ({luck}): {'; '.join(parts)}.")
+    text = "Under attack, at equal clean accuracy, in points, beside what another seed changes:"
     items = "".join(f"<li>{html.escape(entry)}</li>" for entry in entries)
     return Markup(f"<p>{text}</p><ul>{items}</ul>", " ".join([text, *entries]))
+
+
+def _points(name: str, change: str) -> str:
+    """Return in brackets what a change does at equal clean accuracy, and in how many seeds, if not in all."""
+    several = costs(name, change)
+    there = sum(cost.equal is not None for cost in several)
+    if not there:
+        return ""
+    seeds = f", {there} of {len(several)} seeds" if there < len(several) else ""
+    return f" ({at_equal(several):+.1f}{seeds})"
 
 
 def still_to_run(models: Sequence[str] = tuple(variants.STUDIED)) -> Markup:

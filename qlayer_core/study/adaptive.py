@@ -6,6 +6,7 @@ every rung of `study.ladder` and every eps it is recorded which images are still
 """
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -149,9 +150,11 @@ def read(unit: records.Unit) -> dict:
     """
     path = path_of(unit)
     if not path.exists():
+        which = f"{unit.dataset!r}, {unit.spec.name!r}"
+        made = f"variants.unit({which}, {unit.variant!r}" if unit.variant else f"records.unit({which}"
         raise FileNotFoundError(
             f"There is no adaptive evaluation of {unit.spec.name} on {unit.dataset}, seed {unit.seed}. Make it with:"
-            f" adaptive.run(records.unit({unit.dataset!r}, {unit.spec.name!r}, {unit.seed}))"
+            f" adaptive.run({made}, {unit.seed}))"
         )
     return records.read_file(path)
 
@@ -159,8 +162,14 @@ def read(unit: records.Unit) -> dict:
 def recorded(dataset: str = "*") -> Iterator[dict]:
     """Yield every recorded evaluation, of one data set or all, but those of weights that were replaced since."""
     for path in sorted(records.RESULTS.glob(f"{dataset}/*/adaptive/seed*.json")):
-        record = records.read_file(path)
-        unit = records.unit(record["dataset"], record["model"], record["seed"])
+        name, seed = path.parts[-3], int(path.stem.removeprefix("seed"))
+        yield from today(records.unit(path.parts[-4], name, seed))
+
+
+def today(unit: records.Unit) -> Iterator[dict]:
+    """Yield the recorded evaluation of a network, unless there is none or its weights were replaced since."""
+    if path_of(unit).exists():
+        record = read(unit)
         if not unit.record.exists() or (
             records.read_unit(unit)["weights_sha256"] == record["weights_sha256"]
         ):
@@ -268,7 +277,7 @@ def other(unit: records.Unit, rung: Rung) -> records.Unit | None:
     if rung.source is None:
         return None
     if rung.source == "sibling":
-        others = [records.unit(unit.dataset, unit.spec.name, seed) for seed in SEEDS if seed != unit.seed]
+        others = [replace(unit, seed=seed) for seed in SEEDS if seed != unit.seed]
         return next((one for one in others if one.record.exists() and one.weights.exists()), others[0])
     twin = ("cnn-adv" if unit.spec.adversarial else "cnn", unit.seed)
     return records.unit(unit.dataset, *{"source-a": ("source-a", 0), "twin": twin}[rung.source])
@@ -277,4 +286,4 @@ def other(unit: records.Unit, rung: Rung) -> records.Unit | None:
 def _source(unit: records.Unit, rung: Rung) -> tuple[nn.Module | None, dict]:
     """Return the network that makes a rung's images, or None for the attacked one itself, and its record."""
     one = other(unit, rung)
-    return (None, {}) if one is None else records.load(one.dataset, one.spec.name, one.seed)
+    return (None, {}) if one is None else records.load_unit(one)

@@ -1,7 +1,7 @@
 """Every recorded number that a claim may rest on, in one frame."""
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict
 from itertools import product
 
@@ -20,7 +20,12 @@ def frame() -> pd.DataFrame:
     ``n`` is the number of images, None where a number is not a share of images; ``right`` says which were right,
     where that is recorded, and ``doubt`` which check the attack failed, or that twice its effort fooled more.
     """
-    return _frame([*_cells(tables.cells()), *_ladders(adaptive.recorded()), *_variants(), *_divergences()])
+    later = _frame([*_cells(tables.cells(variants.LATER)), *_ladders(climbed(variants.LATER))])
+    later = later.assign(
+        model=later.model.map({name: other for other, name in variants.WITH_DROPOUT.items()})
+    )
+    grid = _frame([*_cells(tables.cells()), *_ladders(adaptive.recorded()), *_variants(), *_divergences()])
+    return pd.concat([grid, later], ignore_index=True) if len(later) else grid
 
 
 def _frame(rows: list[dict]) -> pd.DataFrame:
@@ -86,19 +91,34 @@ def _divergences() -> Iterator[dict]:
                     yield _row(value, record["seed"], Number(*ends))
 
 
-def by_the_text(frame: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Return the frame twice: as it is, and with networks that were trained by the paper's text for the others.
+def otherwise(frame: pd.DataFrame, names: Mapping[str, str]) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Return a frame twice: with the grid's networks, and with networks of another setting in their place.
 
-    Number by number, where one of the text is recorded; the first has there the same seeds alone, since what every
-    seed must bear out is the sooner borne out the fewer there are.
+    Both have the same numbers of the same seeds alone, since what every seed must bear out is the sooner borne out
+    the fewer there are. And neither has what would mix two settings: of a network that is replaced the numbers that
+    the other lacks, and networks with the layer that are trained as those are, and not replaced.
+
+    Args:
+        frame: what `frame` returns.
+        names: model by the name of what replaces it, `experiments.BY_THE_TEXT` or `variants.WITH_DROPOUT`.
     """
-    text = frame[frame.model.isin(experiments.BY_THE_TEXT)]
-    return _both(frame, text.assign(model=text.model.map(experiments.BY_THE_TEXT)))
-
-
-def with_setting(frame: pd.DataFrame, setting: variants.Setting) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Return the frame twice, as `by_the_text` does: the second time with networks of a setting for the grid's."""
-    return _both(frame, _frame([*_cells(tables.cells(setting)), *_ladders(climbed(setting))]))
+    others = frame[frame.model.isin(names)]
+    if others.empty:
+        return frame, frame
+    others = others.assign(model=others.model.map(names))
+    replaced = set(others.model)
+    trained = {experiments.spec(name).adversarial for name in replaced}
+    mixed = [
+        name
+        for name, spec in experiments.RUNS.items()
+        if spec.layer and spec.adversarial in trained and name not in replaced
+    ]
+    frame = frame[~frame.model.isin([*mixed, *names])]
+    fields = [*FIELDS, "seed"]
+    keys = [pd.MultiIndex.from_frame(one[fields].astype(str)) for one in (frame, others)]
+    whose = [pd.MultiIndex.from_frame(one[["dataset", "model"]]) for one in (frame, others)]
+    kept = frame[~whose[0].isin(whose[1])]
+    return pd.concat([kept, frame[keys[0].isin(keys[1])]]), pd.concat([kept, others])
 
 
 def climbed(setting: variants.Setting) -> list[dict]:
@@ -107,33 +127,7 @@ def climbed(setting: variants.Setting) -> list[dict]:
         setting.unit(dataset, name, seed)
         for dataset, name, seed in product(datasets.DATASETS, variants.DECIDED_ON, variants.SEEDS)
     )
-    return [adaptive.read(one) for one in units if adaptive.path_of(one).exists()]
-
-
-def _both(frame: pd.DataFrame, others: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Return a frame where others are recorded with their seeds alone, and with the others in its place.
-
-    Without the networks with the layer that are trained as those are that the others replace, and are not replaced:
-    beside the others they would differ in two things.
-    """
-    if others.empty:
-        return frame, frame
-    replaced = set(others.model)
-    trained = {experiments.spec(name).adversarial for name in replaced}
-    frame = frame[
-        ~frame.model.isin(
-            name
-            for name, spec in experiments.RUNS.items()
-            if spec.layer and spec.adversarial in trained and name not in replaced
-        )
-    ]
-    there, same_seed = (
-        pd.MultiIndex.from_frame(frame[fields].astype(str)).isin(
-            pd.MultiIndex.from_frame(others[fields].astype(str))
-        )
-        for fields in ([*FIELDS], [*FIELDS, "seed"])
-    )
-    return frame[~there | same_seed], pd.concat([frame[~there], others])
+    return [record for one in units for record in adaptive.today(one)]
 
 
 def numbers(frame: pd.DataFrame) -> dict[Value, dict[int, Number]]:

@@ -230,7 +230,11 @@ class Plan:
         record = tried(variants.recorded if same else records.read_unit, unit)
         if record is None or records.spec_of(record) != unit.spec:
             return False
-        if not record["history"] or not records.finished(record):
+        if not record["history"]:
+            return False
+        if job.stage == "vary" and not (unit.folder / "checkpoint.pt").exists():
+            return True  # recorded, if only until it was stopped: nothing is left to go on from
+        if not records.finished(record):
             return False
         if job.stage == "evaluate":
             return not units.left_to_measure(record, unit, self.tables(job), images=self.images(job))

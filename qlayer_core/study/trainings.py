@@ -7,14 +7,15 @@ import pandas as pd
 
 from qlayer_core.study import experiments, paper, records, tables, variants
 
+OTHERWISE = {name: other for other, name in variants.WITH_DROPOUT.items()}
 CLOSER = 2 / 3  # a cell made in another way explains a difference of which it leaves at most so much
-LATER = "/later"  # behind a model's name: with the setting that the rule would choose now
 
 
 def measured() -> tables.Measurements:
     """Return all recorded cells by what they measure, with those of `variants.LATER` under names of their own."""
     later = tables.cells(variants.LATER)
-    return tables.by_measurement(pd.concat([tables.cells(), later.assign(model=later.model + LATER)]))
+    named = later.assign(model=later.model.map(OTHERWISE))
+    return tables.by_measurement(pd.concat([tables.cells(), named]))
 
 
 def nearer(cell: paper.Cell, ours: tables.Measurements) -> Iterator[tuple[str, str]]:
@@ -32,7 +33,7 @@ def nearer(cell: paper.Cell, ours: tables.Measurements) -> Iterator[tuple[str, s
             experiments.printed(cell.model),
             "by the paper's text, which validation images did not choose here,",
         ),
-        (cell.model + LATER, "with dropout behind the layer, as validation images would choose now,"),
+        (OTHERWISE.get(cell.model), "with dropout behind the layer, as validation images would choose now,"),
     ):
         if other is None or (found := _both(cell, other, ours)) is None:
             continue

@@ -76,6 +76,7 @@ TRIED = (
 # What the rule chooses of all of these. Everything had been trained and measured when its last runs came in, so the
 # grid kept its setting; this one was measured on test images afterwards, to see what hangs on it.
 LATER = Setting("squared", "pull", "reinitialize", "behind", "none")
+WITH_DROPOUT = {f"{name}/later": name for name in DECIDED_ON}  # what frames call its networks
 
 # One change at a time from the settings of the grid, by name; those on "layer" are changes of the `LayerSpec`.
 CHANGES: dict[str, dict] = {
@@ -142,13 +143,24 @@ def unit(dataset: str, name: str, variant: str, seed: int = 0) -> Unit:
 
 def all_of_them() -> list[str]:
     """Return the variants of both studies as ``"q-base/no-gate"``, raw-trained ones before those that start there."""
-    settings = [
-        f"{name}/{setting.variant(experiments.spec(name).adversarial)}"
+    settings = {
+        f"{name}/{setting.variant(experiments.spec(name).adversarial)}": setting.spec(name)
         for name in DECIDED_ON
         for setting in TRIED
+        if not _is_the_grid_s(setting, name)
+    }
+    studied = [
+        f"{name}/{change}"
+        for name in STUDIED
+        for change in changes(name)
+        if unit("mnist", name, change).spec not in settings.values()
     ]
-    studied = [f"{name}/{change}" for name in STUDIED for change in changes(name)]
-    return list(dict.fromkeys(settings + studied))
+    return [*settings, *studied]
+
+
+def _is_the_grid_s(setting: Setting, name: str) -> bool:
+    """Return whether a setting trains a model as the grid does, from the same raw-trained network."""
+    return all(setting.spec(one) == experiments.spec(one) for one in {name, experiments.spec(name).raw_name})
 
 
 def start(one: Unit) -> Unit | None:
@@ -182,10 +194,15 @@ def recorded(unit: Unit) -> dict | None:
 
 
 def scores(dataset: str, setting: Setting, seeds: Sequence[int] = (0,)) -> dict[str, float]:
-    """Return the mean score of the Q-path, over seeds, of each of `DECIDED_ON` that is recorded with all of them."""
+    """Return the mean score of the Q-path, over seeds, of each of `DECIDED_ON` that is recorded with all of them.
+
+    Where a setting is the grid's and has no record of its own, that of the grid counts.
+    """
     found = {}
     for name in DECIDED_ON:
         units = [setting.unit(dataset, name, seed) for seed in seeds]
+        if _is_the_grid_s(setting, name):
+            units = [one if one.record.exists() else records.unit(dataset, name, one.seed) for one in units]
         if all(one.record.exists() for one in units):
             found[name] = mean(records.read_unit(one)["chosen"]["score"] for one in units)
     return found

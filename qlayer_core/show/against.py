@@ -1,0 +1,108 @@
+"""What all attacks leave of the layer's network beside a plain one: as outcomes, and with other settings in words."""
+
+from collections.abc import Iterable
+
+import pandas as pd
+
+from qlayer_core.show.page import listed, whole
+from qlayer_core.study import evidence, experiments, measured
+from qlayer_core.study.evidence import Comparison, Outcome, worst_case
+from qlayer_core.study.statements import MUCH
+
+LAYER, PLAIN = "q-base", "cnn"
+SMALL = (0.1, 0.2)  # epsilons at which something is left to compare
+
+
+WITH_IT = {  # of the layer's network with dropout, by `direction`
+    "helps": "it is ahead",
+    "harms": "it is still behind",
+    "neither": "the two cannot be told apart",
+    "both": "it is ahead at one budget and behind at the other",
+    "luck": "which is ahead depends on the training run",
+}
+
+
+def against_all(
+    frame: pd.DataFrame, training: str = "", layer: str | None = None, plain: str = PLAIN
+) -> list[Outcome]:
+    """Return what is measured of the layer's network beside a plain one, under all attacks."""
+    layer, plain = layer or f"{LAYER}{training}", f"{plain}{training}"
+    pairs = [Comparison(worst_case("mnist", layer, eps), worst_case("mnist", plain, eps)) for eps in SMALL]
+    return known_of(outcomes(pairs, frame))
+
+
+def outcomes(comparisons: Iterable[Comparison], frame: pd.DataFrame) -> list[Outcome]:
+    """Judge comparisons by the recorded numbers of a frame."""
+    numbers = measured.numbers(frame)
+    return [evidence.judge(comparison, numbers) for comparison in comparisons]
+
+
+def known_of(found: list[Outcome]) -> list[Outcome]:
+    """Return those that are measured."""
+    return [one for one in found if one.result != "not measured"]
+
+
+def direction(known: list[Outcome]) -> str:
+    """Return whether the layer clearly "helps", "harms", does "both" at one budget each, or "neither".
+
+    "luck", where nothing is clear because seeds lie far apart.
+    """
+    better, worse = (any(one.result == result for one in known) for result in ("holds", "fails"))
+    if not (better or worse):
+        return "luck" if any(map(hangs, known)) else "neither"
+    return "both" if better and worse else "helps" if better else "harms"
+
+
+def hangs(one: Outcome) -> bool:
+    """Return whether it is another seed, rather than a small difference, that leaves an outcome undecided."""
+    return one.result == "undecided" and one.pairs > 1 and one.high - one.low > MUCH
+
+
+def networks(frame: pd.DataFrame, model: str) -> str:
+    """Return in words how many trained networks of a model have climbed the ladder."""
+    mine = (frame.dataset == "mnist") & (frame.model == model) & (frame.setting == "worst case")
+    n = frame[mine].seed.nunique()
+    return "one network" if n == 1 else f"mean of {n} networks"
+
+
+def by_the_text(frame: pd.DataFrame) -> str:
+    """Return as a sentence what is left of the network that is trained by the paper's text; "" if not measured."""
+    said = _otherwise(frame, experiments.printed(f"{LAYER}-adv"), "-adv")
+    if not said:
+        return ""
+    return f" The book's setting for this training departs from the paper's text. Trained by the text,{said}"
+
+
+def with_dropout(frame: pd.DataFrame, training: str = "") -> str:
+    """Return as sentences what is left with dropout behind the layer, and what then is clear; "" if not measured."""
+    other = later(training)
+    if not (said := _otherwise(frame, other, training)):
+        return ""
+    says = WITH_IT[direction(against_all(frame, training, other))]
+    return f" With dropout behind the layer, as the book's own rule would choose it by now,{said[:-1]}: then {says}."
+
+
+def unlike(frame: pd.DataFrame, training: str, own: str) -> str:
+    """Return the end of a first sentence: what the layer does with dropout, where that is another `direction`."""
+    known = against_all(frame, training, later(training))
+    if not known or direction(known) == own:
+        return ""
+    return f"; with dropout behind the layer, {WITH_IT[direction(known)]}"
+
+
+def later(training: str) -> str:
+    """Return what frames call the layer's network with dropout."""
+    return f"{LAYER}{training}/later"
+
+
+def _otherwise(frame: pd.DataFrame, other: str, training: str) -> str:
+    """Return the end of a sentence on what is left of a network of another setting; "" if not measured."""
+    known = against_all(frame, training, other)
+    if not known:
+        return ""
+    kept, bare = (listed([whole(getattr(one, which)) for one in known]) for which in ("first", "second"))
+    where = listed([f"{one.comparison.first.eps:g}" for one in known])
+    return (
+        f" the network with the layer keeps {kept} of 100 digits at {where} ({networks(frame, other)}), the plain"
+        f" one {bare}."
+    )
