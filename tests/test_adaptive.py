@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from qlayer_core import attacks, baselines, evaluation
 from qlayer_core.layer import QLayer
 from qlayer_core.models import QNet
-from qlayer_core.study import adaptive, experiments, health, ladder, records
+from qlayer_core.study import adaptive, experiments, health, ladder, records, variants
 from qlayer_core.study.ladder import Rung
 
 FAST = {"loss": "margin", "iterations": 5}
@@ -273,6 +273,12 @@ def test_a_sibling_is_the_network_of_the_first_other_seed_that_is_there(recorded
     records.unit("mnist", "q-base", 1).weights.unlink()
     recorded.record.touch()  # its weights are released
     assert adaptive.other(records.unit("mnist", "q-base", 2), rung) == recorded
+    varied = variants.unit("mnist", "q-base", "no-gate")  # whose siblings are trained as it is
+    assert adaptive.other(varied, rung) == variants.unit("mnist", "q-base", "no-gate", 1)
+    with pytest.raises(
+        FileNotFoundError, match=r"adaptive.run\(variants.unit\('mnist', 'q-base', 'no-gate', 0\)\)"
+    ):
+        adaptive.read(varied)
 
 
 def test_a_first_look_at_few_images_gives_way_to_a_look_at_more(recorded):

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from qlayer_core import intervals
-from qlayer_core.show import alternatives
+from qlayer_core.show import alternatives, ladder
 from qlayer_core.study import adaptive, claims, evidence, experiments, measured, paper, records, variants
 from qlayer_core.study.evidence import Claim, Comparison
 
@@ -118,16 +118,28 @@ def climbed(name: str, *left: int, n: int = 100) -> dict:
 
 
 def test_what_all_attacks_leave_with_dropout_is_counted_on_the_images_of_all_three(write, monkeypatch):
-    book = {"q-base": climbed("q-base", 50, 0, n=200), "cnn": climbed("cnn", 80, 10)}
+    assert alternatives.left_with_dropout().html == ""
     one = variants.LATER.unit("mnist", "q-base")
     adaptive.write(climbed("q-base", 70, 5), adaptive.path_of(one))
     assert alternatives.ladders() == {}, "it is not whole"
-    monkeypatch.setattr(alternatives, "complete", lambda record: True)
-    html = alternatives.left_with_dropout(book).html
+    for module in (alternatives, ladder.ladder):
+        monkeypatch.setattr(module, "complete", lambda record: True)
+    assert alternatives.left_with_dropout().html == "", "the book's network has no ladder"
+    for name, counts in (("q-base", climbed("q-base", 50, 0, n=200)), ("cnn", climbed("cnn", 80, 10))):
+        adaptive.write(counts, adaptive.path_of(records.unit("mnist", name)))
+    html = alternatives.left_with_dropout().html
     gain, low, high = intervals.paired(20, 0, 100)
     for number in ("70.0", "50.0", "80.0", f"+{gain:.1f}", f"+{low:.1f}", f"+{high:.1f}"):
         assert number in html
-    assert "Q-base, with dropout" in html and "the same first 100 test images" in html
+    assert "Q-base, with dropout, seed 0" in html and "the same first 100 test images" in html
+
+
+def test_a_ladder_of_weights_that_were_replaced_does_not_count(write):
+    one = variants.LATER.unit("mnist", "q-base")
+    adaptive.write(climbed("q-base", 70, 5), adaptive.path_of(one))
+    assert len(measured.climbed(variants.LATER)) == 1
+    records.write(records.new_record(one) | {"weights_sha256": "of other weights"})
+    assert measured.climbed(variants.LATER) == []
 
 
 def test_a_light_that_the_papers_text_would_turn_is_named(write, monkeypatch):

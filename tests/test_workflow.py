@@ -234,7 +234,8 @@ def test_whatever_a_chapter_shows_of_the_studies_is_asked_for():
     for path in files.RESULTS.glob("*/variants/*/*/seed*.json"):
         dataset, _, name, variant = path.parts[-5:-1]
         one = Job("vary", dataset, f"{name}/{variant}", int(path.stem.removeprefix("seed")))
-        assert one in asked, path
+        # What was recorded of the grid's own setting before there was a grid is not made again.
+        assert one in asked or variants.unit(dataset, name, variant).spec == experiments.spec(name), path
     for path in files.RESULTS.glob("*/trails/*/seed*.json"):
         dataset, _, name = path.parts[-4:-1]
         assert Job("trail", dataset, name, int(path.stem.removeprefix("seed"))) in asked, path
@@ -278,13 +279,24 @@ def test_a_recorded_variant_is_trained_again_only_for_what_starts_from_it(empty)
     assert not {raw, grown} & asked.left().keys()
 
 
-def test_a_change_that_is_the_same_run_as_the_grid_s_is_not_trained_twice(empty):
-    change = Job("vary", "mnist", "q-base/dropout-front")
-    setting = Job("vary", "mnist", "q-base/squared-pull-dropout-front")
+def test_no_run_is_trained_twice_under_two_names(empty):
     asked = Plan(only=("settings",))
-    assert not asked.done(change)
-    record_of(setting, evaluated=False)
-    assert asked.done(change) and asked.done(setting)
+    jobs = [job for job in asked.targets() if job.stage == "vary"]
+    units_ = [asked.unit(job) for job in jobs] + [records.unit("mnist", name) for name in variants.DECIDED_ON]
+    runs = [(one.spec, variants.start(one) and variants.start(one).variant) for one in units_]
+    assert all(runs.count(one) == 1 for one in runs)
+    change = Job("vary", "mnist", "q-base/dropout-front")
+    assert change not in jobs and not asked.done(change)
+    record_of(Job("vary", "mnist", "q-base/squared-pull-dropout-front"), evaluated=False)
+    assert asked.done(change)
+
+
+def test_a_variant_that_was_stopped_early_is_left_as_it_is_recorded(empty):
+    job = Job("vary", "mnist", "q-base/no-gate")
+    record_of(job, evaluated=False, history=[{"epoch": 1, "score": 1.0}], chosen={"epoch": 1, "score": 1.0})
+    assert Plan().done(job)
+    (Plan().unit(job).folder / "checkpoint.pt").touch()  # it can go on
+    assert not Plan().done(job)
 
 
 def test_a_variant_is_trained_from_where_it_starts(empty, monkeypatch):

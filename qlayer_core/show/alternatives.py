@@ -1,7 +1,7 @@
 """Networks of another setting beside those of the setting that validation images chose: what hangs on the choice."""
 
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from statistics import mean
 from typing import NamedTuple
 
@@ -69,45 +69,55 @@ DROPOUT = Alternative(
 )
 
 
-def ladders() -> dict[str, dict]:
+def ladders(seed: int = SEED) -> dict[str, dict]:
     """Return the whole ladders that networks with dropout have climbed, under the names of the book's networks."""
     return {
         record["model"]: record
         for record in measured.climbed(variants.LATER)
-        if record["seed"] == SEED and complete(record)
+        if record["seed"] == seed and complete(record)
     }
 
 
-def left_with_dropout(book: Mapping[str, dict]) -> Markup:
-    """Return what all attacks together leave of the networks of `ladders`, beside the book's and the plain ones.
+def left_with_dropout() -> Markup:
+    """Return what all attacks together leave of networks with dropout, beside the book's and the plain ones.
 
-    Args:
-        book: ladders of the grid with the same seed, by model.
+    A row per network and seed that have climbed the ladder, all three; empty without any.
     """
-    rows, images = [], set()
+    rows, images, budgets = {}, set(), []
     says = ("book's setting", "plain network", "gained", "at least", "at most")
-    budgets = ladder.epsilons(book)
-    for name, record in ladders().items():
-        line = [line_names(f"{names.label(name)}, {DROPOUT.short}", *says)]
-        for eps in budgets:
-            left = [adaptive.worst(one, eps) for one in (record, book[name], book[ladder.plain(name)])]
-            n = min(map(len, left))
-            ours, chosen, plain = (one[:n] for one in left)
-            gain = intervals.paired(int((ours & ~chosen).sum()), int((chosen & ~ours).sum()), n)
-            shares = [decimal(100 * one.mean(), 1) for one in (ours, chosen, plain)]
-            line.append(
-                lines(*shares, *(decimal(value, 1, sign=True) for value in gain), says=(DROPOUT.short, *says))
-            )
-            images.add(n)
-        rows.append(line)
+    for seed in variants.SEEDS:
+        book = ladder.recorded(seed=seed)
+        for name, record in ladders(seed).items():
+            if {name, ladder.plain(name)} <= book.keys():
+                compared = record, book[name], book[ladder.plain(name)]
+                budgets = ladder.epsilons(dict(enumerate(compared)))
+                n = min(one["n"] for one in compared)
+                images.add(n)
+                who = line_names(f"{names.label(name)}, {DROPOUT.short}, seed {seed}", *says)
+                rows[name, seed] = [who, *(_three(compared, eps, n, says) for eps in budgets)]
+    if not rows:
+        return Markup("", "")
     return table(
-        rows,
+        [rows[key] for key in sorted(rows, key=lambda key: (list(experiments.RUNS).index(key[0]), key[1]))],
         ["network", *(f"epsilon {eps:g}" for eps in budgets)],
         f"Images (%) that no attack of the ladder fooled. Bold: {DROPOUT.bold}; below: with the book's setting, and"
-        f" the plain network of the same training. Seed {SEED} of all, the same first"
+        " the plain network of the same training, both of the same seed, and on the same first"
         f" {listed([f'{n:,}' for n in sorted(images)])} test images. Gained: what {DROPOUT.subject} adds to the"
         " book's setting, in points, with its 95 % interval.",
     )
+
+
+def _three(compared: Sequence[dict], eps: float, n: int, says: Sequence[str]) -> str:
+    """Return a cell: what is left with dropout, with the book's setting and of the plain network; and the gain."""
+    shares = [decimal(100 * adaptive.worst(one, eps)[:n].mean(), 1) for one in compared]
+    gain = (decimal(value, 1, sign=True) for value in gained(*compared[:2], eps, n))
+    return lines(*shares, *gain, says=(DROPOUT.short, *says))
+
+
+def gained(one: dict, other: dict, eps: float, n: int) -> tuple[float, float, float]:
+    """Return by how many points more of the first ``n`` images one ladder leaves than another, and its interval."""
+    ours, others = (adaptive.worst(record, eps)[:n] for record in (one, other))
+    return intervals.paired(int((ours & ~others).sum()), int((others & ~ours).sum()), n)
 
 
 class Pair(NamedTuple):
@@ -227,10 +237,11 @@ def turned(frame: pd.DataFrame) -> Markup:
 
 def _seeds(frame: pd.DataFrame) -> str:
     """Return in words how many seeds stand behind both columns of a comparison."""
-    count = frame.seed.nunique()
+    counts = sorted(frame.groupby("model").seed.nunique())
+    count = f"{counts[0]} to {counts[-1]}" if counts[0] < counts[-1] else str(counts[0])
     return (
-        f"{count} seed{'s' if count > 1 else ''} of both, and without the other networks with the layer, so that a"
-        " light may be another than above"
+        f"{count} seed{'s' if counts[-1] > 1 else ''} of both, and without the other networks with the layer, so that"
+        " a light may be another than above"
     )
 
 
