@@ -225,16 +225,20 @@ def test_a_network_that_is_not_there_is_told_and_made_up_for(recorded, trained_c
     rungs = (*RUNGS[:1], Rung("from the twin", "black-box", "apgd", options=FAST, source="twin"))
     told = []
 
-    def not_there(dataset, name, seed=0):
-        raise FileNotFoundError(f"no {name}")
+    own = adaptive.records.load_unit(recorded)
 
-    monkeypatch.setattr(adaptive.records, "load", not_there)
+    def not_there(unit):
+        if unit != recorded:
+            raise FileNotFoundError(f"no {unit.spec.name}")
+        return own
+
+    monkeypatch.setattr(adaptive.records, "load_unit", not_there)
     record = adaptive.run(recorded, rungs, images=10, report=told.append)
     assert {cell["rung"] for cell in record["cells"]} == {"noise"}
     missing = [(cell["rung"], cell["missing"]) for cell in told if "missing" in cell]
     assert missing == [("from the twin", "no cnn")] * 2
-    twin = {"weights_sha256": "w"}
-    monkeypatch.setattr(adaptive.records, "load", lambda dataset, name, seed=0: (trained_cnn, twin))
+    twin = trained_cnn, {"weights_sha256": "w"}
+    monkeypatch.setattr(adaptive.records, "load_unit", lambda unit: own if unit == recorded else twin)
     whole = adaptive.run(recorded, rungs, images=10)["cells"]
     assert [cell.get("source_seed") for cell in whole] == [None, None, 0, 0]  # the twin is of the same seed
     assert [cell.get("source_sha256") for cell in whole] == [None, None, "w", "w"]
@@ -242,13 +246,12 @@ def test_a_network_that_is_not_there_is_told_and_made_up_for(recorded, trained_c
 
 def test_images_of_a_source_that_was_trained_again_are_made_anew(recorded, trained_cnn, monkeypatch):
     rungs = (Rung("from the twin", "black-box", "apgd", options=FAST, source="twin"),)
-    twin = records.unit("mnist", "cnn")
+    twin, own = records.unit("mnist", "cnn"), adaptive.records.load_unit(recorded)
 
     def trained(weights: str) -> None:
         records.write(records.new_record(twin) | {"weights_sha256": weights})
-        monkeypatch.setattr(
-            adaptive.records, "load", lambda dataset, name, seed=0: (trained_cnn, {"weights_sha256": weights})
-        )
+        there = trained_cnn, {"weights_sha256": weights}
+        monkeypatch.setattr(adaptive.records, "load_unit", lambda unit: own if unit == recorded else there)
 
     trained("one")
     record = adaptive.run(recorded, rungs, images=10)
