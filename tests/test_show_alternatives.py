@@ -118,16 +118,18 @@ def climbed(name: str, *left: int, n: int = 100) -> dict:
 
 
 def test_what_all_attacks_leave_with_dropout_is_counted_on_the_images_of_all_three(write, monkeypatch):
-    assert alternatives.left_with_dropout().html == ""
+    assert alternatives.left_with_dropout(alternatives.climbed()).html == ""
     one = variants.LATER.unit("mnist", "q-base")
     adaptive.write(climbed("q-base", 70, 5), adaptive.path_of(one))
-    assert alternatives.ladders() == {}, "it is not whole"
+    assert alternatives.climbed() == {}, "it is not whole"
     for module in (alternatives, ladder.ladder):
         monkeypatch.setattr(module, "complete", lambda record: True)
-    assert alternatives.left_with_dropout().html == "", "the book's network has no ladder"
+    assert alternatives.left_with_dropout(alternatives.climbed()).html == "", (
+        "the book's network has no ladder"
+    )
     for name, counts in (("q-base", climbed("q-base", 50, 0, n=200)), ("cnn", climbed("cnn", 80, 10))):
         adaptive.write(counts, adaptive.path_of(records.unit("mnist", name)))
-    html = alternatives.left_with_dropout().html
+    html = alternatives.left_with_dropout(alternatives.climbed()).html
     gain, low, high = intervals.paired(20, 0, 100)
     for number in ("70.0", "50.0", "80.0", f"+{gain:.1f}", f"+{low:.1f}", f"+{high:.1f}"):
         assert number in html

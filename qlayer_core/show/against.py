@@ -5,14 +5,12 @@ from collections.abc import Iterable
 import pandas as pd
 
 from qlayer_core.show.page import listed, whole
-from qlayer_core.study import evidence, experiments, measured
+from qlayer_core.study import evidence, experiments, measured, variants
 from qlayer_core.study.evidence import Comparison, Outcome, worst_case
 from qlayer_core.study.statements import MUCH
 
 LAYER, PLAIN = "q-base", "cnn"
 SMALL = (0.1, 0.2)  # epsilons at which something is left to compare
-
-
 WITH_IT = {  # of the layer's network with dropout, by `direction`
     "helps": "it is ahead",
     "harms": "it is still behind",
@@ -67,42 +65,38 @@ def networks(frame: pd.DataFrame, model: str) -> str:
 
 def by_the_text(frame: pd.DataFrame) -> str:
     """Return as a sentence what is left of the network that is trained by the paper's text; "" if not measured."""
-    said = _otherwise(frame, experiments.printed(f"{LAYER}-adv"), "-adv")
-    if not said:
-        return ""
-    return f" The book's setting for this training departs from the paper's text. Trained by the text,{said}"
-
-
-def with_dropout(frame: pd.DataFrame, training: str = "") -> str:
-    """Return as sentences what is left with dropout behind the layer, and what then is clear; "" if not measured."""
-    other = later(training)
-    if not (said := _otherwise(frame, other, training)):
-        return ""
-    says = WITH_IT[direction(against_all(frame, training, other))]
-    return f" With dropout behind the layer, as the book's own rule would choose it by now,{said[:-1]}: then {says}."
-
-
-def unlike(frame: pd.DataFrame, training: str, own: str) -> str:
-    """Return the end of a first sentence: what the layer does with dropout, where that is another `direction`."""
-    known = against_all(frame, training, later(training))
-    if not known or direction(known) == own:
-        return ""
-    return f"; with dropout behind the layer, {WITH_IT[direction(known)]}"
-
-
-def later(training: str) -> str:
-    """Return what frames call the layer's network with dropout."""
-    return f"{LAYER}{training}/later"
-
-
-def _otherwise(frame: pd.DataFrame, other: str, training: str) -> str:
-    """Return the end of a sentence on what is left of a network of another setting; "" if not measured."""
-    known = against_all(frame, training, other)
+    other = experiments.printed(f"{LAYER}-adv")
+    known = against_all(frame, "-adv", other)
     if not known:
         return ""
+    return (
+        " The book's setting for this training departs from the paper's text. Trained by the text,"
+        f" {_left(frame, other, known)}."
+    )
+
+
+def with_dropout(frame: pd.DataFrame, training: str, own: str) -> tuple[str, str]:
+    """Return what the layer does with dropout behind it, as the end of a first sentence and as one with its numbers.
+
+    Both are "" if it is not measured, and the first also where ``own``, the `direction` without, says the same.
+    """
+    other = variants.later(f"{LAYER}{training}")
+    known = against_all(frame, training, other)
+    if not known:
+        return "", ""
+    found = direction(known)
+    end = "" if found == own else f"; with dropout behind the layer, {WITH_IT[found]}"
+    return end, (
+        " With dropout behind the layer, as the book's own rule would choose it by now,"
+        f" {_left(frame, other, known)}: then {WITH_IT[found]}."
+    )
+
+
+def _left(frame: pd.DataFrame, other: str, known: list[Outcome]) -> str:
+    """Return in words what is left of a network of another setting, and of the plain one."""
     kept, bare = (listed([whole(getattr(one, which)) for one in known]) for which in ("first", "second"))
     where = listed([f"{one.comparison.first.eps:g}" for one in known])
     return (
-        f" the network with the layer keeps {kept} of 100 digits at {where} ({networks(frame, other)}), the plain"
-        f" one {bare}."
+        f"the network with the layer keeps {kept} of 100 digits at {where} ({networks(frame, other)}), the plain one"
+        f" {bare}"
     )

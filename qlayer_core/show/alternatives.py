@@ -7,7 +7,6 @@ from typing import NamedTuple
 
 import pandas as pd
 
-from qlayer_core import intervals
 from qlayer_core.show import ladder, names, results, verdict
 from qlayer_core.show.page import (
     Markup,
@@ -69,55 +68,52 @@ DROPOUT = Alternative(
 )
 
 
-def ladders(seed: int = SEED) -> dict[str, dict]:
-    """Return the whole ladders that networks with dropout have climbed, under the names of the book's networks."""
-    return {
-        record["model"]: record
-        for record in measured.climbed(variants.LATER)
-        if record["seed"] == seed and complete(record)
-    }
+def climbed() -> dict[tuple[str, int], tuple[dict, dict, dict]]:
+    """Return the whole ladders of networks with dropout, of the book's and of the plain ones, by model and seed.
+
+    As far as all three are recorded, each of the first images that all three are of.
+    """
+    found, books = {}, {seed: ladder.recorded(seed=seed) for seed in variants.SEEDS}
+    for record in measured.climbed(variants.LATER):
+        name, book = record["model"], books[record["seed"]]
+        if complete(record) and {name, ladder.plain(name)} <= book.keys():
+            found[name, record["seed"]] = record, book[name], book[ladder.plain(name)]
+    return found
 
 
-def left_with_dropout() -> Markup:
+def left(three: Sequence[dict], eps: float) -> list[float]:
+    """Return what all attacks leave, in percent, of the first images that several ladders are all of."""
+    n = min(one["n"] for one in three)
+    return [100 * adaptive.worst(one, eps)[:n].mean() for one in three]
+
+
+def left_with_dropout(found: Mapping[tuple[str, int], Sequence[dict]]) -> Markup:
     """Return what all attacks together leave of networks with dropout, beside the book's and the plain ones.
 
-    A row per network and seed that have climbed the ladder, all three; empty without any.
+    Args:
+        found: what `climbed` returns; a row each. The table is empty where nothing is there.
     """
-    rows, images, budgets = {}, set(), []
-    says = ("book's setting", "plain network", "gained", "at least", "at most")
-    for seed in variants.SEEDS:
-        book = ladder.recorded(seed=seed)
-        for name, record in ladders(seed).items():
-            if {name, ladder.plain(name)} <= book.keys():
-                compared = record, book[name], book[ladder.plain(name)]
-                budgets = ladder.epsilons(dict(enumerate(compared)))
-                n = min(one["n"] for one in compared)
-                images.add(n)
-                who = line_names(f"{names.label(name)}, {DROPOUT.short}, seed {seed}", *says)
-                rows[name, seed] = [who, *(_three(compared, eps, n, says) for eps in budgets)]
-    if not rows:
+    if not found:
         return Markup("", "")
+    rows, says = [], ("book's setting", "plain network", "gained", "at least", "at most")
+    budgets = ladder.epsilons(dict(enumerate(next(iter(found.values())))))
+    for (name, seed), three in found.items():
+        row = [line_names(f"{names.label(name)}, {DROPOUT.short}, seed {seed}", *says)]
+        for eps in budgets:
+            gain, _ = ladder.gained(*three[:2], eps)
+            shares = (decimal(share, 1) for share in left(three, eps))
+            gains = (decimal(points, 1, sign=True) for points in gain)
+            row.append(lines(*shares, *gains, says=(DROPOUT.short, *says)))
+        rows.append(row)
+    images = sorted({min(one["n"] for one in three) for three in found.values()})
     return table(
-        [rows[key] for key in sorted(rows, key=lambda key: (list(experiments.RUNS).index(key[0]), key[1]))],
+        rows,
         ["network", *(f"epsilon {eps:g}" for eps in budgets)],
         f"Images (%) that no attack of the ladder fooled. Bold: {DROPOUT.bold}; below: with the book's setting, and"
         " the plain network of the same training, both of the same seed, and on the same first"
-        f" {listed([f'{n:,}' for n in sorted(images)])} test images. Gained: what {DROPOUT.subject} adds to the"
-        " book's setting, in points, with its 95 % interval.",
+        f" {listed([f'{n:,}' for n in images])} test images. Gained: what {DROPOUT.subject} adds to the book's"
+        " setting, in points, with its 95 % interval.",
     )
-
-
-def _three(compared: Sequence[dict], eps: float, n: int, says: Sequence[str]) -> str:
-    """Return a cell: what is left with dropout, with the book's setting and of the plain network; and the gain."""
-    shares = [decimal(100 * adaptive.worst(one, eps)[:n].mean(), 1) for one in compared]
-    gain = (decimal(value, 1, sign=True) for value in gained(*compared[:2], eps, n))
-    return lines(*shares, *gain, says=(DROPOUT.short, *says))
-
-
-def gained(one: dict, other: dict, eps: float, n: int) -> tuple[float, float, float]:
-    """Return by how many points more of the first ``n`` images one ladder leaves than another, and its interval."""
-    ours, others = (adaptive.worst(record, eps)[:n] for record in (one, other))
-    return intervals.paired(int((ours & ~others).sum()), int((others & ~ours).sum()), n)
 
 
 class Pair(NamedTuple):

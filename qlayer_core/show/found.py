@@ -75,10 +75,12 @@ def seeing(frame: pd.DataFrame) -> str:
         "neither": "it makes no measurable difference against an attacker who knows it",
         "both": "it helps in one case and harms in the other against an attacker who knows it",
         "luck": "what it does against an attacker who knows it depends on the single training run",
-    }[what] + against.unlike(frame, "", what)
+    }[what]
+    end, dropout = against.with_dropout(frame, "", what)
+    says += end
     if (between := _between(frame)) and what != "helps":
         says = f"behind the convolutions, its usual place, {says}; between them it helps"
-    return f"{upper(says)}. {upper(_left(known, frame))}.{between}{against.with_dropout(frame)}"
+    return f"{upper(says)}. {upper(_left(known, frame))}.{between}{dropout}"
 
 
 def _between(frame: pd.DataFrame) -> str:
@@ -113,14 +115,15 @@ def trained(frame: pd.DataFrame) -> str:
         "luck": "what it does depends on the single training run",
     }
     what = _blamed(known, against.against_all(frame, "-adv", plain=experiments.CONTROL))
-    text = f"Where both networks are trained on attacked digits, {says[what]}{against.unlike(frame, '-adv', what)}."
+    end, dropout = against.with_dropout(frame, "-adv", what)
+    text = f"Where both networks are trained on attacked digits, {says[what]}{end}."
     text += f" {upper(_left(known))}."
     if rising := [f"{one.comparison.first.eps:g}" for one in known if one.doubts[0]]:
         text += (
             f" At {listed(rising)} twice the effort still fooled more digits of the network with the layer, so its"
             " true number may be lower."
         )
-    return text + against.with_dropout(frame, "-adv") + _beside_alike(frame) + against.by_the_text(frame)
+    return text + dropout + _beside_alike(frame) + against.by_the_text(frame)
 
 
 def _beside_alike(frame: pd.DataFrame) -> str:

@@ -301,6 +301,16 @@ def _turns(found: Mapping[str, dict], shares: Mapping[str, float], name: str, ep
     return next(row["high"] < 0 for row in compared(found, name) if row["eps"] == eps)
 
 
+def gained(one: dict, other: dict, eps: float) -> tuple[tuple[float, float, float], int]:
+    """Return by how many points more one ladder leaves than another, its interval, and of how many images.
+
+    They are the first that both are of, compared in pairs.
+    """
+    n = min(one["n"], other["n"])
+    ours, others = (adaptive.worst(record, eps)[:n] for record in (one, other))
+    return intervals.paired(int((ours & ~others).sum()), int((others & ~ours).sum()), n), n
+
+
 def compared(found: Mapping[str, dict], name: str) -> list[dict]:
     """Return by how many points more of ``name`` than of its `plain` network is left under all attacks, by epsilon.
 
@@ -309,10 +319,7 @@ def compared(found: Mapping[str, dict], name: str) -> list[dict]:
     rows = []
     both = {key: found[key] for key in (name, plain(name))}
     for eps in epsilons(both):
-        one, two = (adaptive.worst(record, eps) for record in both.values())
-        n = min(len(one), len(two))
-        one, two = one[:n], two[:n]
-        gap, low, high = intervals.paired(int((one & ~two).sum()), int((two & ~one).sum()), n)
+        (gap, low, high), n = gained(*both.values(), eps)
         rows.append({"eps": eps, "gap": gap, "low": low, "high": high, "n": n})
     return rows
 

@@ -156,11 +156,11 @@ def sorted_out(name: str) -> dict[str, list[tuple[str, float | None]]]:
     ``"loses"`` and ``"gains"``: by more than another seed does (see `spread`); ``"little"``: by less; ``"never"``: no
     epoch of any seed is as good on clean images as the kept one of the book's settings.
     """
-    found = {"loses": [], "gains": [], "little": [], "never": []}
+    found, luck = {"loses": [], "gains": [], "little": [], "never": []}, spread(name) or 0
     for change in variants.changes(name):
         if several := costs(name, change):
             value = at_equal(several)
-            kind = "never" if value is None else "little" if abs(value) <= (spread(name) or 0) else "gains"
+            kind = "never" if value is None else "little" if abs(value) <= luck else "gains"
             found["loses" if kind == "gains" and value < 0 else kind].append((change, value))
     for some in found.values():
         some.sort(key=lambda pair: -abs(pair[1] or 0))

@@ -21,9 +21,7 @@ def frame() -> pd.DataFrame:
     where that is recorded, and ``doubt`` which check the attack failed, or that twice its effort fooled more.
     """
     later = _frame([*_cells(tables.cells(variants.LATER)), *_ladders(climbed(variants.LATER))])
-    later = later.assign(
-        model=later.model.map({name: other for other, name in variants.WITH_DROPOUT.items()})
-    )
+    later = later.assign(model=later.model.map(variants.later))
     grid = _frame([*_cells(tables.cells()), *_ladders(adaptive.recorded()), *_variants(), *_divergences()])
     return pd.concat([grid, later], ignore_index=True) if len(later) else grid
 

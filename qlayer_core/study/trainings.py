@@ -7,15 +7,14 @@ import pandas as pd
 
 from qlayer_core.study import experiments, paper, records, tables, variants
 
-OTHERWISE = {name: other for other, name in variants.WITH_DROPOUT.items()}
 CLOSER = 2 / 3  # a cell made in another way explains a difference of which it leaves at most so much
 
 
 def measured() -> tables.Measurements:
     """Return all recorded cells by what they measure, with those of `variants.LATER` under names of their own."""
     later = tables.cells(variants.LATER)
-    named = later.assign(model=later.model.map(OTHERWISE))
-    return tables.by_measurement(pd.concat([tables.cells(), named]))
+    later = later.assign(model=later.model.map(variants.later))
+    return tables.by_measurement(pd.concat([tables.cells(), later]))
 
 
 def nearer(cell: paper.Cell, ours: tables.Measurements) -> Iterator[tuple[str, str]]:
@@ -33,7 +32,7 @@ def nearer(cell: paper.Cell, ours: tables.Measurements) -> Iterator[tuple[str, s
             experiments.printed(cell.model),
             "by the paper's text, which validation images did not choose here,",
         ),
-        (OTHERWISE.get(cell.model), "with dropout behind the layer, as validation images would choose now,"),
+        (variants.later(cell.model), "with dropout behind the layer, as validation images would choose now,"),
     ):
         if other is None or (found := _both(cell, other, ours)) is None:
             continue

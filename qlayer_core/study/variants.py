@@ -76,7 +76,14 @@ TRIED = (
 # What the rule chooses of all of these. Everything had been trained and measured when its last runs came in, so the
 # grid kept its setting; this one was measured on test images afterwards, to see what hangs on it.
 LATER = Setting("squared", "pull", "reinitialize", "behind", "none")
-WITH_DROPOUT = {f"{name}/later": name for name in DECIDED_ON}  # what frames call its networks
+
+
+def later(name: str) -> str:
+    """Return what frames call a network of the decision with `LATER`."""
+    return f"{name}/later"
+
+
+WITH_DROPOUT = {later(name): name for name in DECIDED_ON}
 
 # One change at a time from the settings of the grid, by name; those on "layer" are changes of the `LayerSpec`.
 CHANGES: dict[str, dict] = {
