@@ -149,6 +149,18 @@ def test_images_that_fall_at_once_are_spared_the_rest(net, digits, monkeypatch):
     assert cell["correct"] < short["correct"]
 
 
+def test_a_gpu_takes_many_images_at_a_time_and_a_core_few(net, digits, monkeypatch):
+    assert [ladder.at_a_time(torch.device(name)) for name in ("cpu", "cuda")] == [128, 1000]
+    monkeypatch.setattr(ladder, "at_a_time", lambda device: 16)  # what it says is what the attack gets
+    asked = []
+    spied = ladder.ATTACKS | {
+        "bim": lambda *given, **options: asked.append(options["batch_size"]) or attacks.bim(*given, **options)
+    }
+    monkeypatch.setattr(ladder, "ATTACKS", spied)
+    adaptive.measure(net, *digits.first(40), Rung("bim", "white-box", "bim", "e"), 0.2)
+    assert asked == [16]
+
+
 def test_a_last_rung_attacks_the_survivors_alone(net, digits):
     x, y = digits.first(40)
     alive = torch.arange(40) % 4 == 0

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from qlayer_core import attacks, baselines, datasets
 from qlayer_core.attacks import surrogates
+from qlayer_core.attacks.contract import BATCH
 from qlayer_core.models import QNet
 from qlayer_core.specs import RunSpec
 from qlayer_core.study import experiments
@@ -17,6 +18,7 @@ FAR = 0.5  # an eps at which nothing but chance is left
 SPREAD = 0.05  # of the points whose gradients are averaged
 AVERAGED = ", averaged"  # ends the name of such a surrogate
 QUICK = 10  # steps that many images don't survive
+ON_A_GPU = 1000  # images that an attack takes at a time: fewer leave it idle
 
 ATTACKS = {
     "bim": attacks.bim,
@@ -257,6 +259,11 @@ def quick(rung: Rung) -> Rung | None:
     return None
 
 
+def at_a_time(device: torch.device) -> int:
+    """Return how many images an attack takes at a time on a device."""
+    return BATCH if device.type == "cpu" else ON_A_GPU
+
+
 def attacked(
     net: nn.Module,
     images: Tensor,
@@ -276,4 +283,5 @@ def attacked(
         signs = torch.randint(0, 2, images.shape, generator=torch.Generator().manual_seed(0))
         return (images + eps * (2 * signs.to(images) - 1)).clamp(0, 1)
     model = stand_in(net, rung.surrogate, images if clean is None else clean)
-    return ATTACKS[rung.attack](model, images, labels, eps=eps, progress=progress, **rung.options)
+    attack, batch_size = ATTACKS[rung.attack], at_a_time(images.device)
+    return attack(model, images, labels, eps=eps, batch_size=batch_size, progress=progress, **rung.options)

@@ -18,6 +18,7 @@ from qlayer_core.files import RUNS
 from qlayer_core.specs import Attack, RunSpec
 from qlayer_core.study import experiments, fingerprint, fitting, paper, records
 from qlayer_core.study.fitting import Report
+from qlayer_core.study.ladder import at_a_time
 from qlayer_core.study.records import Unit
 
 
@@ -311,13 +312,14 @@ def _environment(attack: Attack, spec: RunSpec | None, device: torch.device) -> 
 
 def white_box(model: nn.Module, images: Tensor, attack: Attack, progress: bool) -> Tensor:
     """Return the images that an attacker makes who sees the network, or its quantizer's surrogate."""
+    how = {"batch_size": at_a_time(images.device), "progress": progress}
     if not isinstance(model, baselines.Defended):
-        return evaluation.adversarial(model, images, attack, progress=progress)
+        return evaluation.adversarial(model, images, attack, **how)
     seen = baselines.adaptive(model) if attack.attacked_path == "adaptive" else baselines.as_it_is(model)
     plain = dataclasses.replace(attack, attacked_path=None)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", attacks.UnmovedWarning)  # they are counted
-        return evaluation.adversarial(seen, images, plain, progress=progress)
+        return evaluation.adversarial(seen, images, plain, **how)
 
 
 def _black_box(
@@ -336,7 +338,8 @@ def _black_box(
     path = RUNS / dataset / "black-box" / f"{attack} {made_with}.safetensors"
     if keep and path.exists():
         return load_file(path)["images"].to(images.device), True, record["weights_sha256"]
-    made = evaluation.adversarial(source.to(images.device), images, attack, progress=progress).contiguous()
+    how = {"batch_size": at_a_time(images.device), "progress": progress}
+    made = evaluation.adversarial(source.to(images.device), images, attack, **how).contiguous()
     if keep:
         files.write_atomically(path, lambda temporary: save_file({"images": made}, temporary))
     return made, False, record["weights_sha256"]
