@@ -9,6 +9,8 @@ from dataclasses import dataclass, replace
 from math import inf
 from statistics import median
 
+import pandas as pd
+
 from qlayer_core.study import paper, records, tables, trails, trainings
 from qlayer_core.study.trainings import CLOSER
 
@@ -45,7 +47,7 @@ def disagreements(
     ours = trainings.measured()
     found = [
         Disagreement(cell, accuracy, accuracy - cell.accuracy, *next(_explanations(cell, accuracy, ours)))
-        for cell, accuracy in _recorded(numbers, ours)
+        for cell, accuracy in _means(numbers, ours)
         if abs(accuracy - cell.accuracy) > beyond
     ]
     return sorted(found, key=lambda one: -abs(one.difference))
@@ -61,7 +63,7 @@ def by_chance(numbers: tuple[str, ...], known: list[Disagreement]) -> dict[tuple
     ours = trainings.measured()
     far = [abs(one.difference) for one in known]
     found = {}
-    for cell, accuracy in _recorded(numbers, ours):
+    for cell, accuracy in _means(numbers, ours):
         near = far and abs(accuracy - cell.accuracy) <= BEYOND
         for sign in (-1, 1) if near else ():
             if 0 <= (pretended := accuracy + sign * median(far)) <= 100:
@@ -70,15 +72,27 @@ def by_chance(numbers: tuple[str, ...], known: list[Disagreement]) -> dict[tuple
     return found
 
 
-def _recorded(numbers: tuple[str, ...], ours: tables.Measurements) -> Iterator[tuple[paper.Cell, float]]:
-    """Yield the paper's cells of these tables that are recorded, each once, with our accuracy, mean over seeds."""
-    seen = set()
+def recorded(
+    numbers: tuple[str, ...] = tuple(paper.TABLES), ours: tables.Measurements | None = None
+) -> Iterator[tuple[paper.Cell, pd.DataFrame]]:
+    """Yield the paper's cells of these tables that are recorded, each once, with ours: rows of `tables.cells`.
+
+    One row per seed, each of the images that all seeds were measured on. ``ours`` is `trainings.measured`, where it
+    is at hand: it reads every record.
+    """
+    seen, ours = set(), trainings.measured() if ours is None else ours
     for number in numbers:
         for cell in paper.TABLES[number].cells:
             mine = tables.alike(tables.same(ours, cell))
             if not mine.empty and (cell.dataset, cell.model, *cell.key) not in seen:
                 seen.add((cell.dataset, cell.model, *cell.key))
-                yield cell, float(mine.accuracy.astype(float).mean())
+                yield cell, mine
+
+
+def _means(numbers: tuple[str, ...], ours: tables.Measurements) -> Iterator[tuple[paper.Cell, float]]:
+    """Yield what `recorded` does, with our accuracy, mean over seeds."""
+    for cell, mine in recorded(numbers, ours):
+        yield cell, float(mine.accuracy.astype(float).mean())
 
 
 def _explanations(cell: paper.Cell, accuracy: float, ours: tables.Measurements) -> Iterator[tuple[str, str]]:
