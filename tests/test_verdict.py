@@ -110,8 +110,9 @@ def test_the_first_sentence_turns_with_the_numbers():
     )
     alike = Value("mnist", "cnn-same-training", "black-box", "bim", 0.3, "cnn-a")
     for percent, says in (
-        (35.0, "35 if trained in the same way; part of this lead comes from the training"),
-        (16.0, "16 if trained in the same way"),
+        (35.0, "35 if trained like the one with the layer; most of this lead comes from the training"),
+        (25.0, "25 if trained like the one with the layer; part of this lead comes from the training"),
+        (16.0, "16 if trained like the one with the layer"),
     ):
         assert f"the plain network without it 16 ({says})." in found.blind(
             frame_of(published() | {alike: percent})
@@ -196,7 +197,7 @@ def test_a_layer_between_the_convolutions_that_is_ahead_is_named():
     assert alone.startswith("It does not help against an attacker who knows it, and even harms. ")
     assert both == (
         "Behind the convolutions, its usual place, it does not help against an attacker who knows it, and even harms;"
-        " between them it helps. "
+        " placed between the two convolutions, it helps. "
         + alone.partition(". ")[2]
         + " Between the convolutions, with settings of its own (one network), it keeps 16 against 2 at 0.2."
     )
@@ -204,7 +205,7 @@ def test_a_layer_between_the_convolutions_that_is_ahead_is_named():
     assert helps.startswith("It helps against an attacker who knows it, too. ")
     alike = {worst_case("mnist", "cnn-same-training", 0.2): 1.0}
     assert found.seeing(pd.concat([frame, frame_of(inner | alike)])).endswith(
-        "it keeps 16 against 2 at 0.2 (the plain network keeps 1 if trained in the same way)."
+        "it keeps 16 against 2 at 0.2 (the plain network keeps 1 if trained like the one with the layer)."
     )
 
 
@@ -218,10 +219,10 @@ def test_networks_are_counted_on_the_digits_alone():
 @pytest.mark.parametrize(
     ("alike", "harms", "whose"),
     [
-        (55, True, "55 if trained in the same way; part of this loss comes from the training"),
-        (44, False, "44 if trained in the same way; part of this loss comes from the training"),
-        (38, False, "38 if trained in the same way; this loss comes from the training"),
-        (70, True, "70 if trained in the same way"),
+        (55, True, "55 if trained like the one with the layer; part of this loss comes from the training"),
+        (44, False, "44 if trained like the one with the layer; most of this loss comes from the training"),
+        (38, False, "38 if trained like the one with the layer; this loss comes from the training"),
+        (70, True, "70 if trained like the one with the layer"),
     ],
 )
 def test_the_layer_harms_only_where_it_does_beside_the_plain_network_that_is_trained_alike(
@@ -244,7 +245,7 @@ def test_trained_on_attacks_the_layer_is_also_held_against_the_plain_network_tha
         "it does not help, and even harms",
         "it does not help",  # alike, it is ahead at one budget
     ) + (
-        " Beside a plain network with the same training as the layer's (one network),"
+        " Beside a plain network that is trained like the one with the layer (one network),"
         " which keeps 94 and 31 of 100 digits at 0.1 and 0.2, the one with the layer keeps 80 and 50: it helps at 0.2"
         " and harms at 0.1."
     )
@@ -331,14 +332,17 @@ def test_the_lead_has_three_sentences_then_their_numbers_and_the_rest_unfolds():
         "The Q-Layer helps against images that were made on another"
     )
     assert (
-        "It does not help against an attacker who knows it, and even harms. The paper&rsquo;s own tests"
-        in lead
+        "It does not help against an attacker who knows it, and even harms. Some of the paper&rsquo;s attacks had"
+        " failed, and their failures were counted as robustness." in lead
     )
     numbers, unfolds = rest
     assert "reads 38 of 100" in numbers and "Of 100 digits, all attacks together leave" in numbers
-    assert numbers.endswith(found.balance(frame).partition(". ")[2])
+    assert numbers.endswith(found.symptom().partition(". ")[2])
+    assert (
+        found.balance(frame).partition(". ")[0] not in found.lead(frame).text
+    )  # the reader guesses it first
     assert unfolds.startswith("An attacker who only asks")
-    every = " ".join((found.blind(frame), found.seeing(frame), found.balance(frame)))
+    every = " ".join((found.blind(frame), found.seeing(frame), found.symptom()))
     said = found.lead(frame).text.replace(" and more. ", " ")
     assert sorted(said.split()) == sorted(every.split())  # nothing is lost, nothing said twice
 

@@ -175,6 +175,9 @@ def bracket(one: Outcome, frame: pd.DataFrame) -> str:
     if found.result == "not measured":
         return ""
     part = {("holds", True): "lead", ("fails", False): "loss"}.get((found.result, one.difference > 0))
-    whose = "part of this" if (one.first > found.first) == (one.difference > 0) else "this"
+    whose = "this"
+    if (one.first > found.first) == (one.difference > 0):
+        share = (found.first - one.second) / one.difference
+        whose = "most of this" if share > 0.5 else "part of this"
     why = f"; {whose} {part} comes from the training" if part else ""
-    return f" ({whole(found.first)} if trained in the same way{why})"
+    return f" ({whole(found.first)} if trained like the one with the layer{why})"
