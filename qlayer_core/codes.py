@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from qlayer_core import checks
 from qlayer_core.layer import QLayerOutput
 from qlayer_core.machine import autocast
 from qlayer_core.models import QNet
@@ -30,7 +31,8 @@ class FieldOfView(NamedTuple):
 
 @torch.no_grad()
 def layer_output(network: QNet, images: Tensor) -> QLayerOutput:
-    """Return what the layer gives for ``images`` ``(N, 1, H, W)``, in float32."""
+    """Return what the layer gives for ``images`` ``(N, 1, H, W)``, in float32; ``network`` in evaluation mode."""
+    checks.mode(network)
     with autocast(images.device):
         out = network(images, path="both").layer
     return QLayerOutput(out.quantized.float(), out.projected.float(), out.indices)
@@ -196,14 +198,14 @@ def drift(
 def losses_reach(network: QNet, images: Tensor, labels: Tensor) -> dict[str, dict[str, float]]:
     """Return the L2 norm of each loss's gradient in each part of the network, by loss and part.
 
-    The losses are those of eq. 7 in their printed form: ``"q"``, ``"e"``, ``"codebook"`` and ``"commitment"``. The
-    network may be in evaluation mode: what reaches what does not depend on it.
+    The losses are those of eq. 7 in their printed form: ``"q"``, ``"e"``, ``"codebook"`` and ``"commitment"``.
 
     Args:
-        network: with tails of its own for both paths.
+        network: with tails of its own for both paths, in evaluation mode: what reaches what does not depend on it.
         images: ``(N, 1, H, W)`` in [0, 1].
         labels: ``(N,)`` int64.
     """
+    checks.mode(network)
     if network.tail_e is None:
         raise ValueError(
             "the network has one tail for both paths; give one with two, such as models.q_net(LayerSpec())"

@@ -38,6 +38,8 @@ class Split(NamedTuple):
 
     def first(self, count: int | None) -> "Split":
         """Return the first ``count`` images and their labels, or all for None."""
+        if count is not None and count < 0:
+            raise ValueError(f"count is {count}; it must be at least 0")
         return Split(self.images[:count], self.labels[:count])
 
 

@@ -240,7 +240,7 @@ def _panels_last(z: Tensor) -> Tensor:
 
 def _adam_step(codes: Tensor, targets: Tensor, learning_rate: float) -> Tensor:
     """Return ``codes`` after one Adam step on their summed squared distance to ``targets``."""
-    with torch.enable_grad():
+    with torch.inference_mode(False), torch.enable_grad():
         moved = codes.clone().requires_grad_()
         optimizer = torch.optim.Adam([moved], lr=learning_rate)
         (moved - targets).square().sum().backward()

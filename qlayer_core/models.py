@@ -198,7 +198,8 @@ def build(spec: RunSpec, seed: int = 0) -> nn.Module:
     """Return the untrained network of a run, weights drawn with ``seed``.
 
     Two names with the same seed start from different weights: a source model must be independent of its target.
-    The weights are laid out channels-last, which suits the kernels of every device.
+    The weights are laid out channels-last, which suits the kernels of every device. A quantizer of the input is not
+    part of it: see `baselines.build`.
     """
     if spec.initialisation not in INITIALISATIONS:
         raise ValueError(
@@ -209,6 +210,9 @@ def build(spec: RunSpec, seed: int = 0) -> nn.Module:
         net = cnn(spec.architecture) if spec.layer is None else q_net(spec.layer, spec.architecture)
         if spec.initialisation == "glorot":
             glorot(net)
+    for module in net.modules():
+        if isinstance(module, Dropout) and not spec.dropout:
+            module.p = 0.0  # it stays in its place, so that weights have the same names
     return net.to(memory_format=torch.channels_last)
 
 

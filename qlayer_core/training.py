@@ -198,7 +198,7 @@ def forces(spec: RunSpec, model: models.QNet, some: data.Split) -> dict[str, flo
     Args:
         spec: of the run.
         model: as it is; its mode is kept.
-        some: images to measure on.
+        some: images to measure on; `train` gives clean ones, also where it trains on attacked ones.
 
     Returns:
         ``"pull of e"`` and ``"pull of commitment"``, L2 norms over the encoder's parameters, and ``"feature norm"``,
@@ -252,7 +252,7 @@ def _epoch(
     finished: int,
     progress: bool,
 ) -> dict:
-    """Train for one epoch and return its mean losses; nothing in it waits for the device."""
+    """Train for one epoch and return its mean losses; until these are read, nothing in it waits for the device."""
     model.train()
     device = train_set.images.device
     batches = torch.randperm(len(train_set.labels)).to(device).split(spec.batch_size)

@@ -1,6 +1,7 @@
 """What every attack promises: its box, its refusals, and that it leaves nothing behind."""
 
 import copy
+import warnings
 from functools import partial
 from typing import NamedTuple
 
@@ -211,10 +212,28 @@ def test_an_attack_that_finds_no_gradient_says_of_how_many_images():
         return (images.mean(1, keepdim=True) - 0.5).relu() @ weight.T + torch.tensor([0.3, 0.0])
 
     x = torch.cat([torch.full((3, 12), 0.2), torch.full((4, 12), 0.8)])
-    for name in ("fgsm", "bim", "cw"):
-        with pytest.warns(attacks.UnmovedWarning, match="^3 of 7 images came back unchanged.*another path"):
-            found = ALONG_A_GRADIENT[name](model, x, eps=0.25, batch_size=2)
-        assert torch.equal(found[:3], x[:3])
+    for name, attack in ALONG_A_GRADIENT.items():
+        with pytest.warns(attacks.UnmovedWarning, match="^3 of 7 images were not attacked.*another path"):
+            found = attack(model, x, eps=0.25, batch_size=2)
+        if name in ("fgsm", "bim", "cw"):  # the others start at random
+            assert torch.equal(found[:3], x[:3])
+
+
+def test_what_a_random_start_fooled_or_moved_onto_a_slope_was_attacked():
+    """A ReLU that is off below 0.5, and an answer that turns above it: a start may cross."""
+
+    def model(images: Tensor) -> Tensor:
+        slope = (images[:, :1] - 0.5).relu()
+        return torch.cat([torch.full_like(slope, 0.001), slope], 1)
+
+    x = torch.full((40, 1), 0.45)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        far = attacks.pgd(model, x[:1], eps=0.4, restarts=20)
+    assert far.item() > 0.5  # it found the slope, and climbed
+    with pytest.warns(attacks.UnmovedWarning, match="^(?!40)[0-9]+ of 40 images"):
+        found = attacks.pgd(model, x, eps=0.1)
+    assert 0 < (found <= 0.5).sum() < 40
 
 
 # ---- refusals ----

@@ -5,7 +5,7 @@ import pytest
 import torch
 from conftest import small_q_net
 
-from qlayer_core import codes, models
+from qlayer_core import attacks, codes, models
 from qlayer_core.specs import LayerSpec
 
 
@@ -22,10 +22,25 @@ def test_each_loss_reaches_its_own_parts(digits):
 
 
 def test_one_tail_for_both_paths_is_refused_where_parts_are_told_apart(digits):
-    net = small_q_net()
+    net = small_q_net().eval()
     net.tail_e = None
     with pytest.raises(ValueError, match="has one tail for both paths; give one with two"):
         codes.losses_reach(net, digits.images[:4], digits.labels[:4])
+
+
+def test_a_network_that_is_being_trained_is_not_looked_at(digits):
+    """It would answer with dropout, and count what it is shown among the codes that training chose."""
+    net = small_q_net().train()
+    before = net.layer.usage.clone()
+    for look in (
+        lambda: codes.layer_output(net, digits.images[:4]),
+        lambda: codes.choices(net, digits.images[:4]),
+        lambda: codes.losses_reach(net, digits.images[:4], digits.labels[:4]),
+        lambda: attacks.surrogates.typical_gap(net, digits.images[:4]),
+    ):
+        with pytest.raises(ValueError, match=r"training mode.*call eval\(\) first"):
+            look()
+    assert torch.equal(net.layer.usage, before)
 
 
 def test_drift_is_nothing_without_an_attack_and_grows_with_it(digits):
@@ -43,7 +58,7 @@ def test_drift_is_nothing_without_an_attack_and_grows_with_it(digits):
 def test_drift_is_relative_to_the_clean_length(digits):
     """Without a gate, an encoder that doubles its features moves them by 100 %."""
     net, images = small_q_net().eval(), digits.images[:5]
-    net.encoder = torch.nn.Conv2d(1, 8, 5, stride=3, bias=False)
+    net.encoder = torch.nn.Conv2d(1, 8, 5, stride=3, bias=False).eval()
     net.layer.gate_weight = None
     found = codes.drift(net, images / 2, lambda eps: images, [1])
     assert found["projected"][0] == pytest.approx(100, abs=1e-3)

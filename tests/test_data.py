@@ -83,6 +83,8 @@ def test_a_split_loads_in_a_few_seconds():
 
 def test_a_limit_takes_the_first_images():
     few, all_of_them = data.load("mnist", "validation", limit=7), data.load("mnist", "validation")
+    with pytest.raises(ValueError, match="count is -1; it must be at least 0"):
+        all_of_them.first(-1)
     for part, whole, first in zip(few, all_of_them, all_of_them.first(7), strict=True):
         assert torch.equal(part, whole[:7]) and torch.equal(first, part)
     with pytest.raises(ValueError, match="limit is 0; give a number of images, at least 1, or None for all"):

@@ -36,6 +36,7 @@ def imports(path: Path, functions_too: bool = True) -> set[str]:
     for node in ast.walk(tree):
         if not functions_too and node in inside:
             continue
+        assert not getattr(node, "level", 0), f"{path} imports by dots, which this does not follow"
         if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "qlayer_core":
             base = ".".join(node.module.split(".")[1:])
             below = {f"{base}.{alias.name}".lstrip(".") for alias in node.names}

@@ -372,9 +372,11 @@ def test_reinitialize_sets_inactive_codes_to_their_closest_panel(heads):
     np.testing.assert_array_equal(after[~inactive], before[~inactive])
 
 
-def test_the_step_of_pull_is_one_thousandth_by_default():
+@pytest.mark.parametrize("mode", [torch.enable_grad, torch.inference_mode])
+def test_the_step_of_pull_is_one_thousandth_by_default(mode):
     layer, inactive, _, before = with_inactive_codes(1)
-    layer.update_inactive()
+    with mode():
+        layer.update_inactive()
     np.testing.assert_allclose(np.abs(layer.codebook.detach().numpy() - before)[inactive], 0.001)
 
 

@@ -1,12 +1,13 @@
 """The device and the number format follow the machine unless they are chosen."""
 
+import sys
 from contextlib import nullcontext
 
 import pytest
 import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
 
-from qlayer_core import attacks, machine, models
+from qlayer_core import attacks, machine, models, training
 from qlayer_core.study import experiments, records
 
 
@@ -57,6 +58,34 @@ def test_gradients_stay_on_the_device_of_their_images(name, monkeypatch):
     out = network(images, path="both")
     (out.q.sum() + out.e.sum() + sum(network.layer.losses(out.layer))).backward()
     assert {parameter.grad.device.type for parameter in network.parameters()} == {"meta"}
+
+
+@pytest.mark.parametrize("name", ["cnn", "q-large"])
+def test_no_step_of_training_and_no_iteration_along_a_gradient_waits_for_the_device(name, monkeypatch):
+    """A tensor on "meta" has no number to wait for: whoever asks for one gets an error."""
+    monkeypatch.setattr(torch, "autocast", lambda *arguments, **options: nullcontext())
+    spec, images = experiments.spec(name), torch.rand(4, 1, 28, 28, device="meta")
+    network, labels = models.build(spec).to("meta"), torch.zeros(4, dtype=torch.long, device="meta")
+    terms = training.losses(spec, network.train(), images, labels)
+    sum(weight * value for weight, value in terms.values()).backward()
+    network.eval()
+    for attack in (attacks.fgsm, attacks.bim, attacks.pgd):
+        problem = attacks.Problem(attacks.surrogate(network), images, labels, 0.1)
+        assert attack.__wrapped__(problem).shape == images.shape
+    problem = attacks.Problem(attacks.surrogate(network), images, labels, 0.1)
+    sys.modules["qlayer_core.attacks.apgd"]._climb(
+        problem, images, 20, "ce"
+    )  # a restart waits once, to see whom it need not attack
+    with pytest.raises(
+        RuntimeError
+    ):  # a line search goes on with some of the images, and must know with which
+        attacks.cw_linf.__wrapped__(problem)
+
+
+def test_the_kind_of_processor_is_named():
+    here = records.environment(("scoring",))["processor"]
+    assert here == records.processor() and here.endswith(torch.backends.cpu.get_cpu_capability())
+    assert len(here) > len(f"x86_64, {torch.backends.cpu.get_cpu_capability()}")
 
 
 @pytest.mark.parametrize("wish", ["float32", "bfloat16"])

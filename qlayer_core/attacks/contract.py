@@ -9,7 +9,8 @@
   ``targeted=True`` they are the classes that the attack wants to reach.
 * ``eps`` is one number or a tensor with one per image.
 * The input, the model's mode and its gradients are left as they were.
-* Images that stay as they were because their loss has no gradient are counted in an `UnmovedWarning`.
+* Images that stay as they were, or where a random start left them, because their loss has no gradient are counted in
+  an `UnmovedWarning`.
 
 Gradients are taken with respect to the images only, in the format of `machine.number_format`.
 """
@@ -35,7 +36,7 @@ BATCH = 128
 
 
 class UnmovedWarning(UserWarning):
-    """Some images came back unchanged, since the attacked loss has no gradient there."""
+    """Some images were not attacked, since the loss has no gradient there."""
 
 
 class Look(NamedTuple):
@@ -183,11 +184,12 @@ def contract(attack: Callable[..., Tensor]) -> Callable[..., Tensor]:
                     found = problem.project(attack(problem, **chosen)).to(images.dtype)
                     # A narrower format must not leave the box by more than the rounding of its faces.
                     result[at] = found.clamp_(problem.low.to(images.dtype), problem.high.to(images.dtype))
-                    without += _without_gradient(problem, found)
+                    without += _without_gradient(problem, found, "generator" in names)
         if without:
             warnings.warn(
-                f"{without} of {len(images)} images came back unchanged: the attacked loss has no gradient there, so"
-                " a score counts them as robust though nothing was tried. Attack with loss='ce', which keeps its"
+                f"{without} of {len(images)} images were not attacked, since the loss has no gradient there: they"
+                " stayed as they were, or where they were put at random, and a score counts them as robust though"
+                " nothing was tried. Attack with loss='ce', which keeps its"
                 " gradient however sure a network is, or another path; the glossary has more under 'unmoved'.",
                 UnmovedWarning,
                 stacklevel=2,
@@ -208,16 +210,19 @@ def _problem(
     return Problem(model, x, labels, eps, targeted, images.dtype)
 
 
-def _without_gradient(problem: Problem, found: Tensor) -> int:
-    """Count the images that an attack along a gradient returned unchanged for want of one.
+def _without_gradient(problem: Problem, found: Tensor, random: bool) -> int:
+    """Count the images that an attack along a gradient did not fool, and left where they were, for want of one.
+
+    After a ``random`` start that is where it put them: neither the clean image nor what was ``found`` has a gradient.
 
     Raises:
-        ValueError: they are unchanged since the model answers NaN.
+        ValueError: they are where they were since the model answers NaN.
     """
     if problem.followed is None:
         return 0
     allowed = torch.as_tensor(problem.eps, device=found.device) > 0
-    still = (found == problem.x.to(found.dtype)).flatten(1).all(1) & allowed.flatten().expand(len(found))
+    still = (found == problem.x.to(found.dtype)).flatten(1).all(1) | random
+    still &= allowed.flatten().expand(len(found))
     if not still.any():
         return 0
     some = problem.at(still.nonzero().squeeze(1))
@@ -227,4 +232,8 @@ def _without_gradient(problem: Problem, found: Tensor) -> int:
             "the model's answer, or its gradient, is NaN or infinite for some images, so an attack can't follow it:"
             " check the model's weights and its number format"
         )
-    return int((gradient == 0).flatten(1).all(1).sum())
+    flat = (gradient == 0).flatten(1).all(1)
+    if random and flat.any():
+        look = some.look(found[still].to(problem.x.dtype), problem.followed)
+        flat &= (look.gradient == 0).flatten(1).all(1) & (some.margin(look.logits) <= 0)
+    return int(flat.sum())

@@ -12,6 +12,7 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
+from qlayer_core import checks
 from qlayer_core.attacks.contract import Model
 from qlayer_core.layer import QLayer
 from qlayer_core.models import QNet
@@ -121,8 +122,9 @@ def ensemble(net: QNet) -> Model:
 def typical_gap(net: QNet, images: Tensor) -> float:
     """Return the median, over the panels of ``images``, of what separates the runner-up from the nearest code.
 
-    It is the difference of their squared distances, the natural unit of a temperature.
+    It is the difference of their squared distances, the natural unit of a temperature. ``net`` is in evaluation mode.
     """
+    checks.mode(net)
     out = _with_layer(net).layer(net.encoder(images))
     nearest = _distances(net.layer, out.projected).topk(2, largest=False).values
     return (nearest[..., 1] - nearest[..., 0]).median().item()

@@ -1,8 +1,8 @@
-"""Which code a number was made with: a hash of each stage's modules that comments and docstrings don't change.
+"""Which code a number was made with: a hash of each stage's modules, without comments, docstrings and error texts.
 
 A stage is what a number depends on, and no more: a new attack, a new model in the grid or a new chapter leaves the
-others' fingerprints alone. What only names an attack's options (`attacks.REGISTRY`, `study.ladder`) is in none: a
-cell records its options itself.
+others' fingerprints alone. An attack's options are in none: those of the ladder stand in its cells, those of the
+tables in `attacks.REGISTRY`, under names that must change with them.
 """
 
 import ast
@@ -73,7 +73,7 @@ def of(stage: str) -> str:
 
 
 def of_source(source: str) -> str:
-    """Return a hash of what Python runs: the syntax tree without docstrings."""
+    """Return a hash of what makes numbers: the syntax tree without docstrings, and without what errors say."""
     tree = ast.parse(source)
     for node in ast.walk(tree):
         body = getattr(node, "body", None)
@@ -81,6 +81,8 @@ def of_source(source: str) -> str:
             node, clean=False
         ):
             node.body = body[1:] or [ast.Pass()]
+        if isinstance(node, ast.Raise):
+            node.exc = node.cause = None
     return hashlib.sha256(_dump(tree).encode()).hexdigest()
 
 

@@ -112,10 +112,6 @@ def _suits(train_set: data.Split, dataset: str) -> None:
 def untrained(unit: Unit, start: Unit | None) -> nn.Module:
     """Return the network that training begins with."""
     model = records.build(unit.spec, unit.seed)
-    if not unit.spec.dropout:  # it holds no weights, and hides nothing once the network is trained
-        for module in model.modules():
-            if isinstance(module, nn.Dropout):
-                module.p = 0.0
     if unit.spec.adversarial:  # what differs from the raw network, such as dropout, holds no weights
         raw, _ = records.load_unit(start or records.unit(unit.dataset, unit.spec.raw_name, unit.seed))
         model.load_state_dict(raw.state_dict())

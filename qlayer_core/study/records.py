@@ -8,6 +8,8 @@ import base64
 import dataclasses
 import json
 import platform
+import re
+from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 
@@ -175,6 +177,19 @@ def new_record(one: Unit) -> dict:
     }
 
 
+@cache
+def processor() -> str:
+    """Return the kind of this machine's processor, as its system names it, and the instructions that torch uses.
+
+    C&W's line search turns on the last digits of a sum, in which two kinds of processor differ.
+    """
+    name, about = platform.processor() or platform.machine(), Path("/proc/cpuinfo")
+    if about.exists():  # Linux, whose own answer is "x86_64" or nothing
+        named = re.search(r"^model name\s*:\s*(.+)$", about.read_text(), re.MULTILINE)
+        name = named[1].strip() if named else name
+    return f"{name}, {torch.backends.cpu.get_cpu_capability()}"
+
+
 def environment(stages: tuple[str, ...], device: torch.device | str = "cpu") -> dict:
     """Return with which code, for these stages of `fingerprint`, and on what machine something is measured."""
     on_gpu = torch.device(device).type == "cuda"
@@ -187,7 +202,7 @@ def environment(stages: tuple[str, ...], device: torch.device | str = "cpu") -> 
         },
         "number_format": machine.number_format(device),
         "threads": torch.get_num_threads(),
-        "processor": torch.cuda.get_device_name(device) if on_gpu else platform.machine(),
+        "processor": torch.cuda.get_device_name(device) if on_gpu else processor(),
     }
 
 
