@@ -62,6 +62,16 @@ def test_luck_shrinks_with_the_number_of_images():
     assert "all 5,000 images give 75.0 %" in text
     few, many = (float(b) - float(a) for a, b in re.findall(r"images: ([\d.]+) to ([\d.]+) %", text))
     assert many < few / 3
+    few, many = (float(reach) for reach in re.findall(r"intervals of ([\d.]+) points", text))
+    assert many < few / 5  # 40 times the images, so about 6.3 times narrower
+
+
+def test_an_interval_of_luck_is_of_its_own_subset():
+    """19 of 20 are right. One right image has [20.7, 100], which contains 95, the wrong one [0, 79.3]."""
+    right = torch.arange(20) > 0
+    text = measuring.luck(right, sizes=(1, 20), draws=40).text
+    hit, whole = (int(count) for count in re.findall(r"of which (\d+) contain", text))
+    assert 30 <= hit < 40 and whole == 40  # all images, every time
 
 
 def test_the_ladder_says_what_each_attacker_leaves():

@@ -32,7 +32,10 @@ def clipped(logits: Tensor, labels: Tensor) -> Tensor:
 
 
 def margin(logits: Tensor, labels: Tensor) -> Tensor:
-    """Return the best other logit minus the label's; positive where the image is misclassified."""
+    """Return the best other logit minus the label's; positive where the image is misclassified.
+
+    A loss is what an attack raises, so this is *minus* what the book calls the margin: by how much the label leads.
+    """
     own, others = _split(logits, labels)
     return others.amax(1) - own
 

@@ -10,7 +10,7 @@ from torch import Tensor
 from qlayer_core import attacks, intervals
 from qlayer_core.show import names
 from qlayer_core.show.page import Markup, decimal, listed, table, wrapped
-from qlayer_core.show.plot import MUTED, SERIES, TEXT, axes, picture
+from qlayer_core.show.plot import MUTED, SERIES, TEXT, WRONG, axes, picture
 from qlayer_core.study import experiments, records, tables
 
 WEAK = ("fgsm", "bim", "cw")  # the paper's three, among which a weak one is looked for
@@ -21,35 +21,43 @@ Attack = Callable[[attacks.Model, Tensor, Tensor, float], Tensor]
 
 @picture
 def luck(right: Tensor, sizes: Sequence[int] = (50, 200, 1000, 5000), draws: int = 30, seed: int = 0):
-    """Draw what accuracy one would have measured on random subsets of the images, and the Wilson interval.
+    """Draw what accuracy one would have measured on random subsets of the images, each with its own Wilson interval.
+
+    Intervals that miss the accuracy on all images are thicker, and red.
 
     Args:
         right: ``(N,)`` bool, which images the network has right.
-        sizes: of the subsets.
+        sizes: of the subsets, each at most N: no image is drawn twice for one of them.
         draws: subsets of each size.
         seed: of the draws.
     """
     generator = torch.Generator().manual_seed(seed)
     truth = 100 * right.double().mean().item()
-    figure, grid = axes(6, 3.2)
+    figure, grid = axes(6, 3.4)
     ax, words = grid[0, 0], []
     for place, size in enumerate(sizes):
-        found = [
-            100 * right[torch.randperm(len(right), generator=generator)[:size]].double().mean().item()
-            for _ in range(draws)
+        counts = [
+            int(right[torch.randperm(len(right), generator=generator)[:size]].sum()) for _ in range(draws)
         ]
-        low, high = intervals.wilson(round(truth * size / 100), size)
-        ax.vlines(place, low, high, color=SERIES[0], lw=8, alpha=0.6)
-        ax.plot(np.linspace(place - 0.2, place + 0.2, draws), found, "o", color=TEXT, markersize=2.5)
+        found = [100 * count / size for count in counts]
+        bounds = [intervals.wilson(count, size) for count in counts]
+        hits = [low <= truth <= high for low, high in bounds]
+        looks = [(SERIES[0], 1.2) if hit else (WRONG, 2.4) for hit in hits]
+        colours, widths = zip(*looks, strict=True)
+        where = np.linspace(place - 0.38, place + 0.38, draws)
+        ax.vlines(where, *zip(*bounds, strict=True), colors=colours, linewidths=widths)
+        ax.plot(where, found, "o", color=TEXT, markersize=2.5)
+        reach = sum(high - low for low, high in bounds) / draws / 2
         words.append(
-            f"{size:,} images: {min(found):.1f} to {max(found):.1f} %, interval {low:.1f} to {high:.1f} %"
+            f"{size:,} images: {min(found):.1f} to {max(found):.1f} %, intervals of {reach:.1f} points either way, of"
+            f" which {sum(hits)} contain it"
         )
     ax.axhline(truth, color=MUTED, linewidth=1)
     ax.set_xticks(range(len(sizes)), [f"{size:,}" for size in sizes])
     ax.set(xlabel="images", ylabel="measured accuracy (%)")
     return figure, (
-        f"Accuracy on {draws} random subsets of each size; all {len(right):,} images give {truth:.1f} %."
-        f" {'; '.join(words)}."
+        f"Accuracy on {draws} random subsets of each size, each with its 95 % interval; all {len(right):,} images"
+        f" give {truth:.1f} %. {'; '.join(words)}."
     )
 
 
