@@ -89,7 +89,11 @@ def test_the_sheets_have_a_place_for_every_task_and_no_answer():
     lab = TEACHING[TEACHING.index("### 25 minutes") : TEACHING.index("### 20 minutes: the verdict")]
     tasks = re.findall(r"^(\d)\. \*\*(.*?)\.\*\*", lab, re.MULTILINE)
     assert len(tasks) == 6
-    assert re.findall(r"^\*\*(\d)\. (.*?)\.\*\*", HANDOUT, re.MULTILINE) == tasks
+    first, second = HANDOUT.split("## Sheet 3")
+    assert re.findall(r"^\*\*(\d)\. (.*?)\.\*\*", first, re.MULTILINE) == tasks
+    lesson = TEACHING[TEACHING.index("## A second lesson") : TEACHING.index("## More than two lessons")]
+    parts = re.findall(r"^\| \d+ \|", lesson, re.MULTILINE)
+    assert len(re.findall(r"^\*\*\d\. ", second, re.MULTILINE)) == len(parts) == 5
     assert not re.search(r"solution|for the teacher|dropdown", HANDOUT, re.IGNORECASE)
 
 

@@ -125,10 +125,10 @@ def test_each_slide_is_printed_on_a_sheet_of_its_own(deck):
     assert sheets(deck) == deck.locator(".slide").count()
 
 
-def test_the_hand_out_is_two_sheets(browser, address):
+def test_the_hand_out_is_three_sheets(browser, address):
     page = browser.new_page()
     page.goto(f"{address}/book/handout.html", wait_until="networkidle")
-    assert sheets(page) == 2
+    assert sheets(page) == 3
     page.close()
 
 

@@ -278,7 +278,7 @@ def recorded(cell: paper.Cell) -> Value:
 def compare(first: paper.Cell, second: paper.Cell, **how: float) -> Comparison:
     """Return the comparison of two of the paper's cells, under its protocol; how: by, near, most."""
     one, other = recorded(first), recorded(second)
-    # Two ways into one network are compared by the same gradient, and by the shortcut only the exact one is measured.
+    # Two ways into one network are compared by the same gradient: the exact one, which more seeds have on both.
     if one.attacked_path != other.attacked_path and (one.setting, one.model) == (other.setting, other.model):
         one, other = (replace(value, attack=value.attack.removesuffix("-clipped")) for value in (one, other))
     return Comparison(one, other, published=(first.accuracy, second.accuracy), **how)

@@ -111,16 +111,15 @@ def attacks_on(dataset: str, spec: RunSpec) -> list[Attack]:
     if spec.quantizer:
         return _on_a_quantizer(epsilons)
     paths = (None,) if spec.layer is None else ("e", "shortcut")
-    own = paths[0]  # of the clipped attacks
     found = [Attack("clean", "none", 0.0)]
     found += [Attack("black-box", "fgsm", eps, source) for source in SOURCES for eps in CURVE]
     found += [Attack("white-box", "fgsm", eps, None, path) for path in paths for eps in CURVE]
-    found += [Attack("white-box", "fgsm-clipped", eps, None, own) for eps in epsilons]
+    found += [Attack("white-box", "fgsm-clipped", eps, None, path) for path in paths for eps in epsilons]
     found += [Attack("black-box", "bim", eps, source) for source in SOURCES for eps in epsilons]
     found += [Attack("black-box", "cw", eps, "cnn-a") for eps in epsilons]
     for name in ("cw", "cw-softmax", "bim"):
         found += [Attack("white-box", name, eps, None, path) for path in paths for eps in epsilons]
-    found += [Attack("white-box", "bim-clipped", eps, None, own) for eps in epsilons]
+    found += [Attack("white-box", "bim-clipped", eps, None, path) for path in paths for eps in epsilons]
     cells = [cell for table in paper.TABLES.values() for cell in table.cells]
     kinds = {
         (cell.setting, cell.attack, cell.source, cell.attacked_path)
@@ -132,7 +131,7 @@ def attacks_on(dataset: str, spec: RunSpec) -> list[Attack]:
     if not kinds:
         return found
     kinds |= {("clean", "none", None, None), ("black-box", "fgsm", "cnn-a", None)}
-    if ("white-box", "cw", None, own) in kinds:
+    if ("white-box", "cw", None, paths[0]) in kinds:
         kinds.add(("black-box", "cw", "cnn-a", None))
     shown = {cell.attack for cell in cells} | {"none"}
     return [
