@@ -154,12 +154,12 @@ def test_several_networks_stand_in_one_picture_and_one_sentence(found):
     assert "any of them" in ahead.verdict(found | {"q-large": found["q-base"]}).text
 
 
-def test_adversarially_trained_networks_stand_beside_the_cnn_of_their_training(found):
+def test_adversarially_trained_networks_stand_beside_the_adversarially_trained_cnn(found):
     trained = {f"{name}-adv": {**record, "model": f"{name}-adv"} for name, record in found.items()}
     shown = pages(ladder.ladders(found | trained))
     assert len(shown) == 4
     assert all(("<b>CNN</b>" in page) != ("<b>CNN (adv. trained)</b>" in page) for page in shown)
-    assert "does Q-base keep clearly more images right than the CNN of the same training under" in (
+    assert "does Q-base keep clearly more images right than the adversarially trained CNN under" in (
         ahead.verdict(trained).text
     )
     shown = ladder.reading(trained, 0.1)

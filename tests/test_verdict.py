@@ -105,13 +105,13 @@ def test_the_first_sentence_turns_with_the_numbers():
         for name, x in (("q-base", 70.0), ("cnn", 75.5))
     }
     assert found.blind(frame_of(published() | harder | asking)).endswith(
-        "1 without. An attacker who only asks, up to 1,000 times per image, leaves 70 with the layer and 76 without;"
-        " here each pixel moves by up to 0.1."
+        "1 without. An attacker who asks the network itself for its scores, up to 1,000 times per image, and never"
+        " for a gradient, leaves 70 with the layer and 76 without; here each pixel moves by up to 0.1."
     )
     alike = Value("mnist", "cnn-same-training", "black-box", "bim", 0.3, "cnn-a")
     for percent, says in (
-        (35.0, "35 if trained in the same way; part of this lead comes from the training"),
-        (16.0, "16 if trained in the same way"),
+        (35.0, "35 if trained alike; part of this lead comes from the training"),
+        (16.0, "16 if trained alike"),
     ):
         assert f"the plain network without it 16 ({says})." in found.blind(
             frame_of(published() | {alike: percent})
@@ -204,7 +204,7 @@ def test_a_layer_between_the_convolutions_that_is_ahead_is_named():
     assert helps.startswith("It helps against an attacker who knows it, too. ")
     alike = {worst_case("mnist", "cnn-same-training", 0.2): 1.0}
     assert found.seeing(pd.concat([frame, frame_of(inner | alike)])).endswith(
-        "it keeps 16 against 2 at 0.2 (the plain network keeps 1 if trained in the same way)."
+        "it keeps 16 against 2 at 0.2 (the plain network keeps 1 if trained alike)."
     )
 
 
@@ -218,10 +218,10 @@ def test_networks_are_counted_on_the_digits_alone():
 @pytest.mark.parametrize(
     ("alike", "harms", "whose"),
     [
-        (55, True, "55 if trained in the same way; part of this loss comes from the training"),
-        (44, False, "44 if trained in the same way; part of this loss comes from the training"),
-        (38, False, "38 if trained in the same way; this loss comes from the training"),
-        (70, True, "70 if trained in the same way"),
+        (55, True, "55 if trained alike; part of this loss comes from the training"),
+        (44, False, "44 if trained alike; part of this loss comes from the training"),
+        (38, False, "38 if trained alike; this loss comes from the training"),
+        (70, True, "70 if trained alike"),
     ],
 )
 def test_the_layer_harms_only_where_it_does_beside_the_plain_network_that_is_trained_alike(
@@ -244,7 +244,7 @@ def test_trained_on_attacks_the_layer_is_also_held_against_the_plain_network_tha
         "it does not help, and even harms",
         "it does not help",  # alike, it is ahead at one budget
     ) + (
-        " Beside a plain network with the same training as the layer's (one network),"
+        " Beside a plain network that is trained alike (one network),"
         " which keeps 94 and 31 of 100 digits at 0.1 and 0.2, the one with the layer keeps 80 and 50: it helps at 0.2"
         " and harms at 0.1."
     )
@@ -337,7 +337,7 @@ def test_the_lead_has_three_sentences_then_their_numbers_and_the_rest_unfolds():
     numbers, unfolds = rest
     assert "reads 38 of 100" in numbers and "Of 100 digits, all attacks together leave" in numbers
     assert numbers.endswith(found.balance(frame).partition(". ")[2])
-    assert unfolds.startswith("An attacker who only asks")
+    assert unfolds.startswith("An attacker who asks the network itself")
     every = " ".join((found.blind(frame), found.seeing(frame), found.balance(frame)))
     said = found.lead(frame).text.replace(" and more. ", " ")
     assert sorted(said.split()) == sorted(every.split())  # nothing is lost, nothing said twice

@@ -177,4 +177,4 @@ def bracket(one: Outcome, frame: pd.DataFrame) -> str:
     part = {("holds", True): "lead", ("fails", False): "loss"}.get((found.result, one.difference > 0))
     whose = "part of this" if (one.first > found.first) == (one.difference > 0) else "this"
     why = f"; {whose} {part} comes from the training" if part else ""
-    return f" ({whole(found.first)} if trained in the same way{why})"
+    return f" ({whole(found.first)} if trained alike{why})"

@@ -55,7 +55,8 @@ def blind(frame: pd.DataFrame) -> str:
         )
     if asked.result != "not measured":
         text += (
-            f". An attacker who only asks, up to {ladder.ASKING.options['queries']:,} times per image, leaves"
+            f". An attacker who asks the network itself for its scores, up to"
+            f" {ladder.ASKING.options['queries']:,} times per image, and never for a gradient, leaves"
             f" {whole(asked.first)} with the layer and {whole(asked.second)} without{control.bracket(asked, frame)};"
             f" here each pixel moves by up to {SMALL[0]:g}"
         )
@@ -95,7 +96,7 @@ def _between(frame: pd.DataFrame) -> str:
     text = f" Between the convolutions, with settings of its own ({whose}), it keeps {listed(pairs)}"
     alike = against.known_of([control.alike(one, frame) for one in ahead])
     if len(alike) == len(ahead):
-        text += f" (the plain network keeps {listed([whole(one.first) for one in alike])} if trained in the same way)"
+        text += f" (the plain network keeps {listed([whole(one.first) for one in alike])} if trained alike)"
     return f"{text}."
 
 
@@ -127,7 +128,7 @@ def trained(frame: pd.DataFrame) -> str:
 
 
 def _beside_alike(frame: pd.DataFrame) -> str:
-    """Return as a sentence what is left of both where the plain network is trained on attacks in the same way."""
+    """Return as a sentence what is left of both where the plain network is trained alike, and on attacks."""
     alike = f"{experiments.CONTROL}-adv"
     known = against.against_all(frame, "-adv", plain=experiments.CONTROL)
     if not known:
@@ -140,7 +141,7 @@ def _beside_alike(frame: pd.DataFrame) -> str:
         if (places := [f"{one.comparison.first.eps:g}" for one in known if one.result == result])
     ]
     return (
-        " Beside a plain network with the same training as the layer's"
+        " Beside a plain network that is trained alike"
         f" ({against.networks(frame, alike)}), which keeps {bare} of 100 digits at {where}, the one with the layer"
         f" keeps {kept}: it {' and '.join(clear) if clear else 'makes no measurable difference'}."
     )

@@ -256,7 +256,7 @@ def reading(number: str, *, clean: bool = True) -> Markup:
 
 
 def gains(number: str, seed: int | None = None) -> list[dict]:
-    """Return by how much the models with the layer beat the plain CNN of the same training, in points.
+    """Return by how many points the models with the layer beat the plain CNN, both raw or both adversarially trained.
 
     One dict per model and attack: row, column, paper, ours (mean over all pairs of seeds, of the images that all
     were measured on), low and high (lowest and highest of several pairs, else the 95 % interval),
@@ -306,7 +306,8 @@ def gain_table(number: str, seed: int | None = None) -> Markup:
     return table(
         list(rows.values()),
         ["network", *map(column_name, columns)],
-        f"Table {number}: gain over the plain CNN of the same training, in points, every seed against every seed."
+        f"Table {number}: gain over the plain CNN, raw beside raw, adversarially trained beside adversarially"
+        " trained, in points, every seed against every seed."
         f" {measured(number, seed, interval='its 95 % interval')}"
         + (
             " Struck through: one of the two attacks failed a sanity check."
