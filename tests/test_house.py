@@ -1,6 +1,7 @@
 """The house rules: which wing may use which, no circles, small modules, and an import that leaves no trace."""
 
 import ast
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -128,3 +129,17 @@ def test_the_grid_is_listed_without_torch():
         "print('torch' in sys.modules, 'numpy' in sys.modules)"
     )
     assert python(code).splitlines()[-1] == "False False"
+
+
+READ = sorted([*ROOT.glob("book/*.ipynb"), *ROOT.glob("book/*.md"), *(PACKAGE / "show").glob("*.py")])
+
+
+@pytest.mark.parametrize("path", READ, ids=lambda path: path.name)
+def test_two_networks_of_the_same_training_are_said_to_be_trained_alike_or_what_else_is_meant(path):
+    """The words fit "both raw" and "trained by every setting of the other": whose a loss is hangs on which it is.
+
+    For the second the book says "trained alike". The name of the network, ``cnn-same-training``, goes free.
+    """
+    text = path.read_text().replace("cnn-same-training", "").replace(r"\n", " ").replace(r"\"", '"')
+    text = re.sub(r'"[\s",]*f?"', "", text)  # a sentence runs on from one string to the next
+    assert not re.search(r"\bsame[-\s]+training\b", text, re.IGNORECASE)

@@ -105,8 +105,8 @@ def test_the_first_sentence_turns_with_the_numbers():
         for name, x in (("q-base", 70.0), ("cnn", 75.5))
     }
     assert found.blind(frame_of(published() | harder | asking)).endswith(
-        "1 without. An attacker who only asks, up to 1,000 times per image, leaves 70 with the layer and 76 without;"
-        " here each pixel moves by up to 0.1."
+        "1 without. An attacker who asks the network itself for its scores, up to 1,000 times per image, and never"
+        " for a gradient, leaves 70 with the layer and 76 without; here each pixel moves by up to 0.1."
     )
     alike = Value("mnist", "cnn-same-training", "black-box", "bim", 0.3, "cnn-a")
     for percent, says in (
@@ -341,7 +341,7 @@ def test_the_lead_has_three_sentences_then_their_numbers_and_the_rest_unfolds():
     assert (
         found.balance(frame).partition(". ")[0] not in found.lead(frame).text
     )  # the reader guesses it first
-    assert unfolds.startswith("An attacker who only asks")
+    assert unfolds.startswith("An attacker who asks the network itself")
     every = " ".join((found.blind(frame), found.seeing(frame), found.symptom()))
     said = found.lead(frame).text.replace(" and more. ", " ")
     assert sorted(said.split()) == sorted(every.split())  # nothing is lost, nothing said twice

@@ -1,4 +1,4 @@
-"""The Square attack: a random search that asks for answers alone, no gradient (Andriushchenko et al., 2020)."""
+"""The Square attack: a random search that asks for scores alone, no gradient (Andriushchenko et al., 2020)."""
 
 import torch
 from torch import Tensor

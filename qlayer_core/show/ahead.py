@@ -1,6 +1,7 @@
-"""Whether networks resist the whole ladder better than the plain one of their training: a picture, and in words.
+"""Whether networks resist the whole ladder better than the plain one: a picture, and in words.
 
-Records are those of `study.adaptive`, by model name, as `ladder.recorded` gives them; here all of one training.
+Records are those of `study.adaptive`, by model name, as `ladder.recorded` gives them; here all of raw networks, or
+all of adversarially trained ones.
 """
 
 from collections.abc import Callable, Mapping
@@ -17,7 +18,7 @@ def _differences(found: Mapping[str, dict]) -> dict[str, list[dict]]:
 
 
 def _beside(name: str) -> str:
-    return names.inside(plain(name)) + (" of the same training" if name.endswith("-adv") else "")
+    return "the adversarially trained CNN" if plain(name) == "cnn-adv" else names.inside(plain(name))
 
 
 @picture

@@ -55,7 +55,8 @@ def blind(frame: pd.DataFrame) -> str:
         )
     if asked.result != "not measured":
         text += (
-            f". An attacker who only asks, up to {ladder.ASKING.options['queries']:,} times per image, leaves"
+            f". An attacker who asks the network itself for its scores, up to"
+            f" {ladder.ASKING.options['queries']:,} times per image, and never for a gradient, leaves"
             f" {whole(asked.first)} with the layer and {whole(asked.second)} without{control.bracket(asked, frame)};"
             f" here each pixel moves by up to {SMALL[0]:g}"
         )
@@ -130,7 +131,7 @@ def trained(frame: pd.DataFrame) -> str:
 
 
 def _beside_alike(frame: pd.DataFrame) -> str:
-    """Return as a sentence what is left of both where the plain network is trained on attacks in the same way."""
+    """Return as a sentence what is left of both where the plain network is trained alike, and on attacks."""
     alike = f"{experiments.CONTROL}-adv"
     known = against.against_all(frame, "-adv", plain=experiments.CONTROL)
     if not known:

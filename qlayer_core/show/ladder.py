@@ -130,7 +130,7 @@ def epsilons(found: Mapping[str, dict]) -> list[float]:
 
 
 def plain(name: str) -> str:
-    """Return the plain network of the same training, to compare a network with."""
+    """Return the plain network to compare one with: raw beside raw, adversarially trained beside such."""
     return "cnn-adv" if name.endswith("-adv") else "cnn"
 
 
@@ -257,7 +257,7 @@ def _images(found: Mapping[str, dict]) -> str:
 
 
 def reading(found: Mapping[str, dict], eps: float) -> Markup:
-    """Return what the ladders of networks of one training say at one epsilon: a table, and whose order turns."""
+    """Return what ladders, all raw or all adversarially trained, say at one epsilon, and whose order turns."""
     rows, shares, beside = [], {}, plain(next(iter(found)))
     for name, record in found.items():
         n, left = record["n"], int(adaptive.worst(record, eps).sum())

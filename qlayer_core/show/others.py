@@ -228,9 +228,9 @@ def equal_gains() -> Markup:
     return table(
         rows,
         ["network", *columns],
-        "Points ahead of the plain CNN of the same training, on average over the attacked validation images. Bold: at"
-        " its best epoch among those with at least the clean accuracy of the plain CNN's kept epoch; a dash where no"
-        " epoch reaches it. Below: at the epoch that was kept.",
+        "Points ahead of the plain CNN, raw or adversarially trained as the network is, on average over the"
+        " attacked validation images. Bold: at its best epoch among those with at least the clean accuracy of the"
+        " plain CNN's kept epoch; a dash where no epoch reaches it. Below: at the epoch that was kept.",
     )
 
 

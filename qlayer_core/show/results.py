@@ -256,7 +256,7 @@ def reading(number: str, *, clean: bool = True) -> Markup:
 
 
 def gains(number: str, seed: int | None = None) -> list[dict]:
-    """Return by how much the models with the layer beat the plain CNN that is raw-trained, or not, as they are.
+    """Return by how many points the models with the layer beat the plain CNN, both raw or both adversarially trained.
 
     One dict per model and attack: row, column, paper, ours (points, mean over all pairs of seeds, of the images that
     all were measured on), low and high (lowest and highest of several pairs, else the 95 % interval),

@@ -55,9 +55,9 @@ _TRANSFER = (
     Rung("noise", "control", "noise"),
     Rung("transfer from a stranger", "black-box", "apgd", None, "source-a", _SHORT),
 )
-# It sees answers alone, and comes last: what it still finds, the gradients have missed.
+# It asks for scores alone, and comes last: what it still finds, the gradients have missed.
 _SQUARE = Rung("square", "black-box", "square", options={"queries": 1000}, survivors=True)
-# The same as an attacker who has nothing else would make it: blind, and yet asking the network itself.
+# The same as an attacker who has nothing else would make it: no weights, and no network of their own.
 ASKING = replace(_SQUARE, name="square alone", survivors=False)
 # After it, on whoever still stands, the dearest: each class has steps of its own.
 _EACH = Rung("apgd towards each class", "white-box", "targeted", options={"iterations": 50}, survivors=True)
