@@ -57,7 +57,7 @@ def within(differences: Sequence[float], points: float) -> int:
 def scatter(found: Sequence[Pair]):
     """Draw each number of the paper against ours, a panel per data set; where they agree, it is on the line."""
     shown = [name for name in names.DATASETS if any(pair.cell.dataset == name for pair in found)]
-    figure, grid = plot.axes(0.4 + 3.7 * len(shown), 4.3, 1, len(shown), sharey=True)
+    figure, grid = plot.axes(0.4 + 3.7 * len(shown), 4.6, 1, len(shown), sharey=True)
     said = []
     for ax, name in zip(grid[0], shown, strict=True):
         ends = (0, 100)
