@@ -232,8 +232,8 @@ def equal_gains() -> Markup:
         ["network", *columns],
         "Points ahead of the plain CNN of the same training, on average over the attacked validation images; of"
         " several seeds, each beside each, the mean and the range, lowest to highest. Bold: at its best epoch among"
-        " those with at least the clean accuracy of the plain CNN's kept epoch, where one reaches it; a dash where none"
-        " does. Below: at the epoch that was kept.",
+        " those with at least the clean accuracy of the plain CNN's kept epoch, where one reaches it; a dash where"
+        " none does. Below: at the epoch that was kept.",
     )
 
 
