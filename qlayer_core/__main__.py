@@ -247,6 +247,7 @@ def _table(options: argparse.Namespace) -> None:
     if frame.ours.isna().all():
         print(f"Of this table nothing is recorded with seed {options.seed}.")
         return
+    about, width = tables.behind(options.number, options.seed), (frame.high - frame.low).max()
     few, doubted = frame.n < TEST_IMAGES, frame.unreliable.notna()
     marks = few.map({True: "\N{DEGREE SIGN}", False: ""}) + doubted.map({True: "~", False: ""})
     for value in ("ours", "difference"):
@@ -255,6 +256,10 @@ def _table(options: argparse.Namespace) -> None:
         print(f"\n{value}: {paper.TABLES[options.number].caption}")
         wide = frame.pivot(index="row", columns="column", values=value)
         print(wide.loc[frame.row.unique(), frame.column.unique()].to_string(na_rep="-"))
+    print(
+        f"\nours: seed {options.seed} alone, on {max(about.images):,} test images; 95 % Wilson intervals are at most"
+        f" {width:.1f} points wide; attacks computed in {' or '.join(about.formats)}, answers in float32"
+    )
     if few.any():
         counts = " or ".join(f"{n:,.0f}" for n in sorted(frame.n[few].unique()))
         others = "" if few[frame.n.notna()].all() else f", the others of {TEST_IMAGES:,}"

@@ -93,6 +93,11 @@ def test_train_evaluate_release_and_table(miniature, capsys):
     clean = tables.cell("mnist", "q-base", setting="clean", path="q")["accuracy"]
     for text in ("paper: Accuracy", "ours: Accuracy", "difference: Accuracy", "52.69", f"{clean:.2f}°"):
         assert text in printed
+    behind = f"ours: seed 0 alone, on {IMAGES} test images; 95 % Wilson intervals are at most "
+    assert (
+        behind in printed
+        and f"points wide; attacks computed in {machine.number_format()}, answers in float32" in printed
+    )
     assert printed.endswith(f"° of the first {IMAGES} test images"), "there are no others"
     assert main(["table", "1a", "--seed", "7"]) == 0
     assert lines(capsys) == ["Of this table nothing is recorded with seed 7."]

@@ -81,14 +81,6 @@ def test_what_the_diagram_is_given_is_what_was_counted():
     assert json.loads(html.unescape(packed)) == found
 
 
-def test_a_network_that_is_not_measured_has_a_dash_and_the_papers_number(measured):
-    measured("q-large", black_fgsm_03=60.0)
-    page = inside.beside("9").html
-    assert "65.19" in page and "48.64" in page and "60.00" in page
-    assert page.count(f">{'-'}<br>") + page.count("</span>-") > 0
-    assert "not measured yet" in page
-
-
 def test_reading_counts_signs_of_the_paper_and_of_ours(measured):
     text = inside.reading("9", "q-large", "q-large-shared").text
     paper = "In the paper Q-large is ahead of Q-large with shared tails under every attack (+1.4 to +19.8"

@@ -7,7 +7,7 @@ import torch
 
 from qlayer_core import data
 from qlayer_core.show import results, sanity
-from qlayer_core.study import paper, records
+from qlayer_core.study import paper, records, tables
 
 REASON = "the same attack made on another network leaves fewer images right"
 
@@ -104,6 +104,14 @@ def test_a_caption_says_images_seeds_interval_and_number_format(write):
     assert results.measured("1a", seed=1).startswith("Bold: ours, seed 1, on")
     plain = "Ours, seed 1, on 1,000 test images; attacks computed in bfloat16, answers in float32."
     assert results.measured("1a", seed=1, bounds=False) == plain
+
+
+def test_what_stands_behind_a_table_is_of_the_seed_that_is_asked_for(write):
+    write("q-base", [(key("1a", "q-base", "fgsm 0.3"), 50)], epochs=8)
+    write("cnn", [(key("1a", "cnn", "fgsm 0.3"), 40)], seed=1, n=100, correct=40)
+    assert tables.behind("1a") == ([0, 1], [100, 1000], ["bfloat16"], [("q-base", 0)])
+    assert tables.behind("1a", seed=1) == ([1], [100], ["bfloat16"], [])
+    assert tables.behind("1a", seed=7) == ([], [], [], [])
 
 
 def test_several_seeds_give_their_mean_and_range(write):

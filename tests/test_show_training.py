@@ -49,6 +49,13 @@ def test_recorded_histories_are_read_by_seed(write):
     assert training.recorded(seed=1) == {"cnn": [row(1, 98.0, 70.0, 84.0, None)]}
 
 
+def test_recorded_histories_are_read_for_every_seed(write):
+    write("cnn", [row(1, 98.0, 70.0, 84.0, None)])
+    write("cnn", [row(1, 97.0, 70.0, 83.5, None)], seed=2)
+    found = training.every_seed()
+    assert list(found) == ["cnn"] and [history[0]["score"] for history in found["cnn"]] == [84.0, 83.5]
+
+
 def test_histories_name_the_best_epoch_and_what_came_after():
     text = training.draw({"q-large": COLLAPSING}).text
     assert "best at epoch 2 of 3 with clean 97.5 %, fgsm 0.2 62.0 %" in text

@@ -1,4 +1,4 @@
-"""What the settings' chapter shows of the grid: tables with their gaps, and what passes through a network."""
+"""What the settings' chapter shows of the grid: gaps between a table's rows, and what passes through a network."""
 
 from collections.abc import Mapping, Sequence
 from statistics import mean
@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from qlayer_core import codes, models
 from qlayer_core.show import names, results, sanity
-from qlayer_core.show.page import DASH, Markup, decimal, finding, line_names, lines, listed, struck, table
+from qlayer_core.show.page import Markup, decimal, finding, line_names, lines, listed, table
 from qlayer_core.show.plot import axes, picture
 from qlayer_core.study import evidence, experiments, paper, records, tables
 
@@ -36,30 +36,6 @@ def gaps(number: str, first: str, second: str) -> list[Gap]:
         ours = [a.value - b.value for a, b in both[column]]
         found.append(Gap(column, round(one - other, 2), round(mean(ours), 2) if ours else None))
     return found
-
-
-def beside(number: str) -> Markup:
-    """Return a table of the paper beside ours, with a dash for ours where a network is not trained yet."""
-    frame = results.summary(number)
-    columns = list(frame.index.get_level_values("column").unique())
-    rows, lacking = [], ""
-    for row in frame.index.get_level_values("row").unique():
-        here = frame.loc[row].seeds.max()
-        fewer = f" ({here:.0f} seed{'s' if here > 1 else ''})" if 0 < here < frame.seeds.max() else ""
-        lacking = f" {DASH}: not measured yet." if (frame.loc[row].seeds == 0).any() else lacking
-        line = [line_names(results.row_name(row) + fewer, "paper", "difference")]
-        for column in columns:
-            cell = frame.loc[(row, column)]
-            mark = results.FEW if cell.few and cell.seeds else ""
-            ours = struck(decimal(cell.ours), cell.unreliable) + mark
-            far = decimal(cell.difference, 1, sign=True)
-            line.append(lines(ours, decimal(cell.paper), far, says=("ours", "paper", "difference")))
-        rows.append(line)
-    return table(
-        rows,
-        ["network", *map(results.column_name, columns)],
-        f"{results.title(number)}, in percent. {results.measured(number, bounds=False)}{lacking}",
-    )
 
 
 def reading(number: str, first: str, second: str, called: tuple[str, str] | None = None) -> Markup:

@@ -6,14 +6,17 @@ on attacked images. All numbers are of the deployed answer.
 
 from collections.abc import Mapping, Sequence
 from statistics import mean
+from typing import NamedTuple
 
 from ipywidgets import VBox
 
 from qlayer_core.show import names
 from qlayer_core.show.controls import explorer, slider
-from qlayer_core.show.page import DASH, Markup, decimal, paragraph, table
+from qlayer_core.show.page import DASH, Markup, decimal, lines, listed, paragraph, table
 from qlayer_core.show.plot import TEXT, axes, picture
 from qlayer_core.show.training import History, deployed
+
+Runs = Sequence[History]  # of one network, one per seed
 
 WEIGHTS = tuple(i / 10 for i in range(11))  # of clean accuracy in the score
 
@@ -123,65 +126,111 @@ def weight_explorer(histories: Mapping[str, History]) -> VBox:
     return explorer([slider("weight of clean accuracy", texts, WEIGHTS.index(0.5))], page)
 
 
-def equal_table(histories: Mapping[str, History], floors: Sequence[float]) -> Markup:
-    """Return what each network gives under attack at the same clean accuracy, as a table.
+def equal_table(networks: Mapping[str, Runs], floors: Sequence[float]) -> Markup:
+    """Return what each network gives under attack at the same clean accuracy, as a table: mean and range over seeds.
 
     Args:
-        histories: name of a model to its history.
+        networks: name of a model to its histories, one per seed.
         floors: clean validation accuracies, in percent, that an epoch must reach.
     """
-    sets = [kind for kind in accuracies(next(iter(histories.values())))[0] if kind != "clean"]
-    lines = []
+    sets = list(accuracies(next(iter(networks.values()))[0])[0])
+    rows = []
     for floor in floors:
-        for name, history in histories.items():
-            place, cells = at_least(history, floor), [DASH] * (2 + len(sets))
-            if place is not None:
-                row = accuracies(history)[place]
-                cells = [str(history[place]["epoch"]), *(decimal(row[kind], 1) for kind in ("clean", *sets))]
-            lines.append([names.label(name), f"{floor:g} %", *cells])
+        rows.append([f"at least {floor:g} % clean"])
+        for name, runs in networks.items():
+            places = [at_least(history, floor) for history in runs]
+            there = [(history, at) for history, at in zip(runs, places, strict=True) if at is not None]
+            found = [accuracies(history)[at] for history, at in there]
+            rows.append(
+                [
+                    names.label(name),
+                    f"{len(there)} of {len(runs)}",
+                    ", ".join(str(history[at]["epoch"]) for history, at in there) or DASH,
+                    *(_middle([row[kind] for row in found]) for kind in sets),
+                ]
+            )
     return table(
-        lines,
-        ["network", "at least", "epoch", "clean", *map(names.attack, sets)],
+        rows,
+        ["network", "seeds", "epoch", *map(names.attack, sets)],
         "The epoch that is best under attack among those that reach a clean accuracy, and its validation accuracies"
-        " (%); a dash where no epoch reaches it.",
+        " (%). Seeds: how many of the recorded ones have such an epoch; bold is their mean and, of several, below it"
+        " the lowest and the highest. A dash where no epoch reaches it.",
     )
 
 
-def gains(histories: Mapping[str, History], plain: str) -> dict[str, tuple[float, float | None]]:
-    """Return by how many points each network beats the plain one under attack: as kept, and at equal clean accuracy.
+def _middle(values: Sequence[float]) -> str:
+    """Return the mean for a table's cell and, of several values, their range below it."""
+    if not values:
+        return DASH
+    middle, low, high = (decimal(value, 1) for value in (mean(values), min(values), max(values)))
+    return lines(middle, f"{low} to {high}", says=("mean", "from")) if len(values) > 1 else middle
 
-    Equal means: the network must reach at least the clean accuracy of the plain one's kept epoch. None where no epoch
-    of it does.
+
+class Gain(NamedTuple):
+    """Points ahead of a plain network under attack, one number for each seed beside each of the plain network's."""
+
+    kept: list[float]  # at the epochs that were kept
+    equal: list[float]  # at equal clean accuracy; none where no epoch reaches it
+
+    @property
+    def ahead(self) -> bool | None:
+        """Whether each is ahead of each at equal clean accuracy, or behind; None: mixed, or some don't reach it."""
+        signs = {points > 0 for points in self.equal}
+        return signs.pop() if len(signs) == 1 and len(self.equal) == len(self.kept) else None
+
+
+def gain(history: History, plain: History) -> tuple[float, float | None]:
+    """Return by how many points one training beats another under attack: as kept, and at equal clean accuracy.
+
+    Equal means: it must reach at least the clean accuracy of the plain one's kept epoch. None where no epoch does.
     """
-    rows = accuracies(histories[plain])
-    base = rows[kept(histories[plain])]
+    mine, base = accuracies(history), accuracies(plain)[kept(plain)]
+    place = at_least(history, base["clean"])
+    equal = None if place is None else attacked(mine[place]) - attacked(base)
+    return attacked(mine[kept(history)]) - attacked(base), equal
+
+
+def gains(networks: Mapping[str, Runs], plain: str) -> dict[str, Gain]:
+    """Return the `gain` of each seed of each network over each seed of the plain one."""
     found = {}
-    for name, history in histories.items():
-        if name == plain:
-            continue
-        mine = accuracies(history)
-        place = at_least(history, base["clean"])
-        equal = None if place is None else attacked(mine[place]) - attacked(base)
-        found[name] = attacked(mine[kept(history)]) - attacked(base), equal
+    for name in networks:
+        if name != plain:
+            pairs = [gain(mine, base) for mine in networks[name] for base in networks[plain]]
+            first, second = zip(*pairs, strict=True)
+            found[name] = Gain([*first], [points for points in second if points is not None])
     return found
 
 
-def equal_words(histories: Mapping[str, History], plain: str = "cnn") -> Markup:
+def points(values: Sequence[float]) -> str:
+    """Return differences in words: ``"+4.1"`` or, of several, ``"+4.1 (+2.5 to +10.7)"``; a dash for none."""
+    if not values:
+        return DASH
+    middle, low, high = (decimal(value, 1, sign=True) for value in (mean(values), min(values), max(values)))
+    return f"{middle} ({low} to {high})" if low != high else middle
+
+
+def equal_words(networks: Mapping[str, Runs], plain: str = "cnn") -> Markup:
     """Return in words what each network gains over the plain one under attack, as kept and at its clean accuracy."""
-    parts, found = [], gains(histories, plain)
+    parts, found = [], gains(networks, plain)
     for name, (first, equal) in found.items():
-        later = "no epoch of it is as accurate" if equal is None else f"{equal:+.1f} at equal clean accuracy"
-        if equal is not None and f"{first:.1f}" == f"{equal:.1f}":
-            parts.append(f"{names.label(name)} {first:+.1f} either way")
+        if not equal:
+            parts.append(f"{names.label(name)} {points(first)} as it was kept, no epoch of it is as accurate")
+        elif points(first) == points(equal) and len(first) == len(equal):
+            parts.append(f"{names.label(name)} {points(first)} either way")
         else:
-            parts.append(f"{names.label(name)} {first:+.1f} as it was kept, {later}")
+            some = f", which it reaches in {len(equal)} of {len(first)} pairs" * (len(equal) < len(first))
+            later = f"{points(equal)} at equal clean accuracy{some}"
+            parts.append(f"{names.label(name)} {points(first)} as it was kept, {later}")
+    clean = sorted(accuracies(history)[kept(history)]["clean"] for history in networks[plain])
+    several = len(clean) > 1 or any(len(runs) > 1 for runs in networks.values())
     says = (
-        f"Points ahead of the {names.label(plain)}, on average over the attacked validation images:"
-        f" {'; '.join(parts)}."
+        f"Points ahead of the {names.label(plain)}, on average over the attacked validation images"
+        f"{' and over seeds, each beside each (lowest to highest)' if several else ''}: {'; '.join(parts)}."
     )
-    clean = accuracies(histories[plain])[kept(histories[plain])]["clean"]
-    says += f" Equal means at least the {clean:.1f} % of the {names.label(plain)}'s kept epoch."
-    equals = {name: equal for name, (_, equal) in found.items() if equal is not None}
+    texts = dict.fromkeys(f"{one:.1f}" for one in clean)
+    says += f" Equal means at least the {listed([*texts])} %"
+    says += f" of the {names.label(plain)}'s kept epoch{'s' if len(clean) > 1 else ''}."
+    equals = {name: mean(gain.equal) for name, gain in found.items() if gain.equal}
     if len(equals) > 1:
         best, worst = max(equals, key=equals.get), min(equals, key=equals.get)
         says += (

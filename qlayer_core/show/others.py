@@ -5,11 +5,13 @@ Everything works with none, some or all of `study.experiments.QUANTIZED` recorde
 
 from collections.abc import Mapping, Sequence
 from html import escape
+from statistics import mean
 
 from qlayer_core import data, datasets
 from qlayer_core.show import keeping, ladder, names, training
 from qlayer_core.show.flags import flag_table
 from qlayer_core.show.page import (
+    DASH,
     Markup,
     decimal,
     joined,
@@ -209,29 +211,37 @@ def equal_gains() -> Markup:
     columns = {}
     for dataset in datasets.DATASETS:
         for trained, how in (("", "raw"), ("-adv", "adv. trained")):
-            histories = training.recorded([f"{name}{trained}" for name in NETWORKS], dataset)
+            runs = training.every_seed([f"{name}{trained}" for name in NETWORKS], dataset)
             plain = f"cnn{trained}"
-            found = keeping.gains(histories, plain) if plain in histories else {}
+            found = keeping.gains(runs, plain) if plain in runs else {}
             columns[f"{names.DATASETS[dataset]}, {how}"] = {
                 name.removesuffix("-adv"): gain for name, gain in found.items()
             }
-    ways = ("at equal clean accuracy", "as it was kept")
+    says = ("at equal clean accuracy", "range", "as it was kept", "range")
     rows = []
     for name in NETWORKS:
         if any(name in found for found in columns.values()):
             cells = ["not trained"] * len(columns)
             for place, found in enumerate(columns.values()):
                 if name in found:
-                    kept, equal = (decimal(gain, 1, sign=True) for gain in found[name])
-                    cells[place] = lines(equal, kept, says=ways)
-            rows.append([line_names(names.label(name), ways[1]), *cells])
+                    kept, equal = map(_mean_and_range, found[name])
+                    cells[place] = lines(*equal, *kept, says=says)
+            rows.append([line_names(names.label(name), *says[1:]), *cells])
     return table(
         rows,
         ["network", *columns],
         "Points ahead of the plain CNN, raw or adversarially trained as the network is, on average over the"
-        " attacked validation images. Bold: at its best epoch among those with at least the clean accuracy of the"
-        " plain CNN's kept epoch; a dash where no epoch reaches it. Below: at the epoch that was kept.",
+        " attacked validation images; of several seeds, each beside each, the mean and the range, lowest to highest."
+        " Bold: at its best epoch among those with at least the clean accuracy of the plain CNN's kept epoch, where"
+        " one reaches it; a dash where none does. Below: at the epoch that was kept.",
     )
+
+
+def _mean_and_range(points: Sequence[float]) -> tuple[str, str]:
+    if not points:
+        return DASH, DASH
+    middle, low, high = (decimal(one, 1, sign=True) for one in (mean(points), min(points), max(points)))
+    return middle, f"{low} to {high}" if len(points) > 1 else DASH
 
 
 # ---- ladders ----

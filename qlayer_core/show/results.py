@@ -70,27 +70,21 @@ def measured(
         bounds: whether our numbers are bold, with their interval or range below.
         interval: what that interval is, with one seed.
     """
-    found = tables.by_measurement(tables.cells())
-    frame = pd.concat([tables.same(found, cell) for cell in paper.TABLES[number].cells])
-    if seed is not None:
-        frame = frame[frame.seed == seed]
-    if frame.empty:
+    about = tables.behind(number, seed)
+    if not about.seeds:
         return "None of ours is recorded."
-    seeds, images = sorted(set(frame.seed)), sorted(set(frame.n))
-    runs = sorted(set(zip(frame.dataset, frame.model, frame.seed, strict=True)))
-    formats = {where["number_format"] for run in runs for where in records.read(*run)["environments"]}
-    if len(seeds) > 1:
+    if len(about.seeds) > 1:
         interval = f"the lowest and highest of several seeds or, with one, {interval}"
     ends = f", with {interval}" if bounds else ""
-    who = f"{'seed' if len(seeds) == 1 else 'mean over seeds'} {listed([str(one) for one in seeds])}"
-    first = [f"{n:,}" for n in images if n < data.TEST_IMAGES]
+    seeds = listed([str(one) for one in about.seeds])
+    who = f"{'seed' if len(about.seeds) == 1 else 'mean over seeds'} {seeds}"
+    first = [f"{n:,}" for n in about.images if n < data.TEST_IMAGES]
     some = f" ({FEW} the first {listed(first)})" if first else ""
-    paused = [run for run in runs if not records.finished(records.read(*run))]
-    words = [f"{names.label(name)} (seed {seed})" for _, name, seed in paused]
-    still = f" Training of {listed(words)} was paused before it was over: provisional." if paused else ""
+    words = [f"{names.label(name)} (seed {seed})" for name, seed in about.paused]
+    still = f" Training of {listed(words)} was paused before it was over: provisional." if words else ""
     return (
-        f"{'Bold: ours' if bounds else 'Ours'}, {who}, on {max(images):,} test images{some}"
-        f"{ends}; attacks computed in {listed(sorted(formats))}, answers in float32.{still}"
+        f"{'Bold: ours' if bounds else 'Ours'}, {who}, on {max(about.images):,} test images{some}"
+        f"{ends}; attacks computed in {listed(about.formats)}, answers in float32.{still}"
     )
 
 

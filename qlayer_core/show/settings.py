@@ -53,9 +53,9 @@ def costs(name: str, change: str) -> list[Cost]:
         changed, chosen = (variants.recorded(unit("mnist", name, one, seed)) for one in (change, "chosen"))
         if changed is None or chosen is None:
             continue
-        both = {"chosen": chosen["history"], change: changed["history"]}
-        (attacked, equal) = keeping.gains(both, "chosen")[change]
-        clean = [keeping.accuracies(history)[keeping.kept(history)]["clean"] for history in both.values()]
+        both = chosen["history"], changed["history"]
+        attacked, equal = keeping.gain(both[1], both[0])
+        clean = [keeping.accuracies(history)[keeping.kept(history)]["clean"] for history in both]
         epochs = len(changed["history"]), len(chosen["history"])
         found.append(Cost(epochs, clean[1] - clean[0], attacked, equal))
     return found
@@ -143,10 +143,7 @@ def spread(name: str) -> float | None:
     None where no two are recorded of which one is as good on clean images.
     """
     histories = [run["history"] for run in records.runs("mnist", name)]
-    differences = [
-        keeping.gains({"one": one, "other": other}, "one")["other"][1]
-        for one, other in permutations(histories, 2)
-    ]
+    differences = [keeping.gain(other, one)[1] for one, other in permutations(histories, 2)]
     return max((abs(one) for one in differences if one is not None), default=None)
 
 

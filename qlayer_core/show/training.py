@@ -44,6 +44,14 @@ def recorded(
     return {name: records.read_unit(unit)["history"] for name, unit in units.items() if unit.record.exists()}
 
 
+def every_seed(
+    models: Sequence[str] = experiments.TARGETS, dataset: str = "mnist"
+) -> dict[str, list[History]]:
+    """Return the histories of each of these models that is recorded, one per seed."""
+    found = {name: [run["history"] for run in records.runs(dataset, name)] for name in models}
+    return {name: runs for name, runs in found.items() if runs}
+
+
 def deployed(history: History) -> str | None:
     """Return the path with whose answer the network is deployed: ``"q"``, or None for a plain network."""
     return "q" if "q" in history[0]["accuracy"] else None

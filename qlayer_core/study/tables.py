@@ -1,5 +1,7 @@
 """All recorded cells as one data frame, and the paper's tables beside ours."""
 
+from typing import NamedTuple
+
 import pandas as pd
 
 from qlayer_core import intervals
@@ -76,6 +78,30 @@ def same(found: Measurements, cell: paper.Cell, **changed: object) -> pd.DataFra
     """Return the rows of `by_measurement` of what a paper's cell measures, or of what differs as told."""
     wanted = {name: getattr(cell, name) for name in KEY} | changed
     return found.get(tuple(wanted[name] for name in KEY), found[()])
+
+
+class Behind(NamedTuple):
+    """What stands behind our numbers of a table; all empty where nothing is recorded."""
+
+    seeds: list[int]
+    images: list[int]  # of how many the cells are, rising
+    formats: list[str]  # in which attacks were computed, such as "bfloat16"
+    paused: list[tuple[str, int]]  # model and seed of each training that was paused before it was over
+
+
+def behind(number: str, seed: int | None = None) -> Behind:
+    """Return what stands behind our numbers of a table, of one seed or of all."""
+    found = by_measurement(cells())
+    frame = pd.concat([same(found, cell) for cell in paper.TABLES[number].cells])
+    if seed is not None:
+        frame = frame[frame.seed == seed]
+    runs = {
+        run: records.read(*run)
+        for run in sorted(set(zip(frame.dataset, frame.model, frame.seed, strict=True)))
+    }
+    formats = {where["number_format"] for record in runs.values() for where in record["environments"]}
+    paused = [run[1:] for run, record in runs.items() if not records.finished(record)]
+    return Behind(sorted(set(frame.seed)), sorted(set(frame.n)), sorted(formats), paused)
 
 
 def alike(rows: pd.DataFrame, value: str = "accuracy") -> pd.DataFrame:
