@@ -195,6 +195,41 @@ def test_what_a_number_is_doubted_for_comes_along():
     assert outcome.images == 100 and outcome.doubts == ("no gradient", "")
 
 
+@pytest.mark.parametrize(
+    ("gap", "which", "how", "result"),
+    [
+        (20, "first", {}, "undecided"),  # it holds, and might not if the first were lower
+        (20, "second", {}, "holds"),  # all the more if the second were
+        (-20, "second", {}, "undecided"),
+        (-20, "first", {}, "fails"),
+        (3, "first", {"by": 10.0}, "fails"),
+        (3, "second", {"by": 10.0}, "undecided"),
+        (20, "first", {"most": 5.0}, "undecided"),  # ahead by too much, and perhaps by less
+        (20, "second", {"most": 5.0}, "fails"),
+        (1, "first", {"by": 5.0, "near": True}, "undecided"),
+        (1, "second", {"by": 5.0, "near": True}, "undecided"),
+        (20, "first", {"by": 5.0, "near": True}, "undecided"),
+        (-20, "first", {"by": 5.0, "near": True}, "fails"),
+    ],
+)
+def test_an_upper_bound_that_has_not_settled_shows_nothing_that_a_lower_number_would_turn(
+    gap, which, how, result
+):
+    ours = [number(50 + gap), number(50)]
+    doubted = [
+        one._replace(doubt="twice the steps") if which == name else one
+        for name, one in zip(("first", "second"), ours, strict=True)
+    ]
+    worst = [worst_case("mnist", name, 0.2) for name in ("q-base", "cnn")]
+    for values, expected in ((worst, result), ((A, B), None)):
+        found = {value: {0: one} for value, one in zip(values, doubted, strict=True)}
+        sure = {value: {0: one} for value, one in zip(values, ours, strict=True)}
+        comparison = Comparison(*values, **how)
+        plain = evidence.judge(comparison, sure).result
+        assert plain in ("holds", "fails")
+        assert evidence.judge(comparison, found).result == (expected or plain)
+
+
 def test_two_that_keep_next_to_nothing_are_not_said_to_be_near():
     assert judged([0.5], [1.0], by=5, near=True) == "too little left"
     assert judged([50.5], [51.0], by=5, near=True) == "holds"

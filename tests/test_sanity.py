@@ -57,6 +57,15 @@ def test_an_attack_that_fools_other_images_with_twice_the_effort_is_flagged():
     assert "0.0 points fewer right than through, and of the whole ladder 48.0 points fewer" in flag.message
 
 
+def test_what_the_whole_ladder_leaves_has_settled_where_twice_the_effort_takes_nothing_from_it():
+    base = cell_of("through", 0.2, first(50), surrogate="latent")
+    more = cell_of("through, twice", 0.2, first(30), surrogate="latent", purpose="steps")
+    assert sanity.unconverged(record_with(base, more)).keys() == {0.2}
+    others = cell_of("another", 0.2, (np.arange(100) < 30) | (np.arange(100) >= 50))
+    record = record_with(base, others, more)  # it had fooled these twenty before
+    assert raised(record, "more steps") and sanity.unconverged(record) == {}
+
+
 def test_twice_the_effort_says_nothing_where_nothing_is_left():
     """Fooling two more images of a hundred would be no sign: the check could not be raised."""
     base = cell_of("through", 0.3, first(2), surrogate="latent")

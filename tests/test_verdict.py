@@ -251,6 +251,19 @@ def test_trained_on_attacks_the_layer_is_also_held_against_the_plain_network_tha
     )
 
 
+def test_that_it_helps_is_not_shown_by_a_number_that_more_effort_lowers():
+    alike = {
+        worst_case("mnist", "cnn-same-training-adv", eps): left for eps, left in ((0.1, 81.0), (0.2, 31.0))
+    }
+    frame = frame_of(worst((80, 50), (95, 68), "-adv") | alike)
+    assert found.trained(frame).endswith("keeps 80 and 50: it helps at 0.2.")
+    its = (frame.model == "q-base-adv") & (frame.eps == 0.2)
+    frame = frame.assign(doubt=its.map({True: "twice the steps", False: ""}))
+    assert found.trained(frame).endswith(
+        "keeps 80 and 50: that it helps at 0.2 is not shown, since more effort lowers its number there."
+    )
+
+
 def test_what_the_papers_text_gives_is_said_beside_it():
     frame = frame_of(worst((93, 39), (95, 72), "-adv"))
     literal = {

@@ -143,10 +143,15 @@ def _beside_alike(frame: pd.DataFrame) -> str:
         for word, result in (("helps", "holds"), ("harms", "fails"))
         if (places := [f"{one.comparison.first.eps:g}" for one in known if one.result == result])
     ]
+    open_ones = [one for one in known if one.doubts[0] and one.result == "undecided" and one.difference > 0]
+    says = [f"it {' and '.join(clear)}"] if clear else []
+    if open_ones:
+        places = listed([f"{one.comparison.first.eps:g}" for one in open_ones])
+        says.append(f"that it helps at {places} is not shown, since more effort lowers its number there")
     return (
         " Beside a plain network that is trained like the one with the layer"
         f" ({against.networks(frame, alike)}), which keeps {bare} of 100 digits at {where}, the one with the layer"
-        f" keeps {kept}: it {' and '.join(clear) if clear else 'makes no measurable difference'}."
+        f" keeps {kept}: {'; '.join(says) or 'it makes no measurable difference'}."
     )
 
 

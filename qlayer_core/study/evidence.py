@@ -145,7 +145,8 @@ def judge(comparison: Comparison, recorded: Mapping[Value, Mapping[int, Number]]
     The comparison *holds* if every pair is on its side, and the whole `interval` of their mean difference. It *fails*
     if every pair and the whole interval are on the other side; else it is *undecided*. Where so little is left of
     both that neither could be so far ahead, that they are near to each other for that reason, or that an undecided
-    comparison could hardly be decided, the outcome is *too little left*.
+    comparison could hardly be decided, the outcome is *too little left*. A worst case that twice the effort still
+    lowered is only an upper bound: where a lower number would turn the comparison, it is *undecided*.
 
     Args:
         comparison: what is claimed.
@@ -161,6 +162,13 @@ def judge(comparison: Comparison, recorded: Mapping[Value, Mapping[int, Number]]
     holds = all(map(comparison.allows, (*gaps, low, high)))
     fails = not any(map(comparison.allows, gaps)) and _outside(comparison, low, high)
     result = "holds" if holds else "fails" if fails else "undecided"
+    doubts = tuple(next((one.doubt for one in part if one.doubt), "") for part in zip(*both, strict=True))
+    bounds = (value.setting == "worst case" and doubt for value, doubt in zip(values, doubts, strict=True))
+    if any(
+        bound and hangs
+        for bound, hangs in zip(bounds, _hangs_on(comparison, result, mean(gaps)), strict=True)
+    ):
+        result = "undecided"
     floor = max(LITTLE, comparison.by) if result == "undecided" else comparison.by
     if values[0].setting != "divergence" and all(one.value <= floor for pair in both for one in pair):
         result = "too little left"
@@ -170,8 +178,16 @@ def judge(comparison: Comparison, recorded: Mapping[Value, Mapping[int, Number]]
     each = [len(recorded[value]) for value in values]
     # A single seed of one network has no spread to compare with.
     spread = _over_seeds(both, 1 if one_network else each[1]) if one_network or each[1] > 1 else None
-    doubts = tuple(next((one.doubt for one in part if one.doubt), "") for part in zip(*both, strict=True))
     return Outcome(comparison, result, *means, *ends, min(each), len(both), images, spread, doubts)
+
+
+def _hangs_on(comparison: Comparison, result: str, gap: float) -> tuple[bool, bool]:
+    """Return of each of the two numbers whether an outcome might turn if it were lower."""
+    if comparison.near and result == "holds":
+        return True, True
+    too_high = gap > (comparison.by if comparison.near else comparison.most)
+    first = result == "holds" or (result == "fails" and too_high)
+    return first, result == "fails" and not too_high
 
 
 def _outside(comparison: Comparison, low: float, high: float) -> bool:

@@ -28,6 +28,7 @@ class Flag:
     raised: bool | None
     message: str
     eps: float | None = None  # of the one budget that it is about
+    lowers: bool = False  # whether what all attacks together leave there is clearly less than it was
 
 
 def flags(record: dict) -> list[Flag]:
@@ -46,11 +47,11 @@ def flags(record: dict) -> list[Flag]:
 
 
 def unconverged(record: dict) -> dict[float, str]:
-    """Return the epsilons at which twice the effort fooled clearly more images, each with what the check says."""
+    """Return the epsilons at which twice the effort left clearly less of the whole ladder, each with what it says."""
     return {
         flag.eps: flag.message
         for flag in (*_twice(record, "steps", "more steps"), *_twice(record, "restarts", "more restarts"))
-        if flag.raised
+        if flag.lowers
     }
 
 
@@ -92,7 +93,8 @@ def _twice(record: dict, purpose: str, what: str) -> Iterator[Flag]:
     text = f"at eps {cell['eps']:g}, {cell['rung']} leaves {gap:.1f} points fewer right than {base['rung']}"
     text += f", and of the whole ladder {further:.1f} points fewer"
     can = _clearly_more(once, np.zeros_like(once))
-    raised = _clearly_more(once, twice) or _clearly_more(standing, standing & twice)
+    lowers = _clearly_more(standing, standing & twice)
+    raised = _clearly_more(once, twice) or lowers
     if not can:
         text += f"; that leaves {base['correct']} of {base['n']} images, {TOO_FEW}"
     elif not raised and (stronger := _stronger(record, cell)):
@@ -100,7 +102,7 @@ def _twice(record: dict, purpose: str, what: str) -> Iterator[Flag]:
         can = False
     elif (base["rung"], base["eps"]) != best:
         text += f"; not tried on the strongest, {best[0]} at eps {best[1]:g}"
-    yield Flag(what, raised if can else None, text, cell["eps"])
+    yield Flag(what, raised if can else None, text, cell["eps"], lowers)
 
 
 def _stronger(record: dict, cell: dict) -> dict | None:

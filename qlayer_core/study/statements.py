@@ -270,7 +270,7 @@ CLAIMS = (
         "A tail of its own for each path makes the network more robust.",
         evidence.pairs("9 q-large", "9 q-large-shared", FGSM_BIM["mnist"])
         + evidence.pairs("10 q-large", "10 q-large-shared", f"{WHITE_SMALL}, {WHITE_LARGE}"),
-        evidence.worst_cases("mnist", "q-large", "q-large-shared", 0.2, 0.3),
+        evidence.worst_cases("mnist", "q-large", "q-large-shared", 0.1, 0.2, 0.3),
     ),
     Claim(
         "two tails are harder to train",
@@ -312,7 +312,7 @@ CLAIMS = (
         "A CNN chosen by a mixed validation set is far more robust, at a slight cost in clean accuracy.",
         evidence.pairs("5 cnn", "5 cnn-clean-selected", FGSM_BIM["mnist"], MUCH)
         + evidence.pairs("5 cnn", "5 cnn-clean-selected", "clean", SLIGHT, near=True),
-        evidence.worst_cases("mnist", "cnn", "cnn-clean-selected", 0.2, 0.3),
+        evidence.worst_cases("mnist", "cnn", "cnn-clean-selected", 0.1, 0.2, 0.3),
     ),
     Claim(
         "the ratio of alpha and beta does not matter",
