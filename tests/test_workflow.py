@@ -5,13 +5,11 @@ import json
 import os
 import shutil
 import signal
-import subprocess
-import sys
 import time
-from functools import partial
 from pathlib import Path
 
 import pytest
+from snakes import copied, snakemake
 
 from qlayer_core import files
 from qlayer_core.study import (
@@ -29,7 +27,6 @@ from qlayer_core.study import (
 )
 from qlayer_core.study.plan import Job, Plan
 
-ROOT = Path(__file__).parent.parent
 SMOKE = {"dataset": "mnist", "model": "cnn", "spec": {"epochs": 2}, "images": 16, "tables": ["2a"]}
 
 
@@ -461,28 +458,7 @@ def test_the_pace_of_this_machine_shows_in_what_is_left(empty, tmp_path):
 @pytest.fixture(scope="module")
 def clone(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The package, the workflow and the images in a folder of their own, without results."""
-    folder = tmp_path_factory.mktemp("clone")
-    for name in ("qlayer_core", "workflow"):
-        shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
-    shutil.copytree(ROOT / "data" / "mnist", folder / "data" / "mnist")
-    return folder
-
-
-def snakemake(folder: Path, *options: str) -> subprocess.Popen:
-    environment = os.environ | {"PYTHONPATH": str(folder), "QLAYER_PRECISION": "float32"}
-    environment["XDG_CACHE_HOME"] = str(folder / "cache")
-    command = [Path(sys.executable).parent / "snakemake", "--cores", "1", "--config", "only=smoke", *options]
-    return subprocess.Popen(
-        command,
-        cwd=folder,
-        env=environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        start_new_session=True,
-        # a shell in the background has its children ignore Ctrl-C
-        preexec_fn=partial(signal.signal, signal.SIGINT, signal.default_int_handler),
-    )
+    return copied(tmp_path_factory.mktemp("clone"))
 
 
 def read(path: Path) -> dict:
@@ -529,21 +505,3 @@ def test_a_variant_reaches_its_job_by_both_of_its_names(clone):
     assert "study.outlook vary mnist q-large-adv/exact-gradients 0 --config" in said
     assert "study.outlook trail mnist cnn-adv 2 --config" in said
     assert "1 trail" in said
-
-
-@pytest.mark.parametrize("profile", ["slurm", "kubernetes"])
-def test_clusters_are_given_the_same_jobs(clone, profile):
-    started = clone / "runs" / "workflow" / "started.json"
-    started.unlink(missing_ok=True)
-    dry = snakemake(
-        clone,
-        "only=mnist/cnn-clean-selected",
-        "--dry-run",
-        "--workflow-profile",
-        f"workflow/profiles/{profile}",
-    )
-    said, _ = dry.communicate()
-    assert dry.returncode == 0, said
-    assert "4 jobs are left (3 train, 1 evaluate)" in said
-    assert not started.exists(), "a look must not pass for a start"
-    assert "mem_mb=3000" in said and "runtime=1440" in said
