@@ -24,6 +24,7 @@ from qlayer_core.specs import LayerSpec, RunSpec
 from qlayer_core.study import experiments, fingerprint
 
 FORMAT = 2
+TRIALS = ("smoke", "trial")  # variants that are no results: they are recorded beside their weights, under runs/
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,6 +47,8 @@ class Unit:
     @property
     def record(self) -> Path:
         """Where the results are recorded."""
+        if self.variant in TRIALS:
+            return self.folder / "record.json"
         if self.variant:
             return (
                 RESULTS / self.dataset / "variants" / self.spec.name / self.variant / f"seed{self.seed}.json"
