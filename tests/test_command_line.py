@@ -16,8 +16,10 @@ from qlayer_core.study import (
     adaptive,
     experiments,
     fingerprint,
+    fitting,
     likelihoods,
     paper,
+    plan,
     records,
     tables,
     trails,
@@ -260,14 +262,14 @@ def test_a_first_look_at_few_images_gives_way_to_a_look_at_more(miniature, capsy
 
     main([*look, "9"])
     assert counts() == {9}
-    first = {units.attack_of(cell): records.unpack(cell) for cell in records.read("mnist", "cnn")["cells"]}
+    first = {records.attack_of(cell): records.unpack(cell) for cell in records.read("mnist", "cnn")["cells"]}
     lines(capsys)
     main([*look, "9"])
     assert lines(capsys) == []
     main([*look, str(IMAGES)])
     assert counts() == {IMAGES}
     cells = records.read("mnist", "cnn")["cells"]
-    assert all((records.unpack(cell)[:9] == first[units.attack_of(cell)]).mean() > 0.5 for cell in cells)
+    assert all((records.unpack(cell)[:9] == first[records.attack_of(cell)]).mean() > 0.5 for cell in cells)
     lines(capsys)
     main([*look, "9"])
     assert lines(capsys) == [] and counts() == {IMAGES}  # fewer never replace more
@@ -395,6 +397,25 @@ def test_in_a_clone_what_was_measured_is_not_trained_away(miniature, capsys, mon
     assert records.read("mnist", "q-base") == record
     assert main(["train", "mnist", "q-base", "--again"]) == 0 and trained
     assert records.read("mnist", "q-base") == record  # the same weights, so what was measured is of them
+
+
+def test_what_another_training_replaces_is_set_aside_and_measured_again(miniature, monkeypatch):
+    for name in ("validation-a", "source-a", "source-b", "cnn"):
+        main(["train", "mnist", name])
+    main(["evaluate", "mnist", "cnn", "--table", "2a"])
+    before, one = records.read("mnist", "cnn"), unit("mnist", "cnn")
+    for name in ("checkpoint.pt", "weights.safetensors"):
+        (one.folder / name).unlink()
+    monkeypatch.setattr(fitting, "seed_of", lambda name, seed: 7)  # as another machine, other weights
+    asked = plan.Plan(only=("table:1a",))
+    train, evaluate = (plan.Job(stage, "mnist", "cnn") for stage in ("train", "evaluate"))
+    asked.run(train)
+    assert records.read("mnist", "cnn")["weights_sha256"] != before["weights_sha256"]
+    (kept,) = (one.folder / "replaced").glob("*.json")
+    assert records.read_file(kept) == before
+    asked.run(evaluate)
+    after = records.read("mnist", "cnn")["cells"]
+    assert {records.attack_of(cell) for cell in before["cells"]} < {records.attack_of(cell) for cell in after}
 
 
 def test_a_trail_is_the_training_once_more_with_its_network_attacked_after_each_epoch(

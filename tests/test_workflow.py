@@ -13,12 +13,14 @@ from snakes import copied, snakemake
 
 from qlayer_core import files
 from qlayer_core.study import (
+    adaptive,
     experiments,
     likelihoods,
     outlook,
     paper,
     plan,
     records,
+    replaced,
     statements,
     trails,
     units,
@@ -418,6 +420,90 @@ def test_likelihoods_of_codes_are_those_of_today_s_network(empty):
     assert Plan().done(job)
     unit.record.write_text(json.dumps(record | {"network_sha256": "of a network that was replaced"}))
     assert not Plan().done(job)
+
+
+# ---- What a training replaces ----
+
+
+def climbed(job: Job, weights: str) -> None:
+    """Write an adaptive evaluation of one rung."""
+    unit = Plan().unit(job)
+    cell = {"rung": adaptive.ladder(unit.spec)[0].name, "eps": 0.1, "seconds": 7200.0}
+    about = {"format": records.FORMAT, "model": job.model, "weights_sha256": weights, "n": adaptive.IMAGES}
+    adaptive.write(about | {"environments": [], "cells": [cell]}, adaptive.path_of(unit))
+
+
+def trained_anew(job: Job) -> None:
+    """Leave of a recorded network what its training on another machine leaves."""
+    unit = Plan().unit(job)
+    replaced.set_aside(unit)
+    unit.weights.parent.mkdir(parents=True, exist_ok=True)
+    unit.weights.write_bytes(b"other")
+    records.write(records.read_unit(unit) | {"weights_sha256": files.sha256(unit.weights), "cells": []})
+
+
+def test_a_narrowed_call_measures_again_all_that_its_training_replaces(empty):
+    for name in ("validation-a", "source-a", "source-b"):
+        record_of(Job("train", "mnist", name))
+    job = Job("train", "mnist", "q-large-shared", 2)
+    record = record_of(job)
+    climbed(job, record["weights_sha256"])
+    unit = Plan().unit(job)
+    unit.weights.unlink()
+    evaluate, adapt = (dataclasses.replace(job, stage=stage) for stage in ("evaluate", "adapt"))
+    record_of(Job("train", "mnist", "q-large", 2))  # the table's other network
+    narrow = Plan((2,), ("table:9",))
+    assert narrow.left() == {} and outlook.trained_anew(narrow, narrow.left()) == ""
+    shown = units.of_tables(("9",), unit)
+    missing = next(cell for cell in record["cells"] if records.attack_of(cell) in shown)
+    records.write(record | {"cells": [cell for cell in record["cells"] if cell != missing]})
+    assert list(narrow.left())[:2] == [job, evaluate] and adapt in narrow.left()
+    every = set(experiments.attacks_on("mnist", unit.spec))
+    assert set(narrow.attacks(evaluate)) == {records.attack_of(missing)}  # the same weights may come out
+    assert set(narrow.attacks(evaluate, anew=True)) == every
+    hours = outlook.seconds(narrow, narrow.left())
+    assert hours[evaluate] == pytest.approx(36 * len(every))
+    assert outlook.trained_anew(narrow, narrow.left()).startswith("1 measured network is trained anew")
+
+    trained_anew(job)
+    # The evaluation is another process, which knows of it by what was set aside, and so does a later call.
+    for _ in range(2):
+        later = Plan((2,), ("table:9",))
+        assert {evaluate, adapt} <= later.left().keys() and later.tables(evaluate) == ()
+        assert set(later.attacks(evaluate)) == every
+    now = records.read_unit(unit)
+    records.write(now | {"cells": [cell for cell in record["cells"] if cell["attack"] != "bim"]})
+    assert evaluate in later.left()
+    records.write(now | {"cells": record["cells"]})
+    assert evaluate not in later.left() and later.tables(evaluate) == ("9",)
+
+
+def test_what_was_merely_waited_for_is_measured_again_too(empty):
+    for name in ("validation-a", "source-a", "source-b"):
+        record_of(Job("train", "mnist", name))
+    job = Job("train", "mnist", "cnn", 1)
+    record = record_of(job)
+    climbed(job, record["weights_sha256"])
+    Plan().unit(job).weights.unlink()
+    asked = Plan((1,), ("mnist/cnn-adv",))
+    lost = {dataclasses.replace(job, stage=stage) for stage in ("evaluate", "adapt")}
+    assert job in asked.left() and lost <= asked.left().keys()
+    trained_anew(job)
+    record_of(Job("train", "mnist", "cnn-adv", 1))  # all that was asked for
+    assert set(asked.left()) >= lost and job not in asked.left()
+    assert not Plan((1,), ("mnist/q-base",)).left().keys() & lost  # but of no one else
+
+
+def test_a_ladder_and_likelihoods_are_made_again_of_a_network_that_they_were_of(empty):
+    for name in ("validation-a", "source-a", "source-b", "q-base"):
+        record_of(Job("train", "mnist", name))
+    job, unit = Job("train", "mnist", "q-base"), likelihoods.Unit("mnist", "q-base", 1)
+    files.write_json(unit.record, {"format": likelihoods.FORMAT, "network_sha256": "?"})
+    Plan().unit(job).weights.unlink()
+    asked = Plan((0,), ("mnist/q-base-adv",))
+    assert Job("likelihoods", "mnist", "q-base", 1) in asked.left()
+    trained_anew(job)
+    assert Job("likelihoods", "mnist", "q-base", 1) in asked.left()
 
 
 # ---- How long it takes ----

@@ -6,25 +6,28 @@ import json
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from statistics import median
 
 from qlayer_core import checks, data, datasets, files
-from qlayer_core.study import adaptive, experiments, likelihoods, records, units
-from qlayer_core.study.plan import ADAPTIVE, SMOKE, STAGES, Job, Plan, tried
+from qlayer_core.study import adaptive, experiments, likelihoods, records
+from qlayer_core.study.jobs import ADAPTIVE, SMOKE, STAGES, Job
+from qlayer_core.study.plan import Plan
+from qlayer_core.study.standing import tried
 
 
-def seconds(plan: Plan, jobs: Iterable[Job]) -> dict[Job, float | None]:
+def seconds(plan: Plan, jobs: Collection[Job]) -> dict[Job, float | None]:
     """Return how long jobs will take in seconds, by what is recorded of the same stage and attacks, None if not.
 
-    The same model's times count first, then those of models of its kind, then any.
+    Of a network that is trained among them, all attacks count that its evaluation may have to make. The same model's
+    times count first, then those of models of its kind, then any.
     """
     times: dict[tuple, list[float]] = {}
     for path in files.RESULTS.glob("*/*/seed*.json"):
         if record := tried(records.read_file, path):
             kind = (record["spec"]["layer"] is not None, record["spec"]["adversarial"])
-            shares = {str(units.attack_of(cell)): data.TEST_IMAGES / cell["n"] for cell in record["cells"]}
+            shares = {str(records.attack_of(cell)): data.TEST_IMAGES / cell["n"] for cell in record["cells"]}
             for what, value in record["seconds"].items():
                 value *= shares.get(what, 1)
                 for key in (record["model"], kind, None):
@@ -51,9 +54,7 @@ def seconds(plan: Plan, jobs: Iterable[Job]) -> dict[Job, float | None]:
         if job.stage != "evaluate":
             of_training = dict.fromkeys(("train", "vary", "trail"), "training")
             return typical(job, (of_training | {"adapt": ADAPTIVE}).get(job.stage, job.stage))
-        record = tried(records.read_unit, plan.unit(job)) or {"cells": []}
-        attacks = units.left_to_measure(record, plan.unit(job), plan.tables(job))
-        parts = [typical(job, str(attack)) for attack in attacks]
+        parts = [typical(job, str(attack)) for attack in plan.attacks(job, anew=job.training in jobs)]
         known = [part for part in parts if part is not None]
         return sum(known) * len(parts) / len(known) if known else None
 
@@ -80,7 +81,18 @@ def outlook(estimates: Mapping[Job, float | None], at_a_time: int, pace: float =
     return f"{line}: about {hours:.1f} hours with {at_a_time} at a time, by recorded times"
 
 
-def start(plan: Plan, jobs: Iterable[Job], at_a_time: int, root: Path = files.ROOT) -> None:
+def trained_anew(plan: Plan, jobs: Iterable[Job]) -> str:
+    """Return one line on networks that were measured and are trained once more; nothing where there are none."""
+    count = sum(any(plan.again(job, True)) for job in jobs)
+    if not count:
+        return ""
+    return (
+        f"{count} measured {'network is' if count == 1 else 'networks are'} trained anew, for want of weights: if"
+        " other weights come out, what was recorded is kept under runs/, and all of it is measured again"
+    )
+
+
+def start(plan: Plan, jobs: Collection[Job], at_a_time: int, root: Path = files.ROOT) -> None:
     """Forget the markers of jobs that are left, and note how long they should take, for `finish`."""
     for job in jobs:
         (root / job.marker).unlink(missing_ok=True)

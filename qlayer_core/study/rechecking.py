@@ -32,7 +32,7 @@ def against_records(
     model, record = records.load_unit(unit)
     model, (images, labels) = model.to(device), data.load(unit.dataset, "test", limit=limit).to(device)
     recorded = {
-        (units.attack_of(cell), cell["path"]): cell for cell in record["cells"] if cell["n"] >= len(labels)
+        (records.attack_of(cell), cell["path"]): cell for cell in record["cells"] if cell["n"] >= len(labels)
     }
     differ = every = 0
     for attack in dict.fromkeys(attack for attack, _ in recorded):

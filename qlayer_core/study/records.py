@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from qlayer_core import baselines, checks, datasets, files, loop, machine, models
 from qlayer_core.files import RESULTS, RUNS, WEIGHTS
-from qlayer_core.specs import LayerSpec, RunSpec
+from qlayer_core.specs import Attack, LayerSpec, RunSpec
 from qlayer_core.study import experiments, fingerprint
 
 FORMAT = 2
@@ -294,6 +294,11 @@ def read_file(path: Path) -> dict:
 def with_paths(pairs: list[tuple[str, object]]) -> dict:
     """Return a JSON object whose key "null" is the path None again."""
     return {None if key == "null" else key: value for key, value in pairs}
+
+
+def attack_of(cell: dict) -> Attack:
+    """Return the attack that a recorded cell, or one of the paper's, is about."""
+    return Attack(**{field.name: cell[field.name] for field in dataclasses.fields(Attack)})
 
 
 def spec_of(record: dict) -> RunSpec:

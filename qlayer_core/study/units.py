@@ -11,7 +11,7 @@ import torch
 
 from qlayer_core import checks, data, evaluation, files, intervals, machine
 from qlayer_core.specs import Attack
-from qlayer_core.study import crafting, experiments, fitting, paper, records
+from qlayer_core.study import crafting, experiments, fitting, paper, records, replaced
 from qlayer_core.study.fitting import Report
 from qlayer_core.study.records import Unit
 
@@ -36,7 +36,7 @@ def train(
         limit: only the first so many training and validation images: a trial, not a result, so only of a variant.
         until: pause after so many epochs, to be continued later; the record is then of the epochs so far.
         again: train anew, though nothing is left to continue and the recorded network was measured. Its cells are
-            kept if the weights come out the same, and else are gone.
+            kept if the weights come out the same, and else set aside: see `study.replaced`.
         report: called with each row of the history.
         progress: show the batches of an epoch as they pass.
     """
@@ -75,6 +75,8 @@ def train(
                 return before
             record |= {name: before[name] for name in ("cells", "environments", "trained_in")}
             record["seconds"] = before["seconds"] | record["seconds"]
+        else:
+            replaced.set_aside(unit)
     records.write(record)
     return record
 
@@ -139,7 +141,7 @@ def evaluate(
             continue  # another evaluation has measured it meanwhile, perhaps on more images
         where = records.environment_index(record, crafting.environment(attack, unit.spec, device))
         cells = [cell | by | {"right": records.pack(cell["right"]), "environment": where} for cell in scored]
-        record["cells"] = [cell for cell in record["cells"] if attack_of(cell) != attack] + cells
+        record["cells"] = [cell for cell in record["cells"] if records.attack_of(cell) != attack] + cells
         if not kept:  # reading images takes no time that would tell how long the attack does
             record["seconds"][str(attack)] = round(time.perf_counter() - started, 1)
         judge(record)
@@ -163,7 +165,7 @@ def of_tables(tables: Sequence[str], unit: Unit) -> set[Attack]:
                 f" {', '.join(f'{dataset} {name}' for dataset, name in there)}: choose one of these, or another table"
             )
     return {
-        attack_of(vars(cell))
+        records.attack_of(vars(cell))
         for number in tables
         for cell in paper.TABLES[number].cells
         if (cell.dataset, cell.model) == (unit.dataset, unit.spec.name)
@@ -195,11 +197,6 @@ def release(unit: Unit) -> None:
             f" {unit.how()}"
         )
     files.write_atomically(unit.released, lambda temporary: shutil.copyfile(source, temporary))
-
-
-def attack_of(cell: dict) -> Attack:
-    """Return the attack that a recorded cell, or one of the paper's, is about."""
-    return Attack(**{field.name: cell[field.name] for field in dataclasses.fields(Attack)})
 
 
 def judge(record: dict) -> None:
@@ -263,7 +260,7 @@ def left_to_measure(
         if records.weights_of(records.unit(unit.dataset, experiments.SOURCES[pair[0]])) == pair[1]
     }
     done = {
-        attack_of(cell)
+        records.attack_of(cell)
         for cell in record["cells"]
         if (cell["source"], cell.get("source_sha256")) not in made - today
         if cell["n"] > images  # fewer never replace more
@@ -272,7 +269,7 @@ def left_to_measure(
             and (
                 device is None
                 or record["environments"][cell["environment"]]
-                == crafting.environment(attack_of(cell), unit.spec, device)
+                == crafting.environment(records.attack_of(cell), unit.spec, device)
             )
         )
     }
