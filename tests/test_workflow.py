@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import os
+import re
 import shutil
 import signal
 import time
@@ -520,7 +521,8 @@ def test_hours_are_those_that_records_say(empty):
     assert estimates[Job("train", "mnist", "cnn")] == 3600  # of its kind
     assert estimates[Job("evaluate", "mnist", "cnn")] == pytest.approx(36 * attacks)
     hours = (3 * 3600 + 36 * attacks) / 2 / 3600  # cnn, validation-a and source-b, two at a time
-    assert f"about {hours:.1f} hours with 2 at a time" in outlook.outlook(estimates, 2)
+    line = f"about {hours:.1f} hours with 2 at a time, by the times of the machines that recorded"
+    assert line in outlook.outlook(estimates, 2)
     assert outlook.outlook(estimates, 2).startswith("4 jobs are left (3 train, 1 evaluate)")
 
 
@@ -531,10 +533,14 @@ def test_the_pace_of_this_machine_shows_in_what_is_left(empty, tmp_path):
     stale = tmp_path / Job("train", "mnist", "source-b").marker
     stale.parent.mkdir(parents=True)
     stale.write_text("{}")
-    outlook.start(wanted, jobs, 1, tmp_path)
+    outlook.forget(jobs, tmp_path)
     assert not stale.exists()  # its record says otherwise
+    outlook.start(wanted, jobs, 1, tmp_path)
     said = outlook.finish(Job("train", "mnist", "source-b"), 7200.0, tmp_path)  # twice as long as recorded
-    assert said == "1 job is left (1 train): about 2.0 hours with 1 at a time, by recorded times"
+    assert (
+        said
+        == "1 job is left (1 train): about 2.0 hours with 1 at a time, at the pace of this machine so far"
+    )
     assert outlook.finish(Job("train", "mnist", "validation-a"), 1.0, tmp_path).startswith("Nothing is left")
 
 
@@ -585,10 +591,32 @@ def test_a_smoke_run_is_interrupted_continued_and_then_left_alone(clone):
     assert not (clone / "data" / "results").exists()  # a trial is no result, and in no one's way
 
 
-def test_a_variant_reaches_its_job_by_both_of_its_names(clone):
-    dry = snakemake(clone, "only=settings,trails", "--dry-run", "--printshellcmds", "--quiet", "progress")
+def test_a_variant_reaches_its_job_by_both_of_its_names_and_the_paper_s_cells_come_first(clone):
+    started = clone / "runs" / "workflow" / "started.json"
+    files.write_json(started, "of a run in progress")
+    shown = ("--printshellcmds", "--quiet", "progress")
+    dry = snakemake(clone, "seeds=0,1", "only=settings,trails,mnist/cnn,mnist/squeezing", "--dry-run", *shown)
     said, _ = dry.communicate()
     assert dry.returncode == 0, said
     assert "study.outlook vary mnist q-large-adv/exact-gradients 0 --config" in said
     assert "study.outlook trail mnist cnn-adv 2 --config" in said
-    assert "1 trail" in said
+    found = {}
+    for block in said.split("\n\n"):
+        if job := re.search(r"seed(\d).*wildcards: dataset=mnist, model=(\S+), seed", block, re.DOTALL):
+            stage = re.search(r"output: \S+\.(\w+)", block)[1]
+            priority = re.search(r"priority: (\d)", block)
+            found[stage, job[2], int(job[1])] = int(priority[1]) if priority else 0
+    assert found["evaluate", "cnn", 0] == found["train", "source-a", 0] == 3
+    assert found["adapt", "q-base/squared-pull-dropout-behind", 0] == 0
+    assert found["evaluate", "cnn", 1] == found["evaluate", "squeezing", 0] == 1
+    assert found["vary", "q-large-adv/exact-gradients", 0] == 0
+    assert json.loads(started.read_text()) == "of a run in progress"
+
+
+def test_a_look_at_the_workflow_does_not_pass_for_a_start(clone):
+    started = clone / "runs" / "workflow" / "started.json"
+    files.write_json(started, "of a run in progress")
+    unlocking = snakemake(clone, "--unlock")
+    said, _ = unlocking.communicate()
+    assert unlocking.returncode == 0, said
+    assert json.loads(started.read_text()) == "of a run in progress"

@@ -61,13 +61,13 @@ def seconds(plan: Plan, jobs: Collection[Job]) -> dict[Job, float | None]:
     return {job: total(job) for job in jobs}
 
 
-def outlook(estimates: Mapping[Job, float | None], at_a_time: int, pace: float = 1.0) -> str:
+def outlook(estimates: Mapping[Job, float | None], at_a_time: int, pace: float | None = None) -> str:
     """Return one line on how much is left.
 
     Args:
         estimates: seconds of each job that is left.
         at_a_time: how many run side by side.
-        pace: how much longer jobs take here than the estimates say.
+        pace: how much longer jobs take here than the estimates say; left out where none has ended yet.
     """
     if not estimates:
         return "Nothing is left to do: everything that was asked for is recorded."
@@ -77,8 +77,9 @@ def outlook(estimates: Mapping[Job, float | None], at_a_time: int, pace: float =
     line = f"{len(estimates)} {'job is' if len(estimates) == 1 else 'jobs are'} left ({what})"
     if not known:
         return f"{line}; how long they take is not known, since no time of their kind is recorded"
-    hours = sum(known) / len(known) * len(estimates) * pace / at_a_time / 3600
-    return f"{line}: about {hours:.1f} hours with {at_a_time} at a time, by recorded times"
+    hours = sum(known) / len(known) * len(estimates) * (pace or 1.0) / at_a_time / 3600
+    whose = "at the pace of this machine so far" if pace else "by the times of the machines that recorded"
+    return f"{line}: about {hours:.1f} hours with {at_a_time} at a time, {whose}"
 
 
 def trained_anew(plan: Plan, jobs: Iterable[Job]) -> str:
@@ -92,10 +93,14 @@ def trained_anew(plan: Plan, jobs: Iterable[Job]) -> str:
     )
 
 
-def start(plan: Plan, jobs: Collection[Job], at_a_time: int, root: Path = files.ROOT) -> None:
-    """Forget the markers of jobs that are left, and note how long they should take, for `finish`."""
+def forget(jobs: Iterable[Job], root: Path = files.ROOT) -> None:
+    """Forget the markers of jobs that are left: their records say otherwise."""
     for job in jobs:
         (root / job.marker).unlink(missing_ok=True)
+
+
+def start(plan: Plan, jobs: Collection[Job], at_a_time: int, root: Path = files.ROOT) -> None:
+    """Note how long the jobs that are left should take, for `finish`."""
     estimates = seconds(plan, jobs)
     rows = [dataclasses.asdict(job) | {"seconds": estimate} for job, estimate in estimates.items()]
     content = json.dumps({"at_a_time": at_a_time, "jobs": rows})
@@ -118,7 +123,7 @@ def finish(job: Job, took: float, root: Path = files.ROOT) -> str:
             estimates[one] = estimate
         elif estimate is not None:
             expected, actual = expected + estimate, actual + json.loads(marker.read_text())["seconds"]
-    return outlook(estimates, content["at_a_time"], actual / expected if expected else 1.0)
+    return outlook(estimates, content["at_a_time"], actual / expected if expected else None)
 
 
 def _started(root: Path) -> Path:
