@@ -30,7 +30,10 @@ def clone(tmp_path: Path) -> Path:
 
 def test_slurm_is_given_a_network_to_train(clone):
     """Not a dry run, in which Snakemake counts cores that a cluster has not."""
-    where = ("--workflow-profile", "workflow/profiles/slurm")
+    profile = clone / "workflow" / "profiles" / "slurm"
+    config = profile / "config.yaml"
+    config.write_text(config.read_text().replace("  # - ", "  - "))  # with account, partition and GPU
+    where = ("--workflow-profile", str(profile))
     quick = ("--slurm-init-seconds-before-status-checks", "1", "--seconds-between-status-checks", "1")
     path = f"{clone / 'bin'}:{os.environ['PATH']}"
     running = snakemake(clone, *quick, "--", MARKER, where=where, PATH=path)
@@ -39,5 +42,6 @@ def test_slurm_is_given_a_network_to_train(clone):
     assert "2 jobs are left (1 train, 1 evaluate)" in said
     submitted = (clone / "submitted").read_text().splitlines()
     asked = dict(itertools.pairwise(submitted))
-    assert (asked["-t"], asked["--mem"], asked["-p"]) == ("1440", "3000", "main")
+    assert (asked["-t"], asked["--mem"], asked["-A"], asked["-p"]) == ("1440", "3000", "mine", "main")
+    assert "--gres=gpu:1" in submitted
     assert "--target-jobs 'train:dataset=mnist,model=smoke,seed=0'" in submitted[-1]
