@@ -1,8 +1,11 @@
 """The commands: the whole job in miniature, and errors that fit in one line."""
 
+import fcntl
 import shutil
 import subprocess
 import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,8 +15,10 @@ from conftest import small_cnn, small_q_net
 
 from qlayer_core import data, datasets, evaluation, files, machine, models, training
 from qlayer_core.__main__ import main
+from qlayer_core.specs import Attack
 from qlayer_core.study import (
     adaptive,
+    crafting,
     experiments,
     fingerprint,
     fitting,
@@ -26,6 +31,7 @@ from qlayer_core.study import (
     units,
     variants,
 )
+from qlayer_core.study.ladder import Rung
 from qlayer_core.study.records import unit
 
 IMAGES = 24
@@ -233,6 +239,59 @@ def test_two_evaluations_at_a_time_keep_each_other_s_cells(step, miniature, monk
         "black-box",
         "white-box",
     }
+
+
+def held(lock: Path) -> bool:
+    """Return whether someone holds a lock."""
+    with lock.open("a") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+    return False
+
+
+def test_nobody_else_writes_between_reading_a_record_and_writing_it(miniature, monkeypatch):
+    found = {}
+
+    def spied(name, real):
+        def write(record, *where):
+            found.setdefault((name, record["model"]), []).append(
+                held(unit("mnist", record["model"]).folder / "lock")
+            )
+            return real(record, *where)
+
+        return write
+
+    monkeypatch.setattr(records, "write", spied("record", records.write))
+    monkeypatch.setattr(adaptive, "write", spied("ladder", adaptive.write))
+    monkeypatch.setattr(adaptive, "ladder", lambda spec: (Rung("noise", "control", "noise"),))
+    for name in ("validation-a", "cnn"):
+        main(["train", "mnist", name])
+    main(["evaluate", "mnist", "cnn", "--table", "2a"])
+    for images in ("8", "16"):  # more of them grow apart first
+        main(["adapt", "mnist", "cnn", "--images", images])
+    assert {name for name, _ in found} == {"record", "ladder"} and len(found["ladder", "cnn"]) > 2
+    assert all(all(seen) for seen in found.values())
+
+
+def test_evaluations_that_start_together_make_black_box_images_once(miniature, monkeypatch):
+    main(["train", "mnist", "source-a"])
+    alone, made = evaluation.adversarial, []
+
+    def slow(model, images, attack, **options):
+        made.append(attack)
+        time.sleep(0.1)  # both have begun before the first ends
+        return alone(model, images, attack, **options)
+
+    monkeypatch.setattr(evaluation, "adversarial", slow)
+    (images, _), attack = data.load("mnist", "test"), Attack("black-box", "fgsm", 0.1, "cnn-a")
+    with ThreadPoolExecutor(2) as both:
+        jobs = [
+            both.submit(crafting.make, unit("mnist", name), None, images, attack, False)
+            for name in ("cnn", "q-base")
+        ]
+    assert made == [attack] and sorted(kept for _, kept, _ in (job.result() for job in jobs)) == [False, True]
 
 
 def test_a_network_trained_again_while_it_is_attacked_gets_no_cell(miniature, capsys, monkeypatch):

@@ -72,18 +72,22 @@ def run(
         cell = measure(net, *test, rung, eps, source=source, alive=alive, progress=progress)
         if source is not None:
             cell |= {"source_seed": other(unit, rung).seed, "source_sha256": made_by["weights_sha256"]}
-        # Another process may have added to it meanwhile. In place, since `left` goes by it, too.
-        record.update(_so_far(unit, about["weights_sha256"], len(test.labels)) or {})
-        if record["n"] > len(test.labels):
-            return record
-        cell["environment"] = records.environment_index(
-            record, records.environment(_stages(rung, unit.spec), device)
-        )
-        record["cells"] = [old for old in record["cells"] if (old["rung"], old["eps"]) != (rung.name, eps)]
-        record["cells"].append(cell)
-        write(record, _place(unit, record))
+        here = records.environment(_stages(rung, unit.spec), device)
+        with records.alone(unit):
+            # Another process may have added to it meanwhile. In place, since `left` goes by it, too.
+            record.update(_so_far(unit, about["weights_sha256"], len(test.labels)) or {})
+            if record["n"] > len(test.labels):
+                return record
+            cell["environment"] = records.environment_index(record, here)
+            record["cells"] = [
+                old for old in record["cells"] if (old["rung"], old["eps"]) != (rung.name, eps)
+            ]
+            record["cells"].append(cell)
+            write(record, _place(unit, record))
         report(cell)
-    if _place(unit, record) != path_of(unit):
+    with records.alone(unit):
+        if _place(unit, record) == path_of(unit):
+            return record
         record.update(_so_far(unit, about["weights_sha256"], len(test.labels)) or {})
         climbed, before = (  # which effort was doubled hangs on what the rungs left
             {

@@ -4,6 +4,7 @@ import dataclasses
 import hashlib
 import json
 import warnings
+from contextlib import nullcontext
 
 import torch
 from safetensors.torch import load_file, save_file
@@ -55,12 +56,14 @@ def _black_box(
     digest = hashlib.sha256(json.dumps(here, sort_keys=True).encode()).hexdigest()[:12]
     made_with = f"{record['weights_sha256'][:12]} {digest} {len(images)} images"
     path = files.RUNS / dataset / "black-box" / f"{attack} {made_with}.safetensors"
-    if keep and path.exists():
-        return load_file(path)["images"].to(images.device), True, record["weights_sha256"]
     how = {"batch_size": at_a_time(images.device), "progress": progress}
-    made = evaluation.adversarial(source.to(images.device), images, attack, **how).contiguous()
-    if keep:
-        files.write_atomically(path, lambda temporary: save_file({"images": made}, temporary))
+    # Evaluations that start together wait for the first, and read what it made.
+    with files.alone(path.with_suffix(".lock")) if keep else nullcontext():
+        if keep and path.exists():
+            return load_file(path)["images"].to(images.device), True, record["weights_sha256"]
+        made = evaluation.adversarial(source.to(images.device), images, attack, **how).contiguous()
+        if keep:
+            files.write_atomically(path, lambda temporary: save_file({"images": made}, temporary))
     return made, False, record["weights_sha256"]
 
 

@@ -9,6 +9,7 @@ import dataclasses
 import json
 import platform
 import re
+from contextlib import AbstractContextManager
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
@@ -234,6 +235,11 @@ def unpack(cell: dict) -> np.ndarray:
     """Return which images a recorded cell counts as right, ``(n,)`` bool."""
     bits = np.frombuffer(base64.b64decode(cell["right"]), np.uint8)
     return np.unpackbits(bits, count=cell["n"]).astype(bool)
+
+
+def alone(one: Unit) -> AbstractContextManager:
+    """Let one process at a time change what is recorded of a unit: from reading a record to writing it."""
+    return files.alone(one.folder / "lock")
 
 
 def write(record: dict) -> None:

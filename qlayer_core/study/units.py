@@ -68,16 +68,17 @@ def train(
     record["history"], record["chosen"] = _json(state.history), _json(state.best)
     record["seconds"]["training"] = round(state.seconds, 1)
     record["weights_sha256"] = files.sha256(weights)
-    if unit.record.exists():
-        before = records.read_file(unit.record)
-        if before["weights_sha256"] == record["weights_sha256"]:  # what was measured is of these weights
-            if before["history"] == record["history"]:
-                return before
-            record |= {name: before[name] for name in ("cells", "environments", "trained_in")}
-            record["seconds"] = before["seconds"] | record["seconds"]
-        else:
-            replaced.set_aside(unit)
-    records.write(record)
+    with records.alone(unit):
+        if unit.record.exists():
+            before = records.read_file(unit.record)
+            if before["weights_sha256"] == record["weights_sha256"]:  # what was measured is of these weights
+                if before["history"] == record["history"]:
+                    return before
+                record |= {name: before[name] for name in ("cells", "environments", "trained_in")}
+                record["seconds"] = before["seconds"] | record["seconds"]
+            else:
+                replaced.set_aside(unit)
+        records.write(record)
     return record
 
 
@@ -135,17 +136,20 @@ def evaluate(
         made, kept, by = crafting.make(unit, model, images, attack, progress)
         model.eval()  # where it draws, it begins anew
         scored = evaluation.cells(model, made, labels, attack, images)
-        # Nothing that takes long may stand between reading the record and writing it.
-        record = _now(unit, record["weights_sha256"])
-        if attack not in left_to_measure(record, unit, tables, device if again else None, len(labels)):
-            continue  # another evaluation has measured it meanwhile, perhaps on more images
-        where = records.environment_index(record, crafting.environment(attack, unit.spec, device))
-        cells = [cell | by | {"right": records.pack(cell["right"]), "environment": where} for cell in scored]
-        record["cells"] = [cell for cell in record["cells"] if records.attack_of(cell) != attack] + cells
-        if not kept:  # reading images takes no time that would tell how long the attack does
-            record["seconds"][str(attack)] = round(time.perf_counter() - started, 1)
-        judge(record)
-        records.write(record)
+        took, here = time.perf_counter() - started, crafting.environment(attack, unit.spec, device)
+        with records.alone(unit):  # reading, changing and writing in one go, and nothing that takes long
+            record = _now(unit, record["weights_sha256"])
+            if attack not in left_to_measure(record, unit, tables, device if again else None, len(labels)):
+                continue  # another evaluation has measured it meanwhile, perhaps on more images
+            where = records.environment_index(record, here)
+            cells = [
+                cell | by | {"right": records.pack(cell["right"]), "environment": where} for cell in scored
+            ]
+            record["cells"] = [cell for cell in record["cells"] if records.attack_of(cell) != attack] + cells
+            if not kept:  # reading images takes no time that would tell how long the attack does
+                record["seconds"][str(attack)] = round(took, 1)
+            judge(record)
+            records.write(record)
         for cell in cells:
             report(cell)
     return record
