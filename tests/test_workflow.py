@@ -121,6 +121,34 @@ def test_the_adaptive_evaluation_waits_for_the_networks_that_its_images_are_made
     ]
 
 
+def test_a_ladder_waits_for_its_sibling_where_that_seed_is_asked_for_too(empty):
+    cnn = [Job("train", "mnist", "cnn", seed) for seed in (0, 1, 2)]
+    adapt = [dataclasses.replace(job, stage="adapt") for job in cnn]
+    assert cnn[1] not in Plan((0,), ("adaptive",)).left()
+    for seeds, siblings in (((0, 1, 2), (1, 0, 0)), ((0, 2), (2, None, 0))):
+        left = Plan(seeds, ("adaptive",)).left()
+        for job, sibling in zip(adapt, siblings, strict=True):
+            others = {one.seed for one in left.get(job, []) if one.model == "cnn"} - {job.seed}
+            assert others == ({sibling} - {None})
+    for seed in (0, 2):
+        record_of(cnn[seed])
+    assert cnn[1] in Plan((0, 1), ("adaptive",)).left()[adapt[0]]  # it comes first once it is there
+    assert cnn[1] not in Plan((0, 2), ("adaptive",)).left()[adapt[0]]  # the other one is there
+
+
+def test_a_rung_that_is_left_out_is_said_once(empty, monkeypatch, capsys):
+    missing = {"rung": "transfer", "missing": "There are no weights."}
+
+    def run(unit, report, progress):
+        for eps in (0.1, 0.2):
+            report(missing | {"eps": eps})
+            report({"rung": "noise", "eps": eps})
+
+    monkeypatch.setattr(adaptive, "run", run)
+    Plan().run(Job("adapt", "mnist", "cnn", 1))
+    assert capsys.readouterr().out == "Left out of adapt mnist cnn seed 1: transfer. There are no weights.\n"
+
+
 def test_jobs_come_after_those_that_they_wait_for(empty):
     left = Plan(seeds=(0, 1)).left()
     order = list(left)

@@ -6,7 +6,7 @@ starts them in order, on the cores of this machine or on a cluster; `study.outlo
 """
 
 import dataclasses
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 from qlayer_core import data, datasets, files
@@ -193,12 +193,13 @@ class Plan:
         own = job.training
         if job.stage == "adapt":
             others = (adaptive.other(self.unit(job), rung) for rung in adaptive.ladder(spec))
-            # A sibling of another seed is taken where it is, and not trained for this.
+            # A sibling of another seed is taken where it is, and waited for where its seed is asked for, too.
             found = {
                 Job("train", job.dataset, one.spec.name, one.seed)
                 for one in others
                 if one and one.spec.name != spec.name
             }
+            found |= {dataclasses.replace(own, seed=one.seed) for one in self._sibling(job)}
             return sorted({own, *found}, key=lambda one: (one.model, one.seed))
         if job.stage == "evaluate":
             attacks = self.attacks(job, anew=not self.done(own))
@@ -210,6 +211,15 @@ class Plan:
             [Job("train", job.dataset, experiments.VALIDATION_SOURCE)] if spec.selection == "mixed" else []
         )
         return [*judge, *raw]
+
+    def _sibling(self, job: Job) -> list[records.Unit]:
+        """Return the network of another seed that a ladder waits for: asked for, and not there yet."""
+        unit = self.unit(job)
+        first = next(
+            (one for one in adaptive.siblings(unit) if standing.there(one) or one.seed in self.seeds), None
+        )
+        lacks = first and not standing.there(first) and standing.sibling_left(unit)
+        return [first] if lacks else []
 
     def done(self, job: Job) -> bool:
         """Return whether the record says that a job is done, with the settings of today."""
@@ -238,7 +248,8 @@ class Plan:
                 climbed is not None
                 and climbed["weights_sha256"] == record["weights_sha256"]
                 and climbed["n"] >= adaptive.IMAGES
-                and not any(standing.can(unit, rung) for rung, _ in adaptive.left(climbed, unit))
+                and not standing.rungs_left(unit, climbed)
+                and not self._sibling(job)
             )
         there = unit.weights.exists() and files.sha256(unit.weights) == record["weights_sha256"]
         return there or job.stage == "vary"
@@ -309,7 +320,7 @@ class Plan:
             return
         limit = self.images(job) if job.model == SMOKE else None
         if job.stage == "adapt":
-            adaptive.run(self.unit(job), progress=progress)
+            adaptive.run(self.unit(job), report=_say_if_missing(job), progress=progress)
         elif job.stage == "trail":
             trails.measure(self.unit(job), again=True, progress=progress)
         elif job.stage != "evaluate":
@@ -317,3 +328,15 @@ class Plan:
             units.train(unit, start=variants.start(unit), limit=limit, again=True, progress=progress)
         else:
             units.evaluate(self.unit(job), self.tables(job), limit=limit, progress=progress)
+
+
+def _say_if_missing(job: Job) -> Callable[[dict], None]:
+    """Return what prints each rung that was left out for want of another network, once."""
+    said = set()
+
+    def say(cell: dict) -> None:
+        if "missing" in cell and cell["rung"] not in said:
+            said.add(cell["rung"])
+            print(f"Left out of {job}: {cell['rung']}. {cell['missing']}", flush=True)
+
+    return say
