@@ -787,6 +787,10 @@ def test_adversarial_training_starts_from_the_raw_trained_weights(miniature, mon
         main(["train", "mnist", name])
     monkeypatch.setitem(experiments.RUNS, "cnn-adv", replace(experiments.RUNS["cnn-adv"], learning_rate=0.0))
     main(["train", "mnist", "cnn-adv"])
+    start, judge = (records.read("mnist", name)["weights_sha256"] for name in ("cnn", "validation-a"))
+    found = [records.read("mnist", name) for name in ("validation-a", "cnn", "cnn-adv")]
+    rests_on = [(record["start_sha256"], record["judge_sha256"]) for record in found]
+    assert rests_on == [(None, None), (None, judge), (start, judge)]
     raw, adversarial = (records.load("mnist", name)[0].state_dict() for name in ("cnn", "cnn-adv"))
     assert all(torch.equal(raw[key], adversarial[key]) for key in raw)
 

@@ -16,6 +16,7 @@ from qlayer_core import files
 from qlayer_core.study import (
     adaptive,
     experiments,
+    fingerprint,
     likelihoods,
     outlook,
     paper,
@@ -552,6 +553,24 @@ def test_hours_are_those_that_records_say(empty):
     line = f"about {hours:.1f} hours with 2 at a time, by the times of the machines that recorded"
     assert line in outlook.outlook(estimates, 2)
     assert outlook.outlook(estimates, 2).startswith("4 jobs are left (3 train, 1 evaluate)")
+
+
+def test_what_other_code_has_made_counts_and_is_said(empty):
+    for name in ("validation-a", "source-a", "source-b", "cnn"):
+        record_of(Job("train", "mnist", name))
+    asked, path = Plan(only=("mnist/cnn", "mnist/source-a")), records.unit("mnist", "cnn").record
+    assert asked.left() == {} and outlook.of_other_code(asked, {}) == ""
+    record = records.read_file(path)
+    here = [{"code": {stage: fingerprint.of(stage)}} for stage in ("training", "scoring")]
+    record |= {"environments": [*here, {"code": {"scoring": "of yesterday"}}], "trained_in": 0}
+    record["cells"][0]["environment"] = 1
+    records.write(record)
+    assert outlook.of_other_code(asked, {}) == ""  # the third is of no cell any more
+    record["cells"][1]["environment"] = 2
+    records.write(record)
+    said = outlook.of_other_code(asked, asked.left())
+    assert asked.left() == {} and said.startswith("1 record counts as done") and "--again" in said
+    assert outlook.of_other_code(asked, {Job("evaluate", "mnist", "cnn"): []}) == ""
 
 
 def test_the_pace_of_this_machine_shows_in_what_is_left(empty, tmp_path):

@@ -11,7 +11,7 @@ from pathlib import Path
 from statistics import median
 
 from qlayer_core import checks, data, datasets, files
-from qlayer_core.study import adaptive, experiments, likelihoods, records
+from qlayer_core.study import adaptive, experiments, fingerprint, likelihoods, records
 from qlayer_core.study.jobs import ADAPTIVE, SMOKE, STAGES, Job
 from qlayer_core.study.plan import Plan
 from qlayer_core.study.standing import tried
@@ -90,6 +90,28 @@ def trained_anew(plan: Plan, jobs: Iterable[Job]) -> str:
     return (
         f"{count} measured {'network is' if count == 1 else 'networks are'} trained anew, for want of weights: if"
         " other weights come out, what was recorded is kept under runs/, and all of it is measured again"
+    )
+
+
+def of_other_code(plan: Plan, left: Collection[Job]) -> str:
+    """Return one line on what counts as done though today's code may give other numbers; nothing where all is of it.
+
+    Rungs of the ladder that other code climbed are left, so they need none.
+    """
+    count = 0
+    for job in plan.targets():
+        done = job.stage in ("train", "evaluate", "vary") and job not in left
+        if done and (record := tried(records.read_unit, plan.unit(job))):
+            used = {record["trained_in"], *(cell.get("environment") for cell in record["cells"])} - {None}
+            code = {one for place in used for one in record["environments"][place]["code"].items()}
+            count += any(
+                stage not in fingerprint.STAGES or fingerprint.of(stage) != made for stage, made in code
+            )
+    if not count:
+        return ""
+    return (
+        f"{count} {'record counts' if count == 1 else 'records count'} as done, though partly of other code than"
+        " today's; to make one anew: python -m qlayer_core train or evaluate, with --again"
     )
 
 

@@ -180,6 +180,8 @@ def new_record(one: Unit) -> dict:
         "history": [],
         "chosen": None,
         "weights_sha256": None,
+        "start_sha256": None,  # of the raw network that adversarial training started from; older records lack it
+        "judge_sha256": None,  # of the network that made the validation images; older records lack it, too
         "cells": [],
     }
 

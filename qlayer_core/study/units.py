@@ -68,6 +68,7 @@ def train(
     record["history"], record["chosen"] = _json(state.history), _json(state.best)
     record["seconds"]["training"] = round(state.seconds, 1)
     record["weights_sha256"] = files.sha256(weights)
+    record |= fitting.rests_on(unit, checkpoint)
     with records.alone(unit):
         if unit.record.exists():
             before = records.read_file(unit.record)
