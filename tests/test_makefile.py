@@ -52,7 +52,12 @@ def test_executed_chapters_are_kept_when_the_package_was_merely_run(fresh):
 
 
 @pytest.mark.parametrize(
-    ("where", "jobs"), [((), "--cores 3"), (("PROFILE=slurm",), "profiles/slurm --jobs 3")]
+    ("where", "jobs"),
+    [
+        ((), "--cores 3"),
+        (("PROFILE=slurm",), "profiles/slurm --jobs 3"),
+        (("PROFILE=kubernetes",), "profiles/kubernetes --jobs 3"),
+    ],
 )
 def test_as_many_jobs_as_one_asks_for_are_run_here_and_on_a_cluster(where, jobs, fresh):
     assert jobs in would_run(fresh, "--assume-old=.venv/.installed", "reproduce", *where, "JOBS=3")
