@@ -94,7 +94,7 @@ live: .venv/.installed  ## JupyterLab on the chapters
 
 # Words with commas; what is left out is as in workflow/config.yaml.
 reproduce: .venv/.installed  ## train and measure what is not recorded yet, on all cores: JOBS=4 SEEDS=0,1 ONLY=table:8a
-	$(BIN)/snakemake $(if $(PROFILE),--workflow-profile workflow/profiles/$(PROFILE) $(if $(JOBS),--jobs $(JOBS)),--cores $(or $(JOBS),all)) --config $(if $(SEEDS),seeds=$(SEEDS)) $(if $(ONLY),only=$(ONLY)) $(if $(SEEDS)$(ONLY),,seeds=0)
+	$(BIN)/snakemake $(if $(PROFILE),--workflow-profile workflow/profiles/$(PROFILE) $(if $(JOBS),--jobs $(JOBS)),--cores $(or $(JOBS),all)) $(if $(SEEDS)$(ONLY),--config $(if $(SEEDS),seeds=$(SEEDS)) $(if $(ONLY),only=$(ONLY)))
 
 bench: .venv/.benchmarks  ## speed, side by side with what one would pick instead
 	$(BIN)/python benchmarks/run.py

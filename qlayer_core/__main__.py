@@ -102,6 +102,11 @@ def _parser() -> argparse.ArgumentParser:
     one.add_argument("--seed", type=int, default=0)
     one.add_argument("--until", type=int, help="pause after so many epochs, and score with what is learned")
     one.add_argument("--images", type=int, help="score the first so many test images; 0: none")
+    one.add_argument(
+        "--again",
+        action="store_true",
+        help="begin anew, where its network was trained anew or nothing is left",
+    )
     one = command(_table, "print one of the paper's tables beside ours")
     one.add_argument("number", choices=tuple(paper.TABLES))
     one.add_argument("--seed", type=int, default=0)
@@ -191,7 +196,7 @@ def _likelihoods(options: argparse.Namespace) -> None:
     _study()
     one = likelihoods.Unit(options.dataset, options.model, options.seed)
     show = _Counting(print)
-    record = likelihoods.train(one, until=options.until, report=show, progress=True)
+    record = likelihoods.train(one, until=options.until, again=options.again, report=show, progress=True)
     scored = ""
     if options.images != 0:
         record = likelihoods.measure(one, limit=options.images, report=show, progress=True)

@@ -4,11 +4,16 @@ import hashlib
 import json
 import os
 import secrets
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from safetensors import SafetensorError
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None
 
 ROOT = Path(__file__).resolve().parent.parent
 DATA = ROOT / "data"
@@ -48,6 +53,20 @@ def write_json(path: Path, content: object) -> None:
     """Write ``content`` as JSON, whole or not at all: see `write_atomically`."""
     text = json.dumps(content, indent=1) + "\n"
     write_atomically(path, lambda temporary: temporary.write_text(text))
+
+
+@contextmanager
+def alone(path: Path) -> Iterator[None]:
+    """Let one process at a time through, by a lock on ``path``, which is made and stays; the others wait.
+
+    A process that dies lets go. Where the platform or the file system knows no such locks, all pass.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("a") as file:
+        if fcntl:
+            with suppress(OSError):
+                fcntl.flock(file, fcntl.LOCK_EX)
+        yield  # closing the file lets go
 
 
 def sha256(path: Path) -> str:

@@ -296,6 +296,29 @@ def test_a_sibling_is_the_network_of_the_first_other_seed_that_is_there(recorded
         adaptive.read(varied)
 
 
+def test_a_rung_from_one_sibling_counts_though_an_earlier_seed_is_there_by_now(
+    recorded, trained_cnn, monkeypatch
+):
+    rungs = (Rung("from a sibling", "black-box", "apgd", options=FAST, source="sibling"),)
+    own = adaptive.records.load_unit(recorded)
+
+    def trained(seed: int, weights: str) -> None:
+        one = records.unit("mnist", "q-base", seed)
+        one.weights.parent.mkdir(parents=True, exist_ok=True)
+        one.weights.touch()
+        records.write(records.new_record(one) | {"weights_sha256": weights})
+        there = trained_cnn, {"weights_sha256": weights}
+        monkeypatch.setattr(adaptive.records, "load_unit", lambda unit: own if unit == recorded else there)
+
+    trained(2, "two")
+    record = adaptive.run(recorded, rungs, images=10)
+    assert {(cell["source_seed"], cell["source_sha256"]) for cell in record["cells"]} == {(2, "two")}
+    trained(1, "one")
+    assert not list(adaptive.left(record, recorded, rungs))
+    trained(2, "another two")
+    assert len(list(adaptive.left(record, recorded, rungs))) == 2
+
+
 def test_a_first_look_at_few_images_gives_way_to_a_look_at_more(recorded):
     few = adaptive.run(recorded, RUNGS, images=10)
     assert {few["n"], *(cell["n"] for cell in few["cells"])} == {10}

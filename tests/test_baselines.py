@@ -22,7 +22,7 @@ from qlayer_core.quantizers import (
     Squeezing,
 )
 from qlayer_core.specs import Attack
-from qlayer_core.study import units
+from qlayer_core.study import crafting
 
 
 @pytest.fixture
@@ -271,8 +271,8 @@ def test_ls_pga_wants_a_network_with_levels(images):
 def test_a_cell_of_the_white_box_is_of_the_network_as_it_is_or_of_the_attack_that_fits(images):
     net = baselines.build("one-hot").eval()
     as_it_is = Attack("white-box", "bim", 0.2)
-    assert torch.equal(units.white_box(net, images, as_it_is, False), images)
-    made = units.white_box(net, images, replace(as_it_is, attacked_path="adaptive"), False)
+    assert torch.equal(crafting.white_box(net, images, as_it_is, False), images)
+    made = crafting.white_box(net, images, replace(as_it_is, attacked_path="adaptive"), False)
     assert 0.1 < (made - images).abs().max() <= 0.2 + 1e-6
 
 

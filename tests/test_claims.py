@@ -17,7 +17,6 @@ from qlayer_core.study import (
     paper,
     records,
     statements,
-    units,
     variants,
 )
 from qlayer_core.study.evidence import Comparison, Number, Value, worst_case
@@ -430,7 +429,7 @@ def test_every_number_that_a_claim_names_can_be_recorded():
                     assert value.attack in variants.STUDIED[value.model]
                 if value.setting in ("black-box", "white-box"):
                     spec = experiments.spec(value.model)
-                    assert units.attack_of(vars(value)) in experiments.attacks_on(value.dataset, spec)
+                    assert records.attack_of(vars(value)) in experiments.attacks_on(value.dataset, spec)
 
 
 def test_white_box_cells_are_those_of_the_papers_own_gradient():

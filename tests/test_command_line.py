@@ -1,8 +1,11 @@
 """The commands: the whole job in miniature, and errors that fit in one line."""
 
+import fcntl
 import shutil
 import subprocess
 import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,18 +15,23 @@ from conftest import small_cnn, small_q_net
 
 from qlayer_core import data, datasets, evaluation, files, machine, models, training
 from qlayer_core.__main__ import main
+from qlayer_core.specs import Attack
 from qlayer_core.study import (
     adaptive,
+    crafting,
     experiments,
     fingerprint,
+    fitting,
     likelihoods,
     paper,
+    plan,
     records,
     tables,
     trails,
     units,
     variants,
 )
+from qlayer_core.study.ladder import Rung
 from qlayer_core.study.records import unit
 
 IMAGES = 24
@@ -238,6 +246,59 @@ def test_two_evaluations_at_a_time_keep_each_other_s_cells(step, miniature, monk
     }
 
 
+def held(lock: Path) -> bool:
+    """Return whether someone holds a lock."""
+    with lock.open("a") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+    return False
+
+
+def test_nobody_else_writes_between_reading_a_record_and_writing_it(miniature, monkeypatch):
+    found = {}
+
+    def spied(name, real):
+        def write(record, *where):
+            found.setdefault((name, record["model"]), []).append(
+                held(unit("mnist", record["model"]).folder / "lock")
+            )
+            return real(record, *where)
+
+        return write
+
+    monkeypatch.setattr(records, "write", spied("record", records.write))
+    monkeypatch.setattr(adaptive, "write", spied("ladder", adaptive.write))
+    monkeypatch.setattr(adaptive, "ladder", lambda spec: (Rung("noise", "control", "noise"),))
+    for name in ("validation-a", "cnn"):
+        main(["train", "mnist", name])
+    main(["evaluate", "mnist", "cnn", "--table", "2a"])
+    for images in ("8", "16"):  # more of them grow apart first
+        main(["adapt", "mnist", "cnn", "--images", images])
+    assert {name for name, _ in found} == {"record", "ladder"} and len(found["ladder", "cnn"]) > 2
+    assert all(all(seen) for seen in found.values())
+
+
+def test_evaluations_that_start_together_make_black_box_images_once(miniature, monkeypatch):
+    main(["train", "mnist", "source-a"])
+    alone, made = evaluation.adversarial, []
+
+    def slow(model, images, attack, **options):
+        made.append(attack)
+        time.sleep(0.1)  # both have begun before the first ends
+        return alone(model, images, attack, **options)
+
+    monkeypatch.setattr(evaluation, "adversarial", slow)
+    (images, _), attack = data.load("mnist", "test"), Attack("black-box", "fgsm", 0.1, "cnn-a")
+    with ThreadPoolExecutor(2) as both:
+        jobs = [
+            both.submit(crafting.make, unit("mnist", name), None, images, attack, False)
+            for name in ("cnn", "q-base")
+        ]
+    assert made == [attack] and sorted(kept for _, kept, _ in (job.result() for job in jobs)) == [False, True]
+
+
 def test_a_network_trained_again_while_it_is_attacked_gets_no_cell(miniature, capsys, monkeypatch):
     for name in ("validation-a", "cnn"):
         main(["train", "mnist", name])
@@ -265,14 +326,14 @@ def test_a_first_look_at_few_images_gives_way_to_a_look_at_more(miniature, capsy
 
     main([*look, "9"])
     assert counts() == {9}
-    first = {units.attack_of(cell): records.unpack(cell) for cell in records.read("mnist", "cnn")["cells"]}
+    first = {records.attack_of(cell): records.unpack(cell) for cell in records.read("mnist", "cnn")["cells"]}
     lines(capsys)
     main([*look, "9"])
     assert lines(capsys) == []
     main([*look, str(IMAGES)])
     assert counts() == {IMAGES}
     cells = records.read("mnist", "cnn")["cells"]
-    assert all((records.unpack(cell)[:9] == first[units.attack_of(cell)]).mean() > 0.5 for cell in cells)
+    assert all((records.unpack(cell)[:9] == first[records.attack_of(cell)]).mean() > 0.5 for cell in cells)
     lines(capsys)
     main([*look, "9"])
     assert lines(capsys) == [] and counts() == {IMAGES}  # fewer never replace more
@@ -400,6 +461,25 @@ def test_in_a_clone_what_was_measured_is_not_trained_away(miniature, capsys, mon
     assert records.read("mnist", "q-base") == record
     assert main(["train", "mnist", "q-base", "--again"]) == 0 and trained
     assert records.read("mnist", "q-base") == record  # the same weights, so what was measured is of them
+
+
+def test_what_another_training_replaces_is_set_aside_and_measured_again(miniature, monkeypatch):
+    for name in ("validation-a", "source-a", "source-b", "cnn"):
+        main(["train", "mnist", name])
+    main(["evaluate", "mnist", "cnn", "--table", "2a"])
+    before, one = records.read("mnist", "cnn"), unit("mnist", "cnn")
+    for name in ("checkpoint.pt", "weights.safetensors"):
+        (one.folder / name).unlink()
+    monkeypatch.setattr(fitting, "seed_of", lambda name, seed: 7)  # as another machine, other weights
+    asked = plan.Plan(only=("table:1a",))
+    train, evaluate = (plan.Job(stage, "mnist", "cnn") for stage in ("train", "evaluate"))
+    asked.run(train)
+    assert records.read("mnist", "cnn")["weights_sha256"] != before["weights_sha256"]
+    (kept,) = (one.folder / "replaced").glob("*.json")
+    assert records.read_file(kept) == before
+    asked.run(evaluate)
+    after = records.read("mnist", "cnn")["cells"]
+    assert {records.attack_of(cell) for cell in before["cells"]} < {records.attack_of(cell) for cell in after}
 
 
 def test_a_trail_is_the_training_once_more_with_its_network_attacked_after_each_epoch(
@@ -682,7 +762,8 @@ def test_a_trial_on_few_images_is_a_variant_and_replaces_no_result(miniature):
     with pytest.raises(ValueError, match=r"limit is 8, but validation-a is no variant: .* variant='trial'"):
         units.train(one, limit=8)
     units.train(replace(one, variant="trial"), limit=8)
-    assert replace(one, variant="trial").record.exists() and not one.record.exists()
+    assert replace(one, variant="trial").record.exists()
+    assert not records.RESULTS.exists()  # whose every variant must be one of the study
     with pytest.raises(ValueError, match="from a training with another number of images than today's"):
         units.train(replace(one, variant="trial"), limit=16)
     assert not list(one.folder.glob("*"))
@@ -711,6 +792,10 @@ def test_adversarial_training_starts_from_the_raw_trained_weights(miniature, mon
         main(["train", "mnist", name])
     monkeypatch.setitem(experiments.RUNS, "cnn-adv", replace(experiments.RUNS["cnn-adv"], learning_rate=0.0))
     main(["train", "mnist", "cnn-adv"])
+    start, judge = (records.read("mnist", name)["weights_sha256"] for name in ("cnn", "validation-a"))
+    found = [records.read("mnist", name) for name in ("validation-a", "cnn", "cnn-adv")]
+    rests_on = [(record["start_sha256"], record["judge_sha256"]) for record in found]
+    assert rests_on == [(None, None), (None, judge), (start, judge)]
     raw, adversarial = (records.load("mnist", name)[0].state_dict() for name in ("cnn", "cnn-adv"))
     assert all(torch.equal(raw[key], adversarial[key]) for key in raw)
 

@@ -3,6 +3,7 @@
 import os
 import resource
 import signal
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from qlayer_core.files import write_atomically
+from qlayer_core.files import alone, write_atomically
 
 
 @pytest.fixture
@@ -123,3 +124,22 @@ def test_each_of_our_writers_fails_as_a_whole(write: Callable[[Path], None], pat
     with pytest.raises(OSError, match=r"could not write .*Free disk space .*run the same command again"):
         write_atomically(path, write)
     assert_untouched(path)
+
+
+def test_one_at_a_time_passes_and_an_error_lets_the_next_one_through(tmp_path):
+    lock, order, inside = tmp_path / "a" / "lock", [], threading.Event()
+
+    def second() -> None:
+        inside.wait()
+        with alone(lock):
+            order.append("second")
+
+    other = threading.Thread(target=second)
+    other.start()
+    with pytest.raises(KeyError), alone(lock):
+        inside.set()
+        other.join(0.2)
+        order.append("first")
+        raise KeyError
+    other.join(10)
+    assert order == ["first", "second"]

@@ -286,6 +286,23 @@ def test_codes_of_another_network_are_not_mixed_up(networks, places, monkeypatch
         likelihoods.load(unit)
 
 
+def test_codes_of_another_network_are_learned_anew_where_one_says_so(networks, places, monkeypatch):
+    unit = likelihoods.Unit("mnist", "q-base", settings=TINY)
+    first = likelihoods.train(unit, limit=20)
+    likelihoods.measure(unit, limit=10)
+    monkeypatch.setattr(
+        records, "load", lambda _, name, *seed: (networks[name], {"weights_sha256": "trained anew"})
+    )
+    with pytest.raises(ValueError, match=r"trained anew since .* likelihoods mnist q-base --seed 0 --again"):
+        likelihoods.train(unit, limit=20)
+    rows = []
+    anew = likelihoods.train(unit, limit=20, again=True, report=rows.append)
+    assert [row["epoch"] for row in rows] == [1, 2]
+    assert (first["network_sha256"], anew["network_sha256"]) == ("q-base", "trained anew")
+    assert likelihoods.measure(unit, limit=10)["sets"].keys() == set(likelihoods.set_names(unit))
+    assert likelihoods.train(unit, limit=20, again=True)["sets"]  # of today's network nothing is left
+
+
 @pytest.mark.parametrize(("name", "goes_on"), [("pixels", True), ("q-base", False)])
 def test_training_goes_on_from_a_checkpoint_of_the_same_codes_alone(
     name, goes_on, networks, places, monkeypatch

@@ -52,7 +52,27 @@ def test_executed_chapters_are_kept_when_the_package_was_merely_run(fresh):
 
 
 @pytest.mark.parametrize(
-    ("where", "jobs"), [((), "--cores 3 "), (("PROFILE=slurm",), "profiles/slurm --jobs 3 ")]
+    ("where", "jobs"),
+    [
+        ((), "--cores 3"),
+        (("PROFILE=slurm",), "profiles/slurm --jobs 3"),
+        (("PROFILE=kubernetes",), "profiles/kubernetes --jobs 3"),
+    ],
 )
 def test_as_many_jobs_as_one_asks_for_are_run_here_and_on_a_cluster(where, jobs, fresh):
     assert jobs in would_run(fresh, "--assume-old=.venv/.installed", "reproduce", *where, "JOBS=3")
+
+
+@pytest.mark.parametrize(
+    ("given", "config"),
+    [
+        ((), ""),
+        (("SEEDS=0,1",), "--config seeds=0,1"),
+        (("ONLY=table:8a",), "--config only=table:8a"),
+        (("SEEDS=1", "ONLY=cnn"), "--config seeds=1 only=cnn"),
+    ],
+)
+def test_what_is_not_given_is_as_the_workflow_s_configuration_says(given, config, fresh):
+    said = would_run(fresh, "--assume-old=.venv/.installed", "reproduce", "JOBS=3", *given).splitlines()
+    (line,) = (line for line in said if "snakemake" in line)  # under another make, it says where it is, too
+    assert line.split() == [".venv/bin/snakemake", "--cores", "3", *config.split()]

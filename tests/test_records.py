@@ -109,7 +109,7 @@ def test_every_cell_is_one_of_the_grid_s_attacks_and_is_there_once(path):
     record = READ[path]
     known = set(experiments.attacks_on(record["dataset"], records.spec_of(record)))
     paths = {None} if record["spec"]["layer"] is None else {"q", "e"}
-    count = Counter((units.attack_of(cell), cell["path"]) for cell in record["cells"])
+    count = Counter((records.attack_of(cell), cell["path"]) for cell in record["cells"])
     assert set(count.values()) == {1}
     assert {attack for attack, _ in count} <= known and {path for _, path in count} == paths
 

@@ -3,24 +3,26 @@
 import dataclasses
 import json
 import os
+import re
 import shutil
 import signal
-import subprocess
-import sys
 import time
-from functools import partial
 from pathlib import Path
 
 import pytest
+from snakes import copied, snakemake
 
 from qlayer_core import files
 from qlayer_core.study import (
+    adaptive,
     experiments,
+    fingerprint,
     likelihoods,
     outlook,
     paper,
     plan,
     records,
+    replaced,
     statements,
     trails,
     units,
@@ -29,7 +31,6 @@ from qlayer_core.study import (
 )
 from qlayer_core.study.plan import Job, Plan
 
-ROOT = Path(__file__).parent.parent
 SMOKE = {"dataset": "mnist", "model": "cnn", "spec": {"epochs": 2}, "images": 16, "tables": ["2a"]}
 
 
@@ -119,6 +120,34 @@ def test_the_adaptive_evaluation_waits_for_the_networks_that_its_images_are_made
     assert left[Job("adapt", "mnist", "thermometer-adv")] == [
         Job("train", "mnist", name) for name in ("cnn-adv", "source-a", "thermometer-adv")
     ]
+
+
+def test_a_ladder_waits_for_its_sibling_where_that_seed_is_asked_for_too(empty):
+    cnn = [Job("train", "mnist", "cnn", seed) for seed in (0, 1, 2)]
+    adapt = [dataclasses.replace(job, stage="adapt") for job in cnn]
+    assert cnn[1] not in Plan((0,), ("adaptive",)).left()
+    for seeds, siblings in (((0, 1, 2), (1, 0, 0)), ((0, 2), (2, None, 0))):
+        left = Plan(seeds, ("adaptive",)).left()
+        for job, sibling in zip(adapt, siblings, strict=True):
+            others = {one.seed for one in left.get(job, []) if one.model == "cnn"} - {job.seed}
+            assert others == ({sibling} - {None})
+    for seed in (0, 2):
+        record_of(cnn[seed])
+    assert cnn[1] in Plan((0, 1), ("adaptive",)).left()[adapt[0]]  # it comes first once it is there
+    assert cnn[1] not in Plan((0, 2), ("adaptive",)).left()[adapt[0]]  # the other one is there
+
+
+def test_a_rung_that_is_left_out_is_said_once(empty, monkeypatch, capsys):
+    missing = {"rung": "transfer", "missing": "There are no weights."}
+
+    def run(unit, report, progress):
+        for eps in (0.1, 0.2):
+            report(missing | {"eps": eps})
+            report({"rung": "noise", "eps": eps})
+
+    monkeypatch.setattr(adaptive, "run", run)
+    Plan().run(Job("adapt", "mnist", "cnn", 1))
+    assert capsys.readouterr().out == "Left out of adapt mnist cnn seed 1: transfer. There are no weights.\n"
 
 
 def test_jobs_come_after_those_that_they_wait_for(empty):
@@ -423,6 +452,90 @@ def test_likelihoods_of_codes_are_those_of_today_s_network(empty):
     assert not Plan().done(job)
 
 
+# ---- What a training replaces ----
+
+
+def climbed(job: Job, weights: str) -> None:
+    """Write an adaptive evaluation of one rung."""
+    unit = Plan().unit(job)
+    cell = {"rung": adaptive.ladder(unit.spec)[0].name, "eps": 0.1, "seconds": 7200.0}
+    about = {"format": records.FORMAT, "model": job.model, "weights_sha256": weights, "n": adaptive.IMAGES}
+    adaptive.write(about | {"environments": [], "cells": [cell]}, adaptive.path_of(unit))
+
+
+def trained_anew(job: Job) -> None:
+    """Leave of a recorded network what its training on another machine leaves."""
+    unit = Plan().unit(job)
+    replaced.set_aside(unit)
+    unit.weights.parent.mkdir(parents=True, exist_ok=True)
+    unit.weights.write_bytes(b"other")
+    records.write(records.read_unit(unit) | {"weights_sha256": files.sha256(unit.weights), "cells": []})
+
+
+def test_a_narrowed_call_measures_again_all_that_its_training_replaces(empty):
+    for name in ("validation-a", "source-a", "source-b"):
+        record_of(Job("train", "mnist", name))
+    job = Job("train", "mnist", "q-large-shared", 2)
+    record = record_of(job)
+    climbed(job, record["weights_sha256"])
+    unit = Plan().unit(job)
+    unit.weights.unlink()
+    evaluate, adapt = (dataclasses.replace(job, stage=stage) for stage in ("evaluate", "adapt"))
+    record_of(Job("train", "mnist", "q-large", 2))  # the table's other network
+    narrow = Plan((2,), ("table:9",))
+    assert narrow.left() == {} and outlook.trained_anew(narrow, narrow.left()) == ""
+    shown = units.of_tables(("9",), unit)
+    missing = next(cell for cell in record["cells"] if records.attack_of(cell) in shown)
+    records.write(record | {"cells": [cell for cell in record["cells"] if cell != missing]})
+    assert list(narrow.left())[:2] == [job, evaluate] and adapt in narrow.left()
+    every = set(experiments.attacks_on("mnist", unit.spec))
+    assert set(narrow.attacks(evaluate)) == {records.attack_of(missing)}  # the same weights may come out
+    assert set(narrow.attacks(evaluate, anew=True)) == every
+    hours = outlook.seconds(narrow, narrow.left())
+    assert hours[evaluate] == pytest.approx(36 * len(every))
+    assert outlook.trained_anew(narrow, narrow.left()).startswith("1 measured network is trained anew")
+
+    trained_anew(job)
+    # The evaluation is another process, which knows of it by what was set aside, and so does a later call.
+    for _ in range(2):
+        later = Plan((2,), ("table:9",))
+        assert {evaluate, adapt} <= later.left().keys() and later.tables(evaluate) == ()
+        assert set(later.attacks(evaluate)) == every
+    now = records.read_unit(unit)
+    records.write(now | {"cells": [cell for cell in record["cells"] if cell["attack"] != "bim"]})
+    assert evaluate in later.left()
+    records.write(now | {"cells": record["cells"]})
+    assert evaluate not in later.left() and later.tables(evaluate) == ("9",)
+
+
+def test_what_was_merely_waited_for_is_measured_again_too(empty):
+    for name in ("validation-a", "source-a", "source-b"):
+        record_of(Job("train", "mnist", name))
+    job = Job("train", "mnist", "cnn", 1)
+    record = record_of(job)
+    climbed(job, record["weights_sha256"])
+    Plan().unit(job).weights.unlink()
+    asked = Plan((1,), ("mnist/cnn-adv",))
+    lost = {dataclasses.replace(job, stage=stage) for stage in ("evaluate", "adapt")}
+    assert job in asked.left() and lost <= asked.left().keys()
+    trained_anew(job)
+    record_of(Job("train", "mnist", "cnn-adv", 1))  # all that was asked for
+    assert set(asked.left()) >= lost and job not in asked.left()
+    assert not Plan((1,), ("mnist/q-base",)).left().keys() & lost  # but of no one else
+
+
+def test_a_ladder_and_likelihoods_are_made_again_of_a_network_that_they_were_of(empty):
+    for name in ("validation-a", "source-a", "source-b", "q-base"):
+        record_of(Job("train", "mnist", name))
+    job, unit = Job("train", "mnist", "q-base"), likelihoods.Unit("mnist", "q-base", 1)
+    files.write_json(unit.record, {"format": likelihoods.FORMAT, "network_sha256": "?"})
+    Plan().unit(job).weights.unlink()
+    asked = Plan((0,), ("mnist/q-base-adv",))
+    assert Job("likelihoods", "mnist", "q-base", 1) in asked.left()
+    trained_anew(job)
+    assert Job("likelihoods", "mnist", "q-base", 1) in asked.left()
+
+
 # ---- How long it takes ----
 
 
@@ -437,8 +550,27 @@ def test_hours_are_those_that_records_say(empty):
     assert estimates[Job("train", "mnist", "cnn")] == 3600  # of its kind
     assert estimates[Job("evaluate", "mnist", "cnn")] == pytest.approx(36 * attacks)
     hours = (3 * 3600 + 36 * attacks) / 2 / 3600  # cnn, validation-a and source-b, two at a time
-    assert f"about {hours:.1f} hours with 2 at a time" in outlook.outlook(estimates, 2)
+    line = f"about {hours:.1f} hours with 2 at a time, by the times of the machines that recorded"
+    assert line in outlook.outlook(estimates, 2)
     assert outlook.outlook(estimates, 2).startswith("4 jobs are left (3 train, 1 evaluate)")
+
+
+def test_what_other_code_has_made_counts_and_is_said(empty):
+    for name in ("validation-a", "source-a", "source-b", "cnn"):
+        record_of(Job("train", "mnist", name))
+    asked, path = Plan(only=("mnist/cnn", "mnist/source-a")), records.unit("mnist", "cnn").record
+    assert asked.left() == {} and outlook.of_other_code(asked, {}) == ""
+    record = records.read_file(path)
+    here = [{"code": {stage: fingerprint.of(stage)}} for stage in ("training", "scoring")]
+    record |= {"environments": [*here, {"code": {"scoring": "of yesterday"}}], "trained_in": 0}
+    record["cells"][0]["environment"] = 1
+    records.write(record)
+    assert outlook.of_other_code(asked, {}) == ""  # the third is of no cell any more
+    record["cells"][1]["environment"] = 2
+    records.write(record)
+    said = outlook.of_other_code(asked, asked.left())
+    assert asked.left() == {} and said.startswith("1 record counts as done") and "--again" in said
+    assert outlook.of_other_code(asked, {Job("evaluate", "mnist", "cnn"): []}) == ""
 
 
 def test_the_pace_of_this_machine_shows_in_what_is_left(empty, tmp_path):
@@ -448,10 +580,14 @@ def test_the_pace_of_this_machine_shows_in_what_is_left(empty, tmp_path):
     stale = tmp_path / Job("train", "mnist", "source-b").marker
     stale.parent.mkdir(parents=True)
     stale.write_text("{}")
-    outlook.start(wanted, jobs, 1, tmp_path)
+    outlook.forget(jobs, tmp_path)
     assert not stale.exists()  # its record says otherwise
+    outlook.start(wanted, jobs, 1, tmp_path)
     said = outlook.finish(Job("train", "mnist", "source-b"), 7200.0, tmp_path)  # twice as long as recorded
-    assert said == "1 job is left (1 train): about 2.0 hours with 1 at a time, by recorded times"
+    assert (
+        said
+        == "1 job is left (1 train): about 2.0 hours with 1 at a time, at the pace of this machine so far"
+    )
     assert outlook.finish(Job("train", "mnist", "validation-a"), 1.0, tmp_path).startswith("Nothing is left")
 
 
@@ -461,28 +597,7 @@ def test_the_pace_of_this_machine_shows_in_what_is_left(empty, tmp_path):
 @pytest.fixture(scope="module")
 def clone(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The package, the workflow and the images in a folder of their own, without results."""
-    folder = tmp_path_factory.mktemp("clone")
-    for name in ("qlayer_core", "workflow"):
-        shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
-    shutil.copytree(ROOT / "data" / "mnist", folder / "data" / "mnist")
-    return folder
-
-
-def snakemake(folder: Path, *options: str) -> subprocess.Popen:
-    environment = os.environ | {"PYTHONPATH": str(folder), "QLAYER_PRECISION": "float32"}
-    environment["XDG_CACHE_HOME"] = str(folder / "cache")
-    command = [Path(sys.executable).parent / "snakemake", "--cores", "1", "--config", "only=smoke", *options]
-    return subprocess.Popen(
-        command,
-        cwd=folder,
-        env=environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        start_new_session=True,
-        # a shell in the background has its children ignore Ctrl-C
-        preexec_fn=partial(signal.signal, signal.SIGINT, signal.default_int_handler),
-    )
+    return copied(tmp_path_factory.mktemp("clone"))
 
 
 def read(path: Path) -> dict:
@@ -490,7 +605,7 @@ def read(path: Path) -> dict:
 
 
 def test_a_smoke_run_is_interrupted_continued_and_then_left_alone(clone):
-    path = clone / "data" / "results" / "mnist" / "variants" / "cnn" / "smoke" / "seed0.json"
+    path = clone / "runs" / "mnist" / "variants" / "cnn" / "smoke" / "seed0" / "record.json"
     running = snakemake(clone)
     while len(read(path).get("cells", [])) < 2 and running.poll() is None:
         time.sleep(0.05)
@@ -514,36 +629,41 @@ def test_a_smoke_run_is_interrupted_continued_and_then_left_alone(clone):
     # As in a clone: no traces of earlier runs, and files whose times say nothing.
     shutil.rmtree(clone / ".snakemake")
     shutil.rmtree(clone / "runs" / "workflow")
-    for number, file in enumerate([*clone.glob("data/results/**/*.json"), clone / "workflow" / "Snakefile"]):
+    for number, file in enumerate([path, clone / "workflow" / "Snakefile"]):
         os.utime(file, (1e9 + number, 1e9 + number))
     again = snakemake(clone)
     said, _ = again.communicate()
     assert again.returncode == 0 and "Nothing is left to do" in said, said
     assert read(path) == after
+    assert not (clone / "data" / "results").exists()  # a trial is no result, and in no one's way
 
 
-def test_a_variant_reaches_its_job_by_both_of_its_names(clone):
-    dry = snakemake(clone, "only=settings,trails", "--dry-run", "--printshellcmds", "--quiet", "progress")
+def test_a_variant_reaches_its_job_by_both_of_its_names_and_the_paper_s_cells_come_first(clone):
+    started = clone / "runs" / "workflow" / "started.json"
+    files.write_json(started, "of a run in progress")
+    shown = ("--printshellcmds", "--quiet", "progress")
+    dry = snakemake(clone, "seeds=0,1", "only=settings,trails,mnist/cnn,mnist/squeezing", "--dry-run", *shown)
     said, _ = dry.communicate()
     assert dry.returncode == 0, said
     assert "study.outlook vary mnist q-large-adv/exact-gradients 0 --config" in said
     assert "study.outlook trail mnist cnn-adv 2 --config" in said
-    assert "1 trail" in said
+    found = {}
+    for block in said.split("\n\n"):
+        if job := re.search(r"seed(\d).*wildcards: dataset=mnist, model=(\S+), seed", block, re.DOTALL):
+            stage = re.search(r"output: \S+\.(\w+)", block)[1]
+            priority = re.search(r"priority: (\d)", block)
+            found[stage, job[2], int(job[1])] = int(priority[1]) if priority else 0
+    assert found["evaluate", "cnn", 0] == found["train", "source-a", 0] == 3
+    assert found["adapt", "q-base/squared-pull-dropout-behind", 0] == 0
+    assert found["evaluate", "cnn", 1] == found["evaluate", "squeezing", 0] == 1
+    assert found["vary", "q-large-adv/exact-gradients", 0] == 0
+    assert json.loads(started.read_text()) == "of a run in progress"
 
 
-@pytest.mark.parametrize("profile", ["slurm", "kubernetes"])
-def test_clusters_are_given_the_same_jobs(clone, profile):
+def test_a_look_at_the_workflow_does_not_pass_for_a_start(clone):
     started = clone / "runs" / "workflow" / "started.json"
-    started.unlink(missing_ok=True)
-    dry = snakemake(
-        clone,
-        "only=mnist/cnn-clean-selected",
-        "--dry-run",
-        "--workflow-profile",
-        f"workflow/profiles/{profile}",
-    )
-    said, _ = dry.communicate()
-    assert dry.returncode == 0, said
-    assert "4 jobs are left (3 train, 1 evaluate)" in said
-    assert not started.exists(), "a look must not pass for a start"
-    assert "mem_mb=3000" in said and "runtime=1440" in said
+    files.write_json(started, "of a run in progress")
+    unlocking = snakemake(clone, "--unlock")
+    said, _ = unlocking.communicate()
+    assert unlocking.returncode == 0, said
+    assert json.loads(started.read_text()) == "of a run in progress"

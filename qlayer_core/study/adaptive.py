@@ -72,18 +72,22 @@ def run(
         cell = measure(net, *test, rung, eps, source=source, alive=alive, progress=progress)
         if source is not None:
             cell |= {"source_seed": other(unit, rung).seed, "source_sha256": made_by["weights_sha256"]}
-        # Another process may have added to it meanwhile. In place, since `left` goes by it, too.
-        record.update(_so_far(unit, about["weights_sha256"], len(test.labels)) or {})
-        if record["n"] > len(test.labels):
-            return record
-        cell["environment"] = records.environment_index(
-            record, records.environment(_stages(rung, unit.spec), device)
-        )
-        record["cells"] = [old for old in record["cells"] if (old["rung"], old["eps"]) != (rung.name, eps)]
-        record["cells"].append(cell)
-        write(record, _place(unit, record))
+        here = records.environment(_stages(rung, unit.spec), device)
+        with records.alone(unit):
+            # Another process may have added to it meanwhile. In place, since `left` goes by it, too.
+            record.update(_so_far(unit, about["weights_sha256"], len(test.labels)) or {})
+            if record["n"] > len(test.labels):
+                return record
+            cell["environment"] = records.environment_index(record, here)
+            record["cells"] = [
+                old for old in record["cells"] if (old["rung"], old["eps"]) != (rung.name, eps)
+            ]
+            record["cells"].append(cell)
+            write(record, _place(unit, record))
         report(cell)
-    if _place(unit, record) != path_of(unit):
+    with records.alone(unit):
+        if _place(unit, record) == path_of(unit):
+            return record
         record.update(_so_far(unit, about["weights_sha256"], len(test.labels)) or {})
         climbed, before = (  # which effort was doubled hangs on what the rungs left
             {
@@ -251,7 +255,10 @@ def _recorded(record: dict, rung: Rung, eps: float, unit: records.Unit) -> bool:
     return any(
         (cell["rung"], cell["eps"], cell["how"]) == (rung.name, eps, plain(rung))
         and record["environments"][cell["environment"]]["code"] == code
-        and ("source_sha256" not in cell or cell["source_sha256"] == records.weights_of(other(unit, rung)))
+        and (
+            "source_sha256" not in cell
+            or cell["source_sha256"] == records.weights_of(_made_on(cell, unit, rung))
+        )
         and (
             not rung.survivors
             or (_survivors(record, rung.name, eps) & ~records.unpack(cell)).sum()
@@ -277,10 +284,21 @@ def other(unit: records.Unit, rung: Rung) -> records.Unit | None:
     if rung.source is None:
         return None
     if rung.source == "sibling":
-        others = [replace(unit, seed=seed) for seed in SEEDS if seed != unit.seed]
+        others = siblings(unit)
         return next((one for one in others if one.record.exists() and one.weights.exists()), others[0])
     twin = ("cnn-adv" if unit.spec.adversarial else "cnn", unit.seed)
     return records.unit(unit.dataset, *{"source-a": ("source-a", 0), "twin": twin}[rung.source])
+
+
+def siblings(unit: records.Unit) -> list[records.Unit]:
+    """Return the other seeds of a network that can lend it their images, the first of them first."""
+    return [replace(unit, seed=seed) for seed in SEEDS if seed != unit.seed]
+
+
+def _made_on(cell: dict, unit: records.Unit, rung: Rung) -> records.Unit:
+    """Return the unit whose images a cell is of: any sibling will do, whichever was there."""
+    seed = cell.get("source_seed") if rung.source == "sibling" else None
+    return other(unit, rung) if seed is None else replace(unit, seed=seed)
 
 
 def _source(unit: records.Unit, rung: Rung) -> tuple[nn.Module | None, dict]:

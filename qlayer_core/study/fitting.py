@@ -129,6 +129,14 @@ def _origin(unit: Unit, start: Unit | None) -> dict:
     return {"code": fingerprint.of("training"), "start": weights}
 
 
+def rests_on(unit: Unit, checkpoint: Path) -> dict:
+    """Return for a record of which networks' weights a training is, of its start and of its judge; None for none."""
+    judged = unit.spec.selection == "mixed"
+    judge = records.weights_of(records.unit(unit.dataset, experiments.VALIDATION_SOURCE)) if judged else None
+    start = json.loads(checkpoint.with_suffix(".json").read_text())["start"]
+    return {"start_sha256": start, "judge_sha256": judge}
+
+
 def _same_origin(checkpoint: Path, origin: dict, again: bool) -> None:
     """Keep a training's origin beside its checkpoint, and don't continue one of another origin."""
     beside = checkpoint.with_suffix(".json")

@@ -88,6 +88,7 @@ def train(
     *,
     limit: int | None = None,
     until: int | None = None,
+    again: bool = False,
     report: Callable[[dict], None] = lambda row: None,
     progress: bool = False,
 ) -> dict:
@@ -99,6 +100,7 @@ def train(
         unit: what to train.
         limit: only the first so many training and validation images: a trial, so only with settings of its own.
         until: pause after so many epochs.
+        again: begin anew where what is recorded is of another network's codes, or where nothing is left to continue.
         report: called with each new row of the history.
         progress: show the batches of an epoch as they pass.
     """
@@ -109,17 +111,17 @@ def train(
     if until is not None:
         checks.option("until", until)
     device = machine.device()
-    network, network_sha256 = _network(unit, device)
+    network, network_sha256 = _network(unit, device, again)
     of = "" if network is None else f" of {network_sha256[:12]}"  # whose codes are learned
     checkpoint = unit.folder / f"checkpoint{of}.pt"
     if unit.record.exists() and not checkpoint.exists():
         before = read(unit)
-        if before["finished"] and unit.weights.exists():
+        if before["network_sha256"] == network_sha256 and before["finished"] and unit.weights.exists():
             return before
-        if before["sets"]:
+        if before["sets"] and not again:
             raise ValueError(
                 f"{unit.record} holds {len(before['sets'])} scored sets, and nothing is left of that training to"
-                " continue. Another one would replace them: remove the file if you want that"
+                f" continue. Another one would replace them. If you want that, say so: {unit.how()} --again"
             )
     train_set, validation_set = (
         encode(network, data.load(unit.dataset, split, limit=limit).images.to(device))
@@ -162,7 +164,8 @@ def train(
     }
     if unit.record.exists():
         before = read(unit)
-        if before["weights_sha256"] == record["weights_sha256"]:  # what was measured is of these weights
+        if all(before[name] == record[name] for name in ("weights_sha256", "network_sha256")):
+            # What was measured is of these weights.
             seconds = before["seconds"] | record["seconds"]
             record = before | {name: record[name] for name in ("history", "finished")} | {"seconds": seconds}
     _write(unit, record)
@@ -257,6 +260,14 @@ def read(unit: Unit) -> dict:
     return record
 
 
+def recorded(dataset: str, name: str) -> list[Unit]:
+    """Return the PixelCNNs that are recorded over a network's codes, one per seed, in their order."""
+    found = (RESULTS / dataset / "pixelcnn" / name).glob("seed*.json")
+    return [
+        Unit(dataset, name, seed) for seed in sorted(int(path.stem.removeprefix("seed")) for path in found)
+    ]
+
+
 def load(unit: Unit, device: torch.device | str = "cpu") -> tuple[PixelCNN, QNet | None, dict]:
     """Return the trained PixelCNN, the network whose codes it models (None for pixels), and the record.
 
@@ -296,15 +307,15 @@ def encode(network: QNet | None, images: Tensor, batch_size: int = 256) -> Tenso
     return torch.cat(found)
 
 
-def _network(unit: Unit, device: torch.device | str) -> tuple[QNet | None, str | None]:
+def _network(unit: Unit, device: torch.device | str, again: bool = False) -> tuple[QNet | None, str | None]:
     """Return the network whose codes are modelled and the sha256 of its weights; None and None for pixels."""
     if unit.name == PIXELS:
         return None, None
     network, about = records.load(unit.dataset, unit.name)
-    if unit.record.exists() and read(unit)["network_sha256"] != about["weights_sha256"]:
+    if not again and unit.record.exists() and read(unit)["network_sha256"] != about["weights_sha256"]:
         raise ValueError(
-            f"{unit.name} has been trained anew since this PixelCNN learned its codes: delete {unit.folder} and"
-            f" {unit.record}, then: {unit.how()}"
+            f"{unit.name} has been trained anew since this PixelCNN learned its codes. To train another one, which"
+            f" replaces {unit.record}, say so: {unit.how()} --again"
         )
     return network.to(device), about["weights_sha256"]
 

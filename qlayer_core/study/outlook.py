@@ -6,25 +6,28 @@ import json
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from statistics import median
 
 from qlayer_core import checks, data, datasets, files
-from qlayer_core.study import adaptive, experiments, likelihoods, records, units
-from qlayer_core.study.plan import ADAPTIVE, SMOKE, STAGES, Job, Plan, tried
+from qlayer_core.study import adaptive, experiments, fingerprint, likelihoods, records
+from qlayer_core.study.jobs import ADAPTIVE, SMOKE, STAGES, Job
+from qlayer_core.study.plan import Plan
+from qlayer_core.study.standing import tried
 
 
-def seconds(plan: Plan, jobs: Iterable[Job]) -> dict[Job, float | None]:
+def seconds(plan: Plan, jobs: Collection[Job]) -> dict[Job, float | None]:
     """Return how long jobs will take in seconds, by what is recorded of the same stage and attacks, None if not.
 
-    The same model's times count first, then those of models of its kind, then any.
+    Of a network that is trained among them, all attacks count that its evaluation may have to make. The same model's
+    times count first, then those of models of its kind, then any.
     """
     times: dict[tuple, list[float]] = {}
     for path in files.RESULTS.glob("*/*/seed*.json"):
         if record := tried(records.read_file, path):
             kind = (record["spec"]["layer"] is not None, record["spec"]["adversarial"])
-            shares = {str(units.attack_of(cell)): data.TEST_IMAGES / cell["n"] for cell in record["cells"]}
+            shares = {str(records.attack_of(cell)): data.TEST_IMAGES / cell["n"] for cell in record["cells"]}
             for what, value in record["seconds"].items():
                 value *= shares.get(what, 1)
                 for key in (record["model"], kind, None):
@@ -51,22 +54,20 @@ def seconds(plan: Plan, jobs: Iterable[Job]) -> dict[Job, float | None]:
         if job.stage != "evaluate":
             of_training = dict.fromkeys(("train", "vary", "trail"), "training")
             return typical(job, (of_training | {"adapt": ADAPTIVE}).get(job.stage, job.stage))
-        record = tried(records.read_unit, plan.unit(job)) or {"cells": []}
-        attacks = units.left_to_measure(record, plan.unit(job), plan.tables(job))
-        parts = [typical(job, str(attack)) for attack in attacks]
+        parts = [typical(job, str(attack)) for attack in plan.attacks(job, anew=job.training in jobs)]
         known = [part for part in parts if part is not None]
         return sum(known) * len(parts) / len(known) if known else None
 
     return {job: total(job) for job in jobs}
 
 
-def outlook(estimates: Mapping[Job, float | None], at_a_time: int, pace: float = 1.0) -> str:
+def outlook(estimates: Mapping[Job, float | None], at_a_time: int, pace: float | None = None) -> str:
     """Return one line on how much is left.
 
     Args:
         estimates: seconds of each job that is left.
         at_a_time: how many run side by side.
-        pace: how much longer jobs take here than the estimates say.
+        pace: how much longer jobs take here than the estimates say; left out where none has ended yet.
     """
     if not estimates:
         return "Nothing is left to do: everything that was asked for is recorded."
@@ -76,14 +77,52 @@ def outlook(estimates: Mapping[Job, float | None], at_a_time: int, pace: float =
     line = f"{len(estimates)} {'job is' if len(estimates) == 1 else 'jobs are'} left ({what})"
     if not known:
         return f"{line}; how long they take is not known, since no time of their kind is recorded"
-    hours = sum(known) / len(known) * len(estimates) * pace / at_a_time / 3600
-    return f"{line}: about {hours:.1f} hours with {at_a_time} at a time, by recorded times"
+    hours = sum(known) / len(known) * len(estimates) * (pace or 1.0) / at_a_time / 3600
+    whose = "at the pace of this machine so far" if pace else "by the times of the machines that recorded"
+    return f"{line}: about {hours:.1f} hours with {at_a_time} at a time, {whose}"
 
 
-def start(plan: Plan, jobs: Iterable[Job], at_a_time: int, root: Path = files.ROOT) -> None:
-    """Forget the markers of jobs that are left, and note how long they should take, for `finish`."""
+def trained_anew(plan: Plan, jobs: Iterable[Job]) -> str:
+    """Return one line on networks that were measured and are trained once more; nothing where there are none."""
+    count = sum(any(plan.again(job, True)) for job in jobs)
+    if not count:
+        return ""
+    return (
+        f"{count} measured {'network is' if count == 1 else 'networks are'} trained anew, for want of weights: if"
+        " other weights come out, what was recorded is kept under runs/, and all of it is measured again"
+    )
+
+
+def of_other_code(plan: Plan, left: Collection[Job]) -> str:
+    """Return one line on what counts as done though today's code may give other numbers; nothing where all is of it.
+
+    Rungs of the ladder that other code climbed are left, so they need none.
+    """
+    count = 0
+    for job in plan.targets():
+        done = job.stage in ("train", "evaluate", "vary") and job not in left
+        if done and (record := tried(records.read_unit, plan.unit(job))):
+            used = {record["trained_in"], *(cell.get("environment") for cell in record["cells"])} - {None}
+            code = {one for place in used for one in record["environments"][place]["code"].items()}
+            count += any(
+                stage not in fingerprint.STAGES or fingerprint.of(stage) != made for stage, made in code
+            )
+    if not count:
+        return ""
+    return (
+        f"{count} {'record counts' if count == 1 else 'records count'} as done, though partly of other code than"
+        " today's; to make one anew: python -m qlayer_core train or evaluate, with --again"
+    )
+
+
+def forget(jobs: Iterable[Job], root: Path = files.ROOT) -> None:
+    """Forget the markers of jobs that are left: their records say otherwise."""
     for job in jobs:
         (root / job.marker).unlink(missing_ok=True)
+
+
+def start(plan: Plan, jobs: Collection[Job], at_a_time: int, root: Path = files.ROOT) -> None:
+    """Note how long the jobs that are left should take, for `finish`."""
     estimates = seconds(plan, jobs)
     rows = [dataclasses.asdict(job) | {"seconds": estimate} for job, estimate in estimates.items()]
     content = json.dumps({"at_a_time": at_a_time, "jobs": rows})
@@ -106,7 +145,7 @@ def finish(job: Job, took: float, root: Path = files.ROOT) -> str:
             estimates[one] = estimate
         elif estimate is not None:
             expected, actual = expected + estimate, actual + json.loads(marker.read_text())["seconds"]
-    return outlook(estimates, content["at_a_time"], actual / expected if expected else 1.0)
+    return outlook(estimates, content["at_a_time"], actual / expected if expected else None)
 
 
 def _started(root: Path) -> Path:

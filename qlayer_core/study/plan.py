@@ -6,51 +6,27 @@ starts them in order, on the cores of this machine or on a cluster; `study.outlo
 """
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 from qlayer_core import data, datasets, files
+from qlayer_core.specs import Attack
 from qlayer_core.study import (
     adaptive,
     experiments,
     likelihoods,
     paper,
     records,
+    replaced,
+    standing,
     trails,
     units,
     variants,
     wanted,
 )
+from qlayer_core.study.jobs import ADAPTIVE, SETTINGS, SMOKE, TRAILS, TRIAL, Job
 
-STAGES = ("train", "evaluate", "adapt", "likelihoods", "vary", "trail")
-SMOKE = "smoke"
-TRIAL = ("dataset", "model", "spec", "images", "tables")  # what the configuration of a smoke run says
-ADAPTIVE, SETTINGS, TRAILS = "adaptive", "settings", "trails"
-
-
-@dataclass(frozen=True)
-class Job:
-    """One piece of work: a stage of a network, or the PixelCNN over its codes (over "pixels" without one).
-
-    The model of a variant is both names, ``q-base/no-gate``.
-    """
-
-    stage: str
-    dataset: str
-    model: str
-    seed: int = 0
-
-    def __str__(self) -> str:
-        """Return for example ``train mnist q-base seed 0``."""
-        return f"{self.stage} {self.dataset} {self.model} seed {self.seed}"
-
-    @property
-    def marker(self) -> str:
-        """The file that tells Snakemake that the job ended well, relative to the root.
-
-        It is not the record itself: Snakemake deletes what a job was to write when the job fails.
-        """
-        return f"runs/workflow/{self.dataset}/{self.model}/seed{self.seed}.{self.stage}"
+NOTHING = {"cells": [], "environments": []}  # what is recorded of a network that is not
 
 
 @dataclass(frozen=True)
@@ -165,12 +141,30 @@ class Plan:
         return tables or None
 
     def tables(self, job: Job) -> tuple[str, ...]:
-        """Return the tables whose cells an evaluation measures; () for all."""
-        return (
-            tuple(self.smoke["tables"])
-            if job.model == SMOKE
-            else self._tables_of(job.dataset, job.model) or ()
-        )
+        """Return the tables whose cells an evaluation measures; () for all.
+
+        All, too, where a training has replaced measured cells: those that are not asked for would stay lost.
+        """
+        if job.model == SMOKE:
+            return tuple(self.smoke["tables"])
+        asked = self._tables_of(job.dataset, job.model) or ()
+        unit = self.unit(job)
+        if asked and (before := replaced.attacks(unit)):
+            record = standing.tried(records.read_unit, unit)
+            return () if before & {*units.left_to_measure(record or NOTHING, unit)} else asked
+        return asked
+
+    def attacks(self, job: Job, anew: bool = False) -> list[Attack]:
+        """Return the attacks that an evaluation has left.
+
+        With ``anew`` its network is trained before: then they are all that were asked for, and where any was
+        measured, all that there are.
+        """
+        unit, tables = self.unit(job), self.tables(job)
+        record = standing.tried(records.read_unit, unit) or NOTHING
+        if anew:
+            tables, record = () if record["cells"] and job.model != SMOKE else tables, NOTHING
+        return units.left_to_measure(record, unit, tables, images=self.images(job))
 
     def unit(self, job: Job) -> records.Unit:
         """Return the network that a job is about."""
@@ -196,18 +190,19 @@ class Plan:
             own = [] if job.model == likelihoods.PIXELS else [Job("train", job.dataset, job.model)]
             return [sources[0], *own]
         spec = self.unit(job).spec
-        own = dataclasses.replace(job, stage="vary" if "/" in job.model else "train")
+        own = job.training
         if job.stage == "adapt":
             others = (adaptive.other(self.unit(job), rung) for rung in adaptive.ladder(spec))
-            # A sibling of another seed is taken where it is, and not trained for this.
+            # A sibling of another seed is taken where it is, and waited for where its seed is asked for, too.
             found = {
                 Job("train", job.dataset, one.spec.name, one.seed)
                 for one in others
                 if one and one.spec.name != spec.name
             }
+            found |= {dataclasses.replace(own, seed=one.seed) for one in self._sibling(job)}
             return sorted({own, *found}, key=lambda one: (one.model, one.seed))
         if job.stage == "evaluate":
-            attacks = units.left_to_measure({"cells": []}, self.unit(job), self.tables(job))
+            attacks = self.attacks(job, anew=not self.done(own))
             return [own, *(sources if any(attack.source for attack in attacks) else [])]
         raw = [Job("train", job.dataset, spec.raw_name, job.seed)] if spec.adversarial else []
         if first := variants.start(self.unit(job)):
@@ -217,17 +212,26 @@ class Plan:
         )
         return [*judge, *raw]
 
+    def _sibling(self, job: Job) -> list[records.Unit]:
+        """Return the network of another seed that a ladder waits for: asked for, and not there yet."""
+        unit = self.unit(job)
+        first = next(
+            (one for one in adaptive.siblings(unit) if standing.there(one) or one.seed in self.seeds), None
+        )
+        lacks = first and not standing.there(first) and standing.sibling_left(unit)
+        return [first] if lacks else []
+
     def done(self, job: Job) -> bool:
         """Return whether the record says that a job is done, with the settings of today."""
         if job.stage == "likelihoods":
-            return _scored(likelihoods.Unit(job.dataset, job.model, job.seed))
+            return standing.scored(likelihoods.Unit(job.dataset, job.model, job.seed))
         unit = self.unit(job)
         if job.stage == "trail":
-            record = tried(records.read_file, trails.path_of(unit))
+            record = standing.tried(records.read_file, trails.path_of(unit))
             return record is not None and record["finished"] and records.spec_of(record) == unit.spec
         # A change may be the same run as another; a setting is compared by its own record.
         same = job.stage == "vary" and unit.variant in variants.CHANGES
-        record = tried(variants.recorded if same else records.read_unit, unit)
+        record = standing.tried(variants.recorded if same else records.read_unit, unit)
         if record is None or records.spec_of(record) != unit.spec:
             return False
         if not record["history"]:
@@ -237,14 +241,15 @@ class Plan:
         if not records.finished(record):
             return False
         if job.stage == "evaluate":
-            return not units.left_to_measure(record, unit, self.tables(job), images=self.images(job))
+            return not self.attacks(job)
         if job.stage == "adapt":
-            climbed = tried(adaptive.read, unit)
+            climbed = standing.tried(adaptive.read, unit)
             return (
                 climbed is not None
                 and climbed["weights_sha256"] == record["weights_sha256"]
                 and climbed["n"] >= adaptive.IMAGES
-                and not any(_can(unit, rung) for rung, _ in adaptive.left(climbed, unit))
+                and not standing.rungs_left(unit, climbed)
+                and not self._sibling(job)
             )
         there = unit.weights.exists() and files.sha256(unit.weights) == record["weights_sha256"]
         return there or job.stage == "vary"
@@ -261,16 +266,46 @@ class Plan:
             for other in waits:
                 add(other)
             found[job] = waits
-            # Training anew gives other weights, of which nothing is measured yet.
-            for stage, among in (("evaluate", wanted.EVALUATED), ("adapt", wanted.ADAPTED)):
-                again = dataclasses.replace(job, stage=stage)
-                measured = job.stage == "vary" or (job.stage == "train" and (job.dataset, job.model) in among)
-                if measured and self.done(again):
-                    add(again)
+            for again in self.again(job, True):
+                add(again)
 
         for job in open_ones:
             add(job)
+        for job in self._rests_on():
+            for again in self.again(job, job in found):
+                add(again)
         return found
+
+    def again(self, job: Job, anew: bool) -> Iterator[Job]:
+        """Yield what was measured of a network, and must be once more: if it is trained ``anew``, or since it was.
+
+        Another machine gives other weights, of which nothing is measured. Whatever a call asks for, what it replaces
+        it measures again.
+        """
+        if job.stage not in ("train", "vary"):
+            return
+        unit = self.unit(job)
+        record = standing.tried(records.read_unit, unit) or NOTHING
+        evaluate, adapt = (dataclasses.replace(job, stage=stage) for stage in ("evaluate", "adapt"))
+        before, climbed = replaced.attacks(unit), replaced.rungs(unit)
+        measured = before | {records.attack_of(cell) for cell in record["cells"] if anew}
+        if measured and measured & {*self.attacks(evaluate, anew)}:
+            yield evaluate
+        recorded = standing.tried(adaptive.read, unit)
+        if (anew and recorded) or (climbed and climbed & standing.rungs_left(unit, recorded)):
+            yield adapt
+        if job.stage == "train" and job.seed == 0:  # whose codes they are of
+            for one in likelihoods.recorded(job.dataset, job.model):
+                if anew or (before and not standing.scored(one)):
+                    yield Job("likelihoods", one.dataset, one.name, one.seed)
+
+    def _rests_on(self) -> list[Job]:
+        """Return the trainings that what is wanted rests on, done or not."""
+        seen, new = {}, self.targets()
+        while new:
+            seen |= dict.fromkeys(new)
+            new = [other for job in new for other in self.needs(job) if other not in seen]
+        return list(seen)
 
     def _there(self, job: Job) -> bool:
         """Return whether what starts from a variant finds its weights, which no clone brings."""
@@ -280,12 +315,12 @@ class Plan:
         """Do a job, from wherever it stands."""
         if job.stage == "likelihoods":
             one = likelihoods.Unit(job.dataset, job.model, job.seed)
-            likelihoods.train(one, progress=progress)
+            likelihoods.train(one, again=True, progress=progress)
             likelihoods.measure(one, progress=progress)
             return
         limit = self.images(job) if job.model == SMOKE else None
         if job.stage == "adapt":
-            adaptive.run(self.unit(job), progress=progress)
+            adaptive.run(self.unit(job), report=_say_if_missing(job), progress=progress)
         elif job.stage == "trail":
             trails.measure(self.unit(job), again=True, progress=progress)
         elif job.stage != "evaluate":
@@ -295,32 +330,13 @@ class Plan:
             units.evaluate(self.unit(job), self.tables(job), limit=limit, progress=progress)
 
 
-def _can(unit: records.Unit, rung: adaptive.Rung) -> bool:
-    """Return whether the network that makes a rung's images is there."""
-    one = adaptive.other(unit, rung)
-    return one is None or (one.record.exists() and one.weights.exists())
+def _say_if_missing(job: Job) -> Callable[[dict], None]:
+    """Return what prints each rung that was left out for want of another network, once."""
+    said = set()
 
+    def say(cell: dict) -> None:
+        if "missing" in cell and cell["rung"] not in said:
+            said.add(cell["rung"])
+            print(f"Left out of {job}: {cell['rung']}. {cell['missing']}", flush=True)
 
-def _scored(unit: likelihoods.Unit) -> bool:
-    """Return whether all sets are scored, with today's settings, and codes are those of today's network."""
-    record = tried(likelihoods.read, unit)
-    of_pixels = unit.name == likelihoods.PIXELS
-    network = None if of_pixels else tried(records.read_unit, records.unit(unit.dataset, unit.name))
-    return (
-        record is not None
-        and record["network_sha256"] == (network and network["weights_sha256"])
-        and record["finished"]
-        and record["settings"] == dataclasses.asdict(unit.settings)
-        and all(
-            record["sets"].get(name, {}).get("n", 0) >= data.TEST_IMAGES
-            for name in likelihoods.set_names(unit)
-        )
-    )
-
-
-def tried(read: Callable[[object], dict], what: object) -> dict | None:
-    """Return what ``read`` finds; None if nothing is there, or a file of another format, or none that is whole."""
-    try:
-        return read(what)
-    except (FileNotFoundError, ValueError):
-        return None
+    return say

@@ -4,7 +4,7 @@ import dataclasses
 from collections.abc import Callable, Sequence
 
 from qlayer_core import data, evaluation, machine
-from qlayer_core.study import records, units
+from qlayer_core.study import crafting, records, units
 from qlayer_core.study.records import Unit
 
 
@@ -32,13 +32,13 @@ def against_records(
     model, record = records.load_unit(unit)
     model, (images, labels) = model.to(device), data.load(unit.dataset, "test", limit=limit).to(device)
     recorded = {
-        (units.attack_of(cell), cell["path"]): cell for cell in record["cells"] if cell["n"] >= len(labels)
+        (records.attack_of(cell), cell["path"]): cell for cell in record["cells"] if cell["n"] >= len(labels)
     }
     differ = every = 0
     for attack in dict.fromkeys(attack for attack, _ in recorded):
         if tables and dataclasses.replace(attack, attack=attack.attack.split("-")[0]) not in shown:
             continue
-        made, *_ = units.make(unit, model, images, attack, progress=False, keep=False)
+        made, *_ = crafting.make(unit, model, images, attack, progress=False, keep=False)
         for cell in evaluation.cells(model.eval(), made, labels, attack):
             before = records.unpack(recorded[attack, cell["path"]])[: len(labels)]
             wrong = int((before != cell["right"].numpy()).sum())

@@ -9,6 +9,7 @@ import dataclasses
 import json
 import platform
 import re
+from contextlib import AbstractContextManager
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
@@ -20,10 +21,14 @@ from torch import Tensor, nn
 
 from qlayer_core import baselines, checks, datasets, files, loop, machine, models
 from qlayer_core.files import RESULTS, RUNS, WEIGHTS
-from qlayer_core.specs import LayerSpec, RunSpec
+from qlayer_core.specs import Attack, LayerSpec, RunSpec
 from qlayer_core.study import experiments, fingerprint
 
 FORMAT = 2
+TRIALS = (
+    "smoke",
+    "trial",
+)  # variants that are no results: they are recorded beside their weights, under runs/
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,6 +51,8 @@ class Unit:
     @property
     def record(self) -> Path:
         """Where the results are recorded."""
+        if self.variant in TRIALS:
+            return self.folder / "record.json"
         if self.variant:
             return (
                 RESULTS / self.dataset / "variants" / self.spec.name / self.variant / f"seed{self.seed}.json"
@@ -173,6 +180,8 @@ def new_record(one: Unit) -> dict:
         "history": [],
         "chosen": None,
         "weights_sha256": None,
+        "start_sha256": None,  # of the raw network that adversarial training started from; older records lack it
+        "judge_sha256": None,  # of the network that made the validation images; older records lack it, too
         "cells": [],
     }
 
@@ -228,6 +237,11 @@ def unpack(cell: dict) -> np.ndarray:
     """Return which images a recorded cell counts as right, ``(n,)`` bool."""
     bits = np.frombuffer(base64.b64decode(cell["right"]), np.uint8)
     return np.unpackbits(bits, count=cell["n"]).astype(bool)
+
+
+def alone(one: Unit) -> AbstractContextManager:
+    """Let one process at a time change what is recorded of a unit: from reading a record to writing it."""
+    return files.alone(one.folder / "lock")
 
 
 def write(record: dict) -> None:
@@ -288,6 +302,11 @@ def read_file(path: Path) -> dict:
 def with_paths(pairs: list[tuple[str, object]]) -> dict:
     """Return a JSON object whose key "null" is the path None again."""
     return {None if key == "null" else key: value for key, value in pairs}
+
+
+def attack_of(cell: dict) -> Attack:
+    """Return the attack that a recorded cell, or one of the paper's, is about."""
+    return Attack(**{field.name: cell[field.name] for field in dataclasses.fields(Attack)})
 
 
 def spec_of(record: dict) -> RunSpec:

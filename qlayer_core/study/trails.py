@@ -17,7 +17,7 @@ from torch import nn
 from qlayer_core import attacks, checks, data, evaluation, files, machine
 from qlayer_core.files import RESULTS, RUNS
 from qlayer_core.specs import Attack
-from qlayer_core.study import experiments, fingerprint, fitting, records, units
+from qlayer_core.study import crafting, experiments, fingerprint, fitting, records
 from qlayer_core.study.records import Unit
 
 IMAGES = 500
@@ -151,6 +151,6 @@ def _cells(model: nn.Module, validation: data.Split, attack: Attack, progress: b
     """Return how a network stands up to one attack: recorded cells, but not which of the images were right."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", attacks.UnmovedWarning)  # they are counted
-        made = units.white_box(model.eval(), validation.images, attack, progress)
+        made = crafting.white_box(model.eval(), validation.images, attack, progress)
     found = evaluation.cells(model, made, validation.labels, attack, validation.images)
     return [{name: value for name, value in cell.items() if name != "right"} for cell in found]

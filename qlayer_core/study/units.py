@@ -1,24 +1,18 @@
 """Train, attack and release one unit: what the command line, the workflow and a notebook call."""
 
 import dataclasses
-import hashlib
 import json
 import shutil
 import time
-import warnings
 from collections.abc import Sequence
 
 import numpy as np
 import torch
-from safetensors.torch import load_file, save_file
-from torch import Tensor, nn
 
-from qlayer_core import attacks, baselines, checks, data, evaluation, files, intervals, machine
-from qlayer_core.files import RUNS
-from qlayer_core.specs import Attack, RunSpec
-from qlayer_core.study import experiments, fingerprint, fitting, paper, records
+from qlayer_core import checks, data, evaluation, files, intervals, machine
+from qlayer_core.specs import Attack
+from qlayer_core.study import crafting, experiments, fitting, paper, records, replaced
 from qlayer_core.study.fitting import Report
-from qlayer_core.study.ladder import at_a_time
 from qlayer_core.study.records import Unit
 
 
@@ -42,7 +36,7 @@ def train(
         limit: only the first so many training and validation images: a trial, not a result, so only of a variant.
         until: pause after so many epochs, to be continued later; the record is then of the epochs so far.
         again: train anew, though nothing is left to continue and the recorded network was measured. Its cells are
-            kept if the weights come out the same, and else are gone.
+            kept if the weights come out the same, and else set aside: see `study.replaced`.
         report: called with each row of the history.
         progress: show the batches of an epoch as they pass.
     """
@@ -74,14 +68,18 @@ def train(
     record["history"], record["chosen"] = _json(state.history), _json(state.best)
     record["seconds"]["training"] = round(state.seconds, 1)
     record["weights_sha256"] = files.sha256(weights)
-    if unit.record.exists():
-        before = records.read_file(unit.record)
-        if before["weights_sha256"] == record["weights_sha256"]:  # what was measured is of these weights
-            if before["history"] == record["history"]:
-                return before
-            record |= {name: before[name] for name in ("cells", "environments", "trained_in")}
-            record["seconds"] = before["seconds"] | record["seconds"]
-    records.write(record)
+    record |= fitting.rests_on(unit, checkpoint)
+    with records.alone(unit):
+        if unit.record.exists():
+            before = records.read_file(unit.record)
+            if before["weights_sha256"] == record["weights_sha256"]:  # what was measured is of these weights
+                if before["history"] == record["history"]:
+                    return before
+                record |= {name: before[name] for name in ("cells", "environments", "trained_in")}
+                record["seconds"] = before["seconds"] | record["seconds"]
+            else:
+                replaced.set_aside(unit)
+        records.write(record)
     return record
 
 
@@ -136,20 +134,23 @@ def evaluate(
     model, (images, labels) = model.to(device), data.load(unit.dataset, "test", limit=limit).to(device)
     for attack in left_to_measure(record, unit, tables, device if again else None, len(images)):
         started = time.perf_counter()
-        made, kept, by = make(unit, model, images, attack, progress)
+        made, kept, by = crafting.make(unit, model, images, attack, progress)
         model.eval()  # where it draws, it begins anew
         scored = evaluation.cells(model, made, labels, attack, images)
-        # Nothing that takes long may stand between reading the record and writing it.
-        record = _now(unit, record["weights_sha256"])
-        if attack not in left_to_measure(record, unit, tables, device if again else None, len(labels)):
-            continue  # another evaluation has measured it meanwhile, perhaps on more images
-        where = records.environment_index(record, _environment(attack, unit.spec, device))
-        cells = [cell | by | {"right": records.pack(cell["right"]), "environment": where} for cell in scored]
-        record["cells"] = [cell for cell in record["cells"] if attack_of(cell) != attack] + cells
-        if not kept:  # reading images takes no time that would tell how long the attack does
-            record["seconds"][str(attack)] = round(time.perf_counter() - started, 1)
-        judge(record)
-        records.write(record)
+        took, here = time.perf_counter() - started, crafting.environment(attack, unit.spec, device)
+        with records.alone(unit):  # reading, changing and writing in one go, and nothing that takes long
+            record = _now(unit, record["weights_sha256"])
+            if attack not in left_to_measure(record, unit, tables, device if again else None, len(labels)):
+                continue  # another evaluation has measured it meanwhile, perhaps on more images
+            where = records.environment_index(record, here)
+            cells = [
+                cell | by | {"right": records.pack(cell["right"]), "environment": where} for cell in scored
+            ]
+            record["cells"] = [cell for cell in record["cells"] if records.attack_of(cell) != attack] + cells
+            if not kept:  # reading images takes no time that would tell how long the attack does
+                record["seconds"][str(attack)] = round(took, 1)
+            judge(record)
+            records.write(record)
         for cell in cells:
             report(cell)
     return record
@@ -169,24 +170,11 @@ def of_tables(tables: Sequence[str], unit: Unit) -> set[Attack]:
                 f" {', '.join(f'{dataset} {name}' for dataset, name in there)}: choose one of these, or another table"
             )
     return {
-        attack_of(vars(cell))
+        records.attack_of(vars(cell))
         for number in tables
         for cell in paper.TABLES[number].cells
         if (cell.dataset, cell.model) == (unit.dataset, unit.spec.name)
     }
-
-
-def make(
-    unit: Unit, model: nn.Module, images: Tensor, attack: Attack, progress: bool, *, keep: bool = True
-) -> tuple[Tensor, bool, dict]:
-    """Return an attack's images, whether they were kept from before, and what a cell says of their source.
-
-    Without ``keep`` all are made anew, and nothing is written.
-    """
-    if attack.setting != "black-box":
-        return white_box(model.eval(), images, attack, progress), False, {}  # where it draws, it begins anew
-    made, kept, source = _black_box(unit.dataset, attack, images, progress, keep)
-    return made, kept, {"source_sha256": source}
 
 
 def _now(unit: Unit, weights: str) -> dict:
@@ -214,11 +202,6 @@ def release(unit: Unit) -> None:
             f" {unit.how()}"
         )
     files.write_atomically(unit.released, lambda temporary: shutil.copyfile(source, temporary))
-
-
-def attack_of(cell: dict) -> Attack:
-    """Return the attack that a recorded cell, or one of the paper's, is about."""
-    return Attack(**{field.name: cell[field.name] for field in dataclasses.fields(Attack)})
 
 
 def judge(record: dict) -> None:
@@ -282,7 +265,7 @@ def left_to_measure(
         if records.weights_of(records.unit(unit.dataset, experiments.SOURCES[pair[0]])) == pair[1]
     }
     done = {
-        attack_of(cell)
+        records.attack_of(cell)
         for cell in record["cells"]
         if (cell["source"], cell.get("source_sha256")) not in made - today
         if cell["n"] > images  # fewer never replace more
@@ -291,7 +274,7 @@ def left_to_measure(
             and (
                 device is None
                 or record["environments"][cell["environment"]]
-                == _environment(attack_of(cell), unit.spec, device)
+                == crafting.environment(records.attack_of(cell), unit.spec, device)
             )
         )
     }
@@ -302,47 +285,6 @@ def left_to_measure(
         if attack not in done and (not tables or in_paper in shown):
             left.append(attack)
     return left
-
-
-def _environment(attack: Attack, spec: RunSpec | None, device: torch.device) -> dict:
-    """Return with what an attack's images are made, and scored by the network of ``spec``."""
-    stage = fingerprint.stage_of(attack.attack)
-    return records.environment(fingerprint.stages(spec, *([stage] if stage else [])), device)
-
-
-def white_box(model: nn.Module, images: Tensor, attack: Attack, progress: bool) -> Tensor:
-    """Return the images that an attacker makes who sees the network, or its quantizer's surrogate."""
-    how = {"batch_size": at_a_time(images.device), "progress": progress}
-    if not isinstance(model, baselines.Defended):
-        return evaluation.adversarial(model, images, attack, **how)
-    seen = baselines.adaptive(model) if attack.attacked_path == "adaptive" else baselines.as_it_is(model)
-    plain = dataclasses.replace(attack, attacked_path=None)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", attacks.UnmovedWarning)  # they are counted
-        return evaluation.adversarial(seen, images, plain, **how)
-
-
-def _black_box(
-    dataset: str, attack: Attack, images: Tensor, progress: bool, keep: bool
-) -> tuple[Tensor, bool, str]:
-    """Return what the attacker's model makes of the test images, whether it was kept from before, and its weights.
-
-    With ``keep`` they are kept under runs/ for the next target. Their file's name says of which weights they are
-    made, and in which environment: a folder that machines share holds images of each.
-    """
-    source, record = records.load(dataset, experiments.SOURCES[attack.source])
-    here = _environment(attack, None, images.device)
-    del here["threads"]  # the same images, on as many cores as are free
-    digest = hashlib.sha256(json.dumps(here, sort_keys=True).encode()).hexdigest()[:12]
-    made_with = f"{record['weights_sha256'][:12]} {digest} {len(images)} images"
-    path = RUNS / dataset / "black-box" / f"{attack} {made_with}.safetensors"
-    if keep and path.exists():
-        return load_file(path)["images"].to(images.device), True, record["weights_sha256"]
-    how = {"batch_size": at_a_time(images.device), "progress": progress}
-    made = evaluation.adversarial(source.to(images.device), images, attack, **how).contiguous()
-    if keep:
-        files.write_atomically(path, lambda temporary: save_file({"images": made}, temporary))
-    return made, False, record["weights_sha256"]
 
 
 def _json(rows: object) -> object:

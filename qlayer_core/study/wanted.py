@@ -2,6 +2,8 @@
 
 from qlayer_core import datasets
 from qlayer_core.study import experiments, paper, statements, variants
+from qlayer_core.study.jobs import SMOKE
+from qlayer_core.study.likelihoods import PIXELS
 
 OTHERS = [f"{name}{how}" for name in (experiments.CONTROL, *experiments.QUANTIZED) for how in ("", "-adv")]
 EVALUATED = {(cell.dataset, cell.model) for table in paper.TABLES.values() for cell in table.cells} | {
@@ -10,6 +12,10 @@ EVALUATED = {(cell.dataset, cell.model) for table in paper.TABLES.values() for c
 }
 # The attackers' and the judge's: no targets.
 OWN = (*experiments.SOURCES.values(), experiments.VALIDATION_SOURCE)
+# Whose results the paper has, and what these rest on, by the names of jobs; a trial is over in seconds.
+FIRST = sorted(
+    {cell.model for table in paper.TABLES.values() for cell in table.cells} | {*OWN, PIXELS, SMOKE}
+)
 CLAIMED = {  # whose verdicts under the strongest attack rest on the ladder
     (value.dataset, value.model)
     for claim in statements.CLAIMS
