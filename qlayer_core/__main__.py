@@ -85,16 +85,13 @@ def _parser() -> argparse.ArgumentParser:
         help="train anew, where no checkpoint is left or it is of other code, another raw network or unknown origin",
     )
     one = of_a_model(
-        command(
-            _trail,
-            "train a model once more and attack it, seeing it, after every epoch, on validation images",
-        )
+        command(_trail, "train a model once more, and attack it after every epoch on validation images")
     )
     one.add_argument("--until", type=int, help="pause after so many epochs")
     one.add_argument(
         "--again",
         action="store_true",
-        help="begin anew, where what is recorded or its checkpoint is of something else, or no checkpoint is left",
+        help="begin anew, where the checkpoint is of something else or none is left",
     )
     one = command(_likelihoods, "train a PixelCNN over pixels or a network's codes, and score images with it")
     one.add_argument("dataset", choices=tuple(datasets.DATASETS))
@@ -102,11 +99,7 @@ def _parser() -> argparse.ArgumentParser:
     one.add_argument("--seed", type=int, default=0)
     one.add_argument("--until", type=int, help="pause after so many epochs, and score with what is learned")
     one.add_argument("--images", type=int, help="score the first so many test images; 0: none")
-    one.add_argument(
-        "--again",
-        action="store_true",
-        help="begin anew, where its network was trained anew or nothing is left",
-    )
+    one.add_argument("--again", action="store_true", help="begin anew, where its network was trained anew")
     one = command(_table, "print one of the paper's tables beside ours")
     one.add_argument("number", choices=tuple(paper.TABLES))
     one.add_argument("--seed", type=int, default=0)
@@ -259,8 +252,8 @@ def _table(options: argparse.Namespace) -> None:
         frame[value] = frame[value].map("{:.2f}".format).mask(frame[value].isna(), "-") + marks
     for value in ("paper", "ours", "difference"):
         print(f"\n{value}: {paper.TABLES[options.number].caption}")
-        wide = frame.pivot(index="row", columns="column", values=value)
-        print(wide.loc[frame.row.unique(), frame.column.unique()].to_string(na_rep="-"))
+        wide = frame.pivot(index="row", columns="column", values=value).loc[frame.row.unique()]
+        print(wide[frame.column.unique()].to_string(na_rep="-"))
     print(
         f"\nours: seed {options.seed} alone, on {max(about.images):,} test images; 95 % Wilson intervals are at most"
         f" {width:.1f} points wide; attacks computed in {' or '.join(about.formats)}, answers in float32"
