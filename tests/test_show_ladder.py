@@ -167,6 +167,20 @@ def test_adversarially_trained_networks_stand_beside_the_adversarially_trained_c
     assert "Q-base is more robust than the CNN; judged by all" in shown.text
 
 
+def test_bim_is_compared_on_the_images_that_both_ladders_are_of(found):
+    """Of twice as many images the second half falls: who is of more would seem to be the weaker one."""
+
+    def longer(cell: dict) -> dict:
+        right = np.concatenate([records.unpack(cell), np.zeros(cell["n"], bool)])
+        return cell | {"n": 2 * cell["n"], "right": records.pack(torch.from_numpy(right))}
+
+    assert ladder._turns(found, "q-base", 0.1)
+    more = found["q-base"] | {"n": 2 * found["q-base"]["n"]}
+    more["clean"] = longer({"n": found["q-base"]["n"], "right": found["q-base"]["clean"]})["right"]
+    more["cells"] = [longer(cell) for cell in found["q-base"]["cells"]]
+    assert ladder._turns(found | {"q-base": more}, "q-base", 0.1)
+
+
 def test_flags_are_told_with_their_reasons(found):
     for record in found.values():
         assert "not measured" in flag_table({record["model"]: record}).html  # no rung with twice the steps

@@ -90,7 +90,9 @@ def test_without_records_the_sentences_say_that_nothing_is_measured():
 
 def test_the_first_sentence_turns_with_the_numbers():
     frame = frame_of(published())
-    assert found.blind(frame).startswith("The Q-Layer helps against images that were made on another network")
+    assert found.blind(frame).startswith(
+        "On handwritten digits the Q-Layer helps against images that were made on another network"
+    )
     assert "reads 38 of 100 digits, and the plain network without it 16." in found.blind(frame)
     harder = {
         Value("mnist", "q-base", "ladder", "transfer from the undefended twin", 0.3): 8.0,
@@ -118,10 +120,12 @@ def test_the_first_sentence_turns_with_the_numbers():
             frame_of(published() | {alike: percent})
         )
     cnn = {value: 99.0 for value in published() if value.model == "cnn"}
-    assert found.blind(frame_of(published() | cnn)).startswith("The Q-Layer does not help")
+    assert found.blind(frame_of(published() | cnn)).startswith(
+        "On handwritten digits the Q-Layer does not help"
+    )
     level = {value: 50.0 for value in published()}
     assert found.blind(frame_of(published() | level, 1000)).startswith(
-        "The Q-Layer makes no measurable difference"
+        "On handwritten digits the Q-Layer makes no measurable difference"
     )
 
 
@@ -207,6 +211,16 @@ def test_a_layer_between_the_convolutions_that_is_ahead_is_named():
     assert found.seeing(pd.concat([frame, frame_of(inner | alike)])).endswith(
         "it keeps 16 against 2 at 0.2 (the plain network keeps 1 if trained like the one with the layer)."
     )
+
+
+def test_that_others_might_turn_the_lead_between_the_convolutions_is_said():
+    seeds = [frame_of(worst((45, 0), (70, 2))).assign(seed=seed) for seed in range(2)]
+    inner = [frame_of({worst_case("mnist", "q-inner", 0.2): left}) for left in (8.0, 40.0)]
+    seeds += [one.assign(seed=seed) for seed, one in enumerate(inner)]
+    caution = "With so few trained networks of each, others might turn this."
+    assert found.seeing(pd.concat(seeds)).endswith(f"it keeps 24 against 2 at 0.2. {caution}")
+    alike = [one.assign(value=24.0) if "q-inner" in set(one.model) else one for one in seeds]
+    assert caution not in found.seeing(pd.concat(alike))
 
 
 def test_networks_are_counted_on_the_digits_alone():
@@ -342,7 +356,7 @@ def test_the_lead_has_three_sentences_then_their_numbers_and_the_rest_unfolds():
     frame = frame_of(published() | asking | worst((45, 0), (70, 2)))
     lead, *rest = re.findall(r"<p[^>]*>(.*?)</p>", found.lead(frame).html, re.DOTALL)
     assert lead.count(". ") == 2 and lead.startswith(
-        "The Q-Layer helps against images that were made on another"
+        "On handwritten digits the Q-Layer helps against images that were made on another"
     )
     assert (
         "It does not help against an attacker who knows it, and even harms. Some of the paper&rsquo;s attacks had"

@@ -9,7 +9,7 @@ import pandas as pd
 from qlayer_core.show import against, control, verdict
 from qlayer_core.show.against import LAYER, PLAIN, SMALL
 from qlayer_core.show.page import Markup, folded, joined, listed, paragraph, typeset, upper, whole
-from qlayer_core.study import claims, experiments, ladder, paper
+from qlayer_core.study import claims, evidence, experiments, ladder, paper
 from qlayer_core.study.evidence import Comparison, Outcome, Value, worst_case
 from qlayer_core.study.statements import CLAIMS
 
@@ -23,17 +23,17 @@ def blind(frame: pd.DataFrame) -> str:
     if not (known := against.known_of(found)):
         return "Whether the Q-Layer helps against images made on another network has not been measured yet."
     helps = {
-        "holds": "The Q-Layer helps",
-        "fails": "The Q-Layer does not help",
-        "mixed": "The Q-Layer helps in part",
-        "undecided": "The Q-Layer makes no measurable difference",
+        "holds": "the Q-Layer helps",
+        "fails": "the Q-Layer does not help",
+        "mixed": "the Q-Layer helps in part",
+        "undecided": "the Q-Layer makes no measurable difference",
     }
     hardest = next((one for one in known if _is(one, LAYER, "bim", 0.3)), known[-1])
     eps = hardest.comparison.first.eps
     text = (
-        f"{helps[_together(known)]} against images that were made on another network. Where each pixel moved by up to"
-        f" {eps:g} (black is 0, white is 1), a network with the layer still reads {whole(hardest.first)} of 100"
-        f" digits, and the plain network without it {whole(hardest.second)}"
+        f"On handwritten digits {helps[_together(known)]} against images that were made on another network. Where each"
+        f" pixel moved by up to {eps:g} (black is 0, white is 1), a network with the layer still reads"
+        f" {whole(hardest.first)} of 100 digits, and the plain network without it {whole(hardest.second)}"
     )
     text += control.bracket(hardest, frame)
     twin, asked = against.outcomes(
@@ -100,6 +100,8 @@ def _between(frame: pd.DataFrame) -> str:
     if len(alike) == len(ahead):
         kept = listed([whole(one.first) for one in alike])
         text += f" (the plain network keeps {kept} if trained like the one with the layer)"
+    if any(map(evidence.turned_by_seeds, ahead)):
+        text += ". With so few trained networks of each, others might turn this"
     return f"{text}."
 
 

@@ -258,11 +258,10 @@ def _images(found: Mapping[str, dict]) -> str:
 
 def reading(found: Mapping[str, dict], eps: float) -> Markup:
     """Return what ladders, all raw or all adversarially trained, say at one epsilon, and whose order turns."""
-    rows, shares, beside = [], {}, plain(next(iter(found)))
+    rows, beside = [], plain(next(iter(found)))
     for name, record in found.items():
         n, left = record["n"], int(adaptive.worst(record, eps).sum())
         own = own_attack(record, eps)["correct"]
-        shares[name] = own / n
         low, high = intervals.wilson(left, n)
         alone = [row for row in climbed(record, eps) if row["alone"] is not None and row["name"] != "noise"]
         best = min(alone, key=lambda row: row["alone"])
@@ -282,7 +281,7 @@ def reading(found: Mapping[str, dict], eps: float) -> Markup:
         f"Images left right (%) at epsilon {eps:g}{whom}; in brackets the strongest attack's name, and the 95 %"
         " interval.",
     )
-    turned = [name for name in shares if _turns(found, shares, name, eps)]
+    turned = [name for name in found if _turns(found, name, eps)]
     if not turned:
         return shown
     who, than = listed([names.short(name) for name in turned]), names.inside(beside)
@@ -293,10 +292,17 @@ def reading(found: Mapping[str, dict], eps: float) -> Markup:
     return joined(shown, paragraph(says))
 
 
-def _turns(found: Mapping[str, dict], shares: Mapping[str, float], name: str, eps: float) -> bool:
-    """Return whether a network is ahead of its `plain` one under BIM, and clearly behind it under all attacks."""
+def _turns(found: Mapping[str, dict], name: str, eps: float) -> bool:
+    """Return whether a network is ahead of its `plain` one under BIM, and clearly behind it under all attacks.
+
+    Both on the first images that both ladders are of.
+    """
     beside = plain(name)
-    if name == beside or beside not in shares or shares[name] <= shares[beside]:
+    if name == beside or beside not in found:
+        return False
+    n = min(found[one]["n"] for one in (name, beside))
+    layered, bare = (records.unpack(own_attack(found[one], eps))[:n].sum() for one in (name, beside))
+    if layered <= bare:
         return False
     return next(row["high"] < 0 for row in compared(found, name) if row["eps"] == eps)
 
