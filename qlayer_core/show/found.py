@@ -31,8 +31,8 @@ def blind(frame: pd.DataFrame) -> str:
     hardest = next((one for one in known if _is(one, LAYER, "bim", 0.3)), known[-1])
     eps = hardest.comparison.first.eps
     text = (
-        f"On handwritten digits {helps[_together(known)]} against images that were made on another network. Where each"
-        f" pixel moved by up to {eps:g} (black is 0, white is 1), a network with the layer still reads"
+        f"On handwritten digits {helps[_together(known)]} against images that were made on another network. Where"
+        f" each pixel moved by up to {eps:g} (black is 0, white is 1), a network with the layer still reads"
         f" {whole(hardest.first)} of 100 digits, and the plain network without it {whole(hardest.second)}"
     )
     text += control.bracket(hardest, frame)
