@@ -210,6 +210,14 @@ def test_rungs_are_spelled_as_in_the_text():
 # ---- gradients ----
 
 
+def test_a_surer_network_looks_robust_to_the_clipped_gradient_alone(trained_cnn, digits):
+    x, y = digits.first(30)
+    left = gradients.sure_and_safe(trained_cnn, x, y, eps=0.2, factors=(1, 64), iterations=5)
+    assert left["clipped gradient"][1] > left["clipped gradient"][0] + 30
+    assert abs(left["exact gradient"][1] - left["exact gradient"][0]) <= 10
+    assert left["never moved"][1] > 30 > left["never moved"][0]
+
+
 def test_the_number_that_did_not_move_is_the_papers():
     table = paper.TABLES["6b"]
     text = gradients.same_number().text

@@ -1,6 +1,8 @@
-"""What the chapter on adaptive attacks computes live: one digit on several roads, soft codes of many temperatures."""
+"""What chapters on masked gradients compute live: a sure network, one digit on several roads, soft codes."""
 
+import warnings
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import NamedTuple
 
 import ipywidgets as w
@@ -53,6 +55,52 @@ def same_number(table_seeing: str = "6b", table_blind: str = "6a", row: str = "q
     ax.set(xlim=(0.17, 0.33), ylim=(0, 80), xticks=(0.2, 0.3), xlabel="epsilon", ylabel="accuracy (%)")
     ax.legend(loc="upper right")
     return figure, f"The paper's numbers for the E-path of Q-base. {'; '.join(words)}."
+
+
+def sure_and_safe(
+    model: attacks.Model,
+    images: Tensor,
+    labels: Tensor,
+    *,
+    eps: float,
+    factors: Sequence[float] = (1, 2, 4, 8, 16),
+    iterations: int = 10,
+) -> dict[str, list[float]]:
+    """Multiply a model's logits, attack it by BIM along both gradients, and return what is left, in percent.
+
+    No answer changes with the factor, only how sure it is. The clipped gradient is that of `attacks.losses.clipped`.
+
+    Args:
+        model: images to logits.
+        images: ``(N, 1, H, W)`` in [0, 1].
+        labels: ``(N,)``, the true classes.
+        eps: L-infinity bound.
+        factors: of the logits.
+        iterations: steps of BIM, each of ``eps / 5``.
+
+    Returns:
+        One number per factor: ``"clipped gradient"`` and ``"exact gradient"``, images still right, and ``"never
+        moved"``, images that the clipped gradient returned as they were.
+    """
+    found: dict[str, list[float]] = {"clipped gradient": [], "exact gradient": [], "never moved": []}
+    options = {"eps": eps, "step": eps / 5, "iterations": iterations}
+    for factor in factors:
+        surer = partial(_scaled, model, factor)
+        for name, loss in (("clipped gradient", "clipped"), ("exact gradient", "ce")):
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", attacks.UnmovedWarning)  # they are what is counted here
+                made = attacks.bim(surer, images, labels, loss=loss, **options)
+            with torch.no_grad():
+                right = model(made).argmax(1) == labels
+            found[name].append(100 * right.double().mean().item())
+            if loss == "clipped":
+                still = (made == images).flatten(1).all(1)
+                found["never moved"].append(100 * still.double().mean().item())
+    return found
+
+
+def _scaled(model: attacks.Model, factor: float, images: Tensor) -> Tensor:
+    return factor * model(images)
 
 
 # ---- one digit on several roads ----
