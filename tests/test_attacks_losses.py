@@ -161,7 +161,7 @@ def test_clipped_attacks_return_sure_images_unchanged_and_say_how_many():
         return images @ torch.from_numpy(weight).T + torch.from_numpy(bias)
 
     asked = (model, torch.from_numpy(x), torch.from_numpy(y))
-    with pytest.warns(attacks.UnmovedWarning, match=f"^{(~alive).sum()} of {len(GAPS)} images came back"):
+    with pytest.warns(attacks.UnmovedWarning, match=f"^{(~alive).sum()} of {len(GAPS)} images were not"):
         found = attacks.fgsm(*asked, eps=0.1, loss="clipped")
     np.testing.assert_allclose(found, expected, atol=1e-7)
     assert ((found.numpy() == x).all(1) == ~alive).all()
