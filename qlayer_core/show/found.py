@@ -229,8 +229,8 @@ def symptom() -> str:
     assert len(same) == 1  # it is what the sentence is about
     return (
         "Some of the paper's attacks had failed, and their failures were counted as robustness. In"
-        f" {verdict.seeing_does_worse()} places of its tables an attacker who sees the network does worse than one"
-        " who does not, and in one place a larger change fools exactly as many images as a smaller one."
+        f" {verdict.seeing_does_worse()} places of the paper's tables an attacker who sees the network does worse"
+        " than one who does not, and in one place a larger change fools exactly as many images as a smaller one."
     )
 
 
