@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from qlayer_core import intervals
-from qlayer_core.show import found, luck, verdict
+from qlayer_core.show import found, luck, page, verdict
 from qlayer_core.study import claims, evidence, measured, paper, statements
 from qlayer_core.study.evidence import Value, worst_case
 
@@ -364,7 +364,7 @@ def test_the_lead_has_three_sentences_then_their_numbers_and_the_rest_unfolds():
     )
     numbers, unfolds = rest
     assert "reads 38 of 100" in numbers and "Of 100 digits, all attacks together leave" in numbers
-    assert numbers.endswith(found.symptom().partition(". ")[2])
+    assert numbers.endswith(page.typeset(found.symptom().partition(". ")[2]))
     assert (
         found.balance(frame).partition(". ")[0] not in found.lead(frame).text
     )  # the reader guesses it first
