@@ -56,3 +56,9 @@ def test_words_are_listed_as_in_a_sentence():
 def test_joined_pieces_keep_their_order_in_html_and_in_words():
     both = page.joined(page.paragraph("one"), page.paragraph("two"))
     assert (both.html, both.text) == ("<p>one</p><p>two</p>", "one two")
+
+
+def test_a_mean_stands_with_its_range_where_there_are_several():
+    assert page.mean_and_range([4.0, 1.0, 7.0]) == ("4.0", "1.0 to 7.0")
+    assert page.mean_and_range([2.0, -1.0], sign=True) == ("+0.5", "-1.0 to +2.0")
+    assert page.mean_and_range([3.0]) == ("3.0", "-") and page.mean_and_range([]) == ("-", "-")

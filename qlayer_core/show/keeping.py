@@ -12,7 +12,7 @@ from ipywidgets import VBox
 
 from qlayer_core.show import names
 from qlayer_core.show.controls import explorer, slider
-from qlayer_core.show.page import DASH, Markup, decimal, lines, listed, paragraph, table
+from qlayer_core.show.page import DASH, Markup, decimal, lines, listed, mean_and_range, paragraph, table
 from qlayer_core.show.plot import TEXT, axes, picture
 from qlayer_core.show.training import History, deployed
 
@@ -160,10 +160,8 @@ def equal_table(networks: Mapping[str, Runs], floors: Sequence[float]) -> Markup
 
 def _middle(values: Sequence[float]) -> str:
     """Return the mean for a table's cell and, of several values, their range below it."""
-    if not values:
-        return DASH
-    middle, low, high = (decimal(value, 1) for value in (mean(values), min(values), max(values)))
-    return lines(middle, f"{low} to {high}", says=("mean", "from")) if len(values) > 1 else middle
+    middle, ends = mean_and_range(values)
+    return middle if ends == DASH else lines(middle, ends, says=("mean", "from"))
 
 
 class Gain(NamedTuple):
@@ -203,10 +201,8 @@ def gains(networks: Mapping[str, Runs], plain: str) -> dict[str, Gain]:
 
 def points(values: Sequence[float]) -> str:
     """Return differences in words: ``"+4.1"`` or, of several, ``"+4.1 (+2.5 to +10.7)"``; a dash for none."""
-    if not values:
-        return DASH
-    middle, low, high = (decimal(value, 1, sign=True) for value in (mean(values), min(values), max(values)))
-    return f"{middle} ({low} to {high})" if low != high else middle
+    middle, ends = mean_and_range(values, sign=True)
+    return middle if ends == DASH else f"{middle} ({ends})"
 
 
 def equal_words(networks: Mapping[str, Runs], plain: str = "cnn") -> Markup:

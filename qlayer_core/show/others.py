@@ -5,19 +5,18 @@ Everything works with none, some or all of `study.experiments.QUANTIZED` recorde
 
 from collections.abc import Mapping, Sequence
 from html import escape
-from statistics import mean
 
 from qlayer_core import data, datasets
 from qlayer_core.show import keeping, ladder, names, training
 from qlayer_core.show.flags import flag_table
 from qlayer_core.show.page import (
-    DASH,
     Markup,
     decimal,
     joined,
     line_names,
     lines,
     listed,
+    mean_and_range,
     note,
     paragraph,
     struck,
@@ -224,7 +223,7 @@ def equal_gains() -> Markup:
             cells = ["not trained"] * len(columns)
             for place, found in enumerate(columns.values()):
                 if name in found:
-                    kept, equal = map(_mean_and_range, found[name])
+                    kept, equal = (mean_and_range(points, sign=True) for points in found[name])
                     cells[place] = lines(*equal, *kept, says=says)
             rows.append([line_names(names.label(name), *says[1:]), *cells])
     return table(
@@ -235,13 +234,6 @@ def equal_gains() -> Markup:
         " Bold: at its best epoch among those with at least the clean accuracy of the plain CNN's kept epoch, where"
         " one reaches it; a dash where none does. Below: at the epoch that was kept.",
     )
-
-
-def _mean_and_range(points: Sequence[float]) -> tuple[str, str]:
-    if not points:
-        return DASH, DASH
-    middle, low, high = (decimal(one, 1, sign=True) for one in (mean(points), min(points), max(points)))
-    return middle, f"{low} to {high}" if len(points) > 1 else DASH
 
 
 # ---- ladders ----

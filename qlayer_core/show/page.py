@@ -5,6 +5,7 @@ import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from statistics import mean
 
 import numpy as np
 
@@ -93,6 +94,14 @@ def decimal(value: float | None, digits: int = 2, sign: bool = False) -> str:
         return DASH
     rounded = round(value, digits) + 0.0  # + 0.0: no minus before a zero, and no plus either
     return f"{rounded:{'+' if sign and rounded else ''}.{digits}f}"
+
+
+def mean_and_range(values: Sequence[float], sign: bool = False) -> tuple[str, str]:
+    """Return the mean of several numbers, and ``"lowest to highest"``; a dash for a range of one, or for none."""
+    if not values:
+        return DASH, DASH
+    middle, low, high = (decimal(one, 1, sign) for one in (mean(values), min(values), max(values)))
+    return middle, f"{low} to {high}" if len(values) > 1 else DASH
 
 
 def whole(value: float) -> str:

@@ -25,10 +25,7 @@ from qlayer_core.specs import Attack, LayerSpec, RunSpec
 from qlayer_core.study import experiments, fingerprint
 
 FORMAT = 2
-TRIALS = (
-    "smoke",
-    "trial",
-)  # variants that are no results: they are recorded beside their weights, under runs/
+TRIALS = ("smoke", "trial")  # variants that are no results: recorded beside their weights, under runs/
 
 
 @dataclasses.dataclass(frozen=True)
