@@ -1,6 +1,7 @@
 """What attacks differentiate in place of a quantizer: values, gradients by hand, and that each breaks a layer."""
 
 import copy
+from functools import partial
 
 import numpy as np
 import pytest
@@ -19,10 +20,19 @@ THROUGH = {
     "soft": surrogates.soft(0.05),
     "soft, hard answers": surrogates.soft(0.05, hard=True),
     "latent": surrogates.latent,
+    "latent, two runners-up": partial(surrogates.latent, runners_up=2),
 }
 ROUND = {"e": surrogates.e, "shortcut": surrogates.shortcut, "ensemble": surrogates.ensemble}
 ALL = THROUGH | ROUND
-WITH_THE_Q_PATHS_ANSWER = ("straight-through", "soft, hard answers", "latent")
+JUDGED = {f"{name}, judged": lambda net, of=of: surrogates.judged(net, of(net)) for name, of in ROUND.items()}
+ALL |= JUDGED
+WITH_THE_Q_PATHS_ANSWER = (
+    "straight-through",
+    "soft, hard answers",
+    "latent",
+    "latent, two runners-up",
+    *JUDGED,
+)
 EVERY = pytest.mark.parametrize("name", ALL)
 
 
@@ -132,6 +142,32 @@ def test_the_latent_gradient_exchanges_the_chosen_code_for_the_runner_up(tiny):
     expected = -worth[:, None] * slope_of_gap / (gap + surrogates.NEAR * gap.mean())[:, None]
     found = gradient(surrogates.latent(tiny), x).flatten(1)
     np.testing.assert_allclose(found, expected, rtol=1e-9)
+
+
+def test_several_runners_up_pull_together(tiny):
+    """With all three codes the gradient is the sum of what either of the two others would pull alone."""
+    x = panels_of()
+    codes, points = tiny.layer.codebook[0].detach().numpy(), x.numpy()[:, :, 0, 0]
+    row = tiny.tail_q[1].weight[0].detach().numpy()
+    squared = ((points[:, None] - codes) ** 2).sum(-1)
+    order = squared.argsort(1)
+    sorted_codes, sorted_squares = codes[order], np.take_along_axis(squared, order, 1)
+    little = surrogates.NEAR * (sorted_squares[:, 1] - sorted_squares[:, 0]).mean()
+    expected = np.zeros_like(points)
+    for i in (1, 2):
+        exchange, gap = sorted_codes[:, i] - sorted_codes[:, 0], sorted_squares[:, i] - sorted_squares[:, 0]
+        expected += 2 * (exchange @ row / (gap + little))[:, None] * exchange
+    for count in (2, 9):  # there are no more than two
+        found = gradient(surrogates.latent(tiny, count), x).flatten(1)
+        np.testing.assert_allclose(found, expected, rtol=1e-9)
+    with pytest.raises(ValueError, match="runners_up is 0; it must be at least 1"):
+        surrogates.latent(tiny, 0)
+
+
+@pytest.mark.parametrize("name", JUDGED)
+def test_who_is_judged_keeps_its_own_gradient(tiny, name):
+    x, alone = panels_of(), name.removesuffix(", judged")
+    assert torch.equal(gradient(ALL[name](tiny), x), gradient(ALL[alone](tiny), x))
 
 
 def test_only_images_get_a_gradient_from_the_mixture(tiny):

@@ -80,26 +80,33 @@ def soft(temperature: float, *, hard: bool = False) -> Callable[[QNet], Model]:
     return of
 
 
-def latent(net: QNet) -> Model:
-    """Return the Q-path, whose gradient is that of exchanging each panel's code for the runner-up.
+def latent(net: QNet, runners_up: int = 1) -> Model:
+    """Return the Q-path, whose gradient is that of exchanging each panel's code for a runner-up.
 
     Answers are those of the Q-path. To raise the loss, an attack lowers the gap between the squared distances of a
-    panel to its runner-up and to its chosen code, wherever the runner-up would raise the loss in N_Q, most where
+    panel to a runner-up and to its chosen code, wherever the runner-up would raise the loss in N_Q, most where
     little is missing; where the runner-up would lower it, it widens the gap. Once a panel has changed its code, the
     margin has moved, and the next exchange is sought from there.
+
+    Args:
+        net: the network.
+        runners_up: how many of the nearest codes behind the chosen one are tried in its place, their pulls added; at
+            least 1, and at most all others.
     """
-    _with_layer(net)
+    if not runners_up >= 1:
+        raise ValueError(f"runners_up is {runners_up!r}; it must be at least 1")
+    nearest_few = min(1 + runners_up, _with_layer(net).layer.codebook.shape[1])
 
     def model(images: Tensor) -> Tensor:
         out = net.layer(net.encoder(images))
         with torch.autocast(images.device.type, enabled=False):
-            nearest, codes = _distances(net.layer, out.projected).topk(2, largest=False)
-            gap = (nearest[..., 1] - nearest[..., 0]).unsqueeze(-1)  # (heads, M, 1)
-            readiness = -(gap + NEAR * gap.detach().mean()).log()
-            head = torch.arange(net.layer.heads, device=codes.device).view(-1, 1)
+            nearest, codes = _distances(net.layer, out.projected).topk(nearest_few, largest=False)
+            gap = nearest[..., 1:] - nearest[..., :1]  # (heads, M, runners_up)
+            readiness = -(gap + NEAR * gap[..., 0].detach().mean()).log()
+            head = torch.arange(net.layer.heads, device=codes.device).view(-1, 1, 1)
             book = _codebook(net.layer, gap)
-            exchange = book[head, codes[..., 1]] - book[head, codes[..., 0]]  # (heads, M, dim)
-            towards = _as_map(readiness * exchange.detach(), out.projected)
+            exchange = book[head, codes[..., 1:]] - book[head, codes[..., :1]]  # (heads, M, runners_up, dim)
+            towards = _as_map((readiness.unsqueeze(-1) * exchange.detach()).sum(-2), out.projected)
         return net.tail_q(straight_through_of(towards.to(out.quantized.dtype), out.quantized))
 
     return model
@@ -114,6 +121,21 @@ def ensemble(net: QNet) -> Model:
         q = net.tail_q(straight_through_of(out.projected, out.quantized))
         tail_e = net.tail_q if net.tail_e is None else net.tail_e
         return (q + tail_e(out.projected)) / 2
+
+    return model
+
+
+def judged(net: QNet, other: Model) -> Model:
+    """Return the Q-path's answers with the gradient of ``other``, which goes round the quantizer.
+
+    An attack then knows when it has won: it keeps the image that fools the answer, not the one that fools ``other``.
+    """
+    _with_layer(net)
+
+    def model(images: Tensor) -> Tensor:
+        with torch.no_grad():
+            answers = net(images)
+        return straight_through_of(other(images), answers)
 
     return model
 

@@ -272,7 +272,7 @@ def _stages(rung: Rung, spec: RunSpec) -> tuple[str, ...]:
     """Return the stages of `fingerprint` that a rung's cell depends on."""
     attack = fingerprint.stage_of(rung.attack)
     surrogates = ["surrogates"] if spec.layer is not None and rung.surrogate else []
-    averaging = ["averaging"] if (rung.surrogate or "").endswith(AVERAGED) else []
+    averaging = ["averaging"] if AVERAGED in (rung.surrogate or "") else []
     return fingerprint.stages(spec, *([attack] if attack else []), *surrogates, *averaging)
 
 

@@ -16,7 +16,8 @@ from qlayer_core.study import experiments
 SMALL = (0.05, 0.1)  # epsilons beside those of the tables
 FAR = 0.5  # an eps at which nothing but chance is left
 SPREAD = 0.05  # of the points whose gradients are averaged
-AVERAGED = ", averaged"  # ends the name of such a surrogate
+AVERAGED = ", averaged"  # ends the name of such a surrogate, or is followed by the number of points
+JUDGED = ", judged"  # ends the name of one whose answers are the Q-path's
 QUICK = 10  # steps that many images don't survive
 ON_A_GPU = 1000  # images that an attack takes at a time: fewer leave it idle
 
@@ -82,9 +83,9 @@ LAYER = (
     Rung("transfer from another seed", "black-box", "apgd", "soft 0.1", "sibling", _SHORT),
     ASKING,
     Rung("bim on the e-path", "white-box", "bim", "e"),  # the paper's own attack
-    Rung("apgd on the e-path", "white-box", "apgd", "e", options=_MARGIN),
-    Rung("apgd on the shortcut", "white-box", "apgd", "shortcut", options=_MARGIN),
-    Rung("apgd on both paths", "white-box", "apgd", "ensemble", options=_SHORT),
+    Rung("apgd on the e-path", "white-box", "apgd", "e, judged", options=_MARGIN),
+    Rung("apgd on the shortcut", "white-box", "apgd", "shortcut, judged", options=_MARGIN),
+    Rung("apgd on both paths", "white-box", "apgd", "ensemble, judged", options=_SHORT),
     Rung(
         "pgd straight through", "white-box", "pgd", "straight-through", options=_MARGIN | {"keep_best": True}
     ),
@@ -101,6 +102,15 @@ LAYER = (
         "apgd",
         "soft 0.5, averaged",
         options={"loss": "ce", "iterations": 50},
+        survivors=True,
+    ),
+    # Found by trying, on networks that were trained adversarially: what it adds there, nothing else found.
+    Rung(
+        "apgd on averaged runner-up codes",
+        "white-box",
+        "apgd",
+        "latent 2, averaged 2",
+        options={"loss": "ce", "iterations": 300},
         survivors=True,
     ),
 )
@@ -215,23 +225,29 @@ def stand_in(net: nn.Module, name: str | None, images: Tensor) -> attacks.Model:
 
     Args:
         net: the network.
-        name: ``"e"``, ``"shortcut"``, ``"straight-through"``, ``"latent"``, ``"ensemble"``, ``"soft 0.1"`` with the
-            temperature in units of the network's own `surrogates.typical_gap`, ``"soft 0.1, averaged"`` with the
-            mean gradient of a neighbourhood, or None. Behind a quantizer of the input ``"as it is"`` or
-            ``"adaptive"``. A plain network stands for itself.
+        name: ``"e"``, ``"shortcut"``, ``"straight-through"``, ``"latent"``, ``"ensemble"``, ``"latent 2"`` with so
+            many runners-up, ``"soft 0.1"`` with the temperature in units of the network's own
+            `surrogates.typical_gap`, or None. ``", judged"`` behind it stands for the Q-path's answers, ``",
+            averaged"`` for the mean gradient of a neighbourhood, of four points or as many as ``", averaged 2"``
+            says. Behind a quantizer of the input ``"as it is"`` or ``"adaptive"``. A plain network stands for itself.
         images: some of the clean images, from which soft assignment takes its temperature.
     """
     if isinstance(net, baselines.Defended) and name in ("as it is", "adaptive"):
         return baselines.adaptive(net) if name == "adaptive" else baselines.as_it_is(net)
     if name is None or not isinstance(net, QNet):
         return net
-    alone, averaged, _ = name.partition(AVERAGED)
+    alone, averaged, points = name.partition(AVERAGED)
     if averaged:
-        return attacks.averaged(stand_in(net, alone, images), SPREAD)
-    kind, *temperature = name.split()
-    if kind == "soft" and temperature:
+        return attacks.averaged(stand_in(net, alone, images), SPREAD, int(points or 4))
+    alone, judged, _ = name.partition(JUDGED)
+    if judged:
+        return surrogates.judged(net, stand_in(net, alone, images))
+    kind, *number = name.split()
+    if kind == "soft" and number:
         gap = surrogates.typical_gap(net, images[:64])
-        return surrogates.soft(max(float(temperature[0]) * gap, 1e-12), hard=True)(net)
+        return surrogates.soft(max(float(number[0]) * gap, 1e-12), hard=True)(net)
+    if kind == "latent" and number:
+        return surrogates.latent(net, int(number[0]))
     known = {
         "e": surrogates.e,
         "shortcut": surrogates.shortcut,
