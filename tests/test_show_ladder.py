@@ -289,7 +289,8 @@ def test_temperatures_have_a_page_each_with_the_share_of_the_nearest_code(net, t
 def test_efforts_are_those_of_the_ladder():
     text = ladder.efforts().text
     iterations = sorted({r.options["iterations"] for r in study.LAYER if "iterations" in r.options})
-    assert iterations == [50, 100]
+    assert iterations == [50, 100, 300]
     assert "PGD and APGD: 100 steps. On images of other networks, and" in text
+    assert "APGD on averaged runner-up codes: 300 steps." in text
     assert "APGD on both paths, APGD on softer codes, APGD on soft codes towards each class and" in text
     assert "temperatures 0.1 and 0.5" in text and "Square: 1,000 questions per image" in text

@@ -25,6 +25,7 @@ from qlayer_core.show.page import (
     paragraph,
     table,
     typeset,
+    upper,
     wrapped,
 )
 from qlayer_core.study import adaptive, experiments, ladder, records
@@ -71,19 +72,22 @@ def rung_name(name: str) -> str:
 
 def efforts() -> Markup:
     """Return in words how much each attack of a network with the layer may try."""
-    short, long = sorted(
-        {rung.options["iterations"] for rung in ladder.LAYER if "iterations" in rung.options}
-    )
+    steps = sorted({rung.options["iterations"] for rung in ladder.LAYER if "iterations" in rung.options})
     soft = sorted(set(re.findall(r"soft ([\d.]+)", " ".join(rung.surrogate or "" for rung in ladder.LAYER))))
     queries = next(rung.options["queries"] for rung in ladder.LAYER if rung.attack == "square")
-    few = [
-        rung_name(rung.name)
-        for rung in ladder.LAYER
-        if (rung.kind, rung.options.get("iterations")) == ("white-box", short)
-    ]
+    short, usual, long = steps
+    few, many = (
+        [
+            rung_name(rung.name)
+            for rung in ladder.LAYER
+            if (rung.kind, rung.options.get("iterations")) == ("white-box", count)
+        ]
+        for count in (short, long)
+    )
     says = (
-        f"PGD and APGD: {long} steps.",
+        f"PGD and APGD: {usual} steps.",
         f"On images of other networks, and {listed(few)}: {short} steps (towards each class: {short} for each).",
+        f"{upper(listed(many))}: {long} steps.",
         f"Soft codes: temperatures {listed(soft)}.",
         f"Square: {queries:,} questions per image; AutoAttack allows {AUTOATTACK_QUERIES:,}.",
         "Twice the steps and twice the starts are among the checks below.",
