@@ -87,7 +87,7 @@ def with_dropout(frame: pd.DataFrame, training: str, own: str) -> tuple[str, str
     found = direction(known)
     end = "" if found == own else f"; with dropout behind the layer, {WITH_IT[found]}"
     return end, (
-        " With dropout behind the layer, as the book's own rule would choose it by now,"
+        " With dropout behind the layer, which scores best on validation images,"
         f" {_left(frame, other, known)}: then {WITH_IT[found]}."
     )
 

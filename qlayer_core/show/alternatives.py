@@ -219,8 +219,8 @@ def turned(frame: pd.DataFrame) -> Markup:
         ),
         (
             DROPOUT,
-            "The place of dropout. Of all that is trained now, the book's own rule would choose dropout behind the"
-            " layer. With the networks that this gives ({who}; {seeds}) in the place of the book's,",
+            "The place of dropout. Of all that is trained now, dropout behind the layer scores best on validation"
+            " images. With the networks that this gives ({who}; {seeds}) in the place of the book's,",
         ),
     ):
         others = frame[frame.model.isin(setting.names)]

@@ -32,7 +32,10 @@ def nearer(cell: paper.Cell, ours: tables.Measurements) -> Iterator[tuple[str, s
             experiments.printed(cell.model),
             "by the paper's text, which validation images did not choose here,",
         ),
-        (variants.later(cell.model), "with dropout behind the layer, as validation images would choose now,"),
+        (
+            variants.later(cell.model),
+            "with dropout behind the layer, which scores best on validation images,",
+        ),
     ):
         if other is None or (found := _both(cell, other, ours)) is None:
             continue

@@ -73,8 +73,8 @@ TRIED = (
     Setting("squared", "pull", "pull", "off", "none"),
     *(Setting("squared", "pull", "reinitialize", dropout, "none") for dropout in DROPOUTS),
 )
-# What the rule chooses of all of these. Everything had been trained and measured when its last runs came in, so the
-# grid kept its setting; this one was measured on test images afterwards, to see what hangs on it.
+# What the rule chooses of all of these by their first seed. Everything had been trained and measured when its last
+# runs came in, so the grid kept its setting. This one was measured on test images later, to see what hangs on it.
 LATER = Setting("squared", "pull", "reinitialize", "behind", "none")
 
 

@@ -34,7 +34,7 @@ ADAPTED = CLAIMED | {
     ),
     ("mnist", experiments.printed("q-base-adv")),
 }
-# With the setting that the rule would choose now: q-base/squared-pull-dropout-behind.
+# With the setting that scores best by now: q-base/squared-pull-dropout-behind.
 OTHERWISE = [
     f"{name}/{variants.LATER.variant(experiments.spec(name).adversarial)}" for name in variants.DECIDED_ON
 ]
