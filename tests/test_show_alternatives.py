@@ -135,6 +135,14 @@ def test_what_all_attacks_leave_with_dropout_is_counted_on_the_images_of_all_thr
         assert number in html
     assert "Q-base, with dropout, seed 0" in html and "the same first 100 test images" in html
 
+    more = climbed("q-base", 50, 0, n=200)  # an attack that the network with dropout was spared
+    how = {"kind": "white-box", "purpose": "ladder", "surrogate": "latent 2"}
+    more["cells"].append(
+        more["cells"][0] | {"rung": "last", "how": how, "right": records.pack(right(200, []))}
+    )
+    adaptive.write(more, adaptive.path_of(records.unit("mnist", "q-base")))
+    assert alternatives.left_with_dropout(alternatives.climbed()).html == html
+
 
 def test_a_ladder_of_weights_that_were_replaced_does_not_count(write):
     one = variants.LATER.unit("mnist", "q-base")

@@ -71,14 +71,24 @@ DROPOUT = Alternative(
 def climbed() -> dict[tuple[str, int], tuple[dict, dict, dict]]:
     """Return the whole ladders of networks with dropout, of the book's and of the plain ones, by model and seed.
 
-    As far as all three are recorded, each of the first images that all three are of.
+    As far as all three are recorded, each of the first images that all three are of. Of the two networks with the
+    layer only the attacks that both have met count.
     """
     found, books = {}, {seed: ladder.recorded(seed=seed) for seed in variants.SEEDS}
     for record in measured.climbed(variants.LATER):
         name, book = record["model"], books[record["seed"]]
         if complete(record) and {name, ladder.plain(name)} <= book.keys():
-            found[name, record["seed"]] = record, book[name], book[ladder.plain(name)]
+            found[name, record["seed"]] = *_alike(record, book[name]), book[ladder.plain(name)]
     return found
+
+
+def _alike(one: dict, other: dict) -> list[dict]:
+    """Return two ladders with the rungs that both have, climbed in the same way."""
+    rungs = [[(cell["eps"], cell["how"]) for cell in record["cells"]] for record in (one, other)]
+    return [
+        record | {"cells": [cell for cell in record["cells"] if (cell["eps"], cell["how"]) in theirs]}
+        for record, theirs in ((one, rungs[1]), (other, rungs[0]))
+    ]
 
 
 def left(three: Sequence[dict], eps: float) -> list[float]:
