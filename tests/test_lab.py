@@ -773,6 +773,17 @@ def test_data_set_is_a_switch_once_both_have_networks(page):
     assert (grey(page, "lab-clean") == before).all()
 
 
+def test_the_switch_of_data_sets_keeps_the_focus(page):
+    with_fashion(page)
+    start(page)
+    page.focus("#lab-data input:checked")
+    for key, name in (("ArrowRight", "fashion-mnist"), ("ArrowLeft", "mnist")):
+        page.keyboard.press(key)
+        idle(page)
+        assert page.evaluate("() => document.activeElement.value") == name
+        assert page.is_checked(f"#lab-data input[value='{name}']")
+
+
 COUNT_SESSIONS = """
 async runtime => {
     const { InferenceSession } = await import(runtime), create = InferenceSession.create;
