@@ -709,6 +709,24 @@ def test_says_so_where_a_file_cannot_be_loaded(page, file):
     assert not page.is_visible("#lab-notice")
 
 
+@pytest.mark.parametrize("file", ["ort-wasm-simd-threaded.wasm.bin", "cnn-"])
+def test_says_so_where_a_download_breaks_off(browser, file):
+    class BreaksOff(web.Host):
+        """Hangs up halfway through a file."""
+
+        def copyfile(self, source, outputfile):
+            content = source.read()
+            outputfile.write(content[: len(content) // 2] if f"/{file}" in self.path else content)
+
+    with web.serve(BreaksOff) as address:
+        page = opened(browser, address)
+        page.click("#lab-start")
+        page.wait_for_selector("#lab-notice:visible")
+        assert "could not be loaded: it broke off. Check" in page.inner_text("#lab-notice")
+        assert not page.locator("#lab progress:visible").count()
+        page.close()
+
+
 def test_says_so_where_no_network_was_exported(page):
     manifest = json.loads(MANIFEST.read_text())
     for dataset in manifest["datasets"].values():

@@ -181,7 +181,7 @@ async function startWhereItFools(isStale) {
 async function load(network) {
   const progress = (bytes) => Object.assign(network.bar, { hidden: false, value: bytes });
   lab.dataset.loading = "yes"; // there is nothing to stop
-  await (network.loading ??= network.load(progress).finally(() => ((network.loading = null), delete lab.dataset.loading)));
+  await (network.loading ??= network.load(progress).finally(() => ((network.loading = null), (network.bar.hidden = true), delete lab.dataset.loading)));
   network.ready = true;
   showSizes();
   const focused = now.networks.find(({ cards }) => cards?.some((card) => card.contains(document.activeElement)));
@@ -208,6 +208,7 @@ async function start() {
     $("begin").hidden = true;
     if (focused) $("eps").focus({ preventScroll: true }); // what one moves next
   } finally {
+    $("start-progress").hidden = true;
     $("start").ariaDisabled = "false";
   }
 }
