@@ -709,6 +709,24 @@ def test_says_so_where_a_file_cannot_be_loaded(page, file):
     assert not page.is_visible("#lab-notice")
 
 
+@pytest.mark.parametrize("file", ["ort-wasm-simd-threaded.wasm.bin", "cnn-"])
+def test_says_so_where_a_download_breaks_off(browser, file):
+    class BreaksOff(web.Host):
+        """Hangs up halfway through a file."""
+
+        def copyfile(self, source, outputfile):
+            content = source.read()
+            outputfile.write(content[: len(content) // 2] if f"/{file}" in self.path else content)
+
+    with web.serve(BreaksOff) as address:
+        page = opened(browser, address)
+        page.click("#lab-start")
+        page.wait_for_selector("#lab-notice:visible")
+        assert "could not be loaded: it broke off. Check" in page.inner_text("#lab-notice")
+        assert not page.locator("#lab progress:visible").count()
+        page.close()
+
+
 def test_says_so_where_no_network_was_exported(page):
     manifest = json.loads(MANIFEST.read_text())
     for dataset in manifest["datasets"].values():
@@ -771,6 +789,17 @@ def test_data_set_is_a_switch_once_both_have_networks(page):
     assert not page.is_visible("#lab-drawing")
     choose(page, "data", "mnist")
     assert (grey(page, "lab-clean") == before).all()
+
+
+def test_the_switch_of_data_sets_keeps_the_focus(page):
+    with_fashion(page)
+    start(page)
+    page.focus("#lab-data input:checked")
+    for key, name in (("ArrowRight", "fashion-mnist"), ("ArrowLeft", "mnist")):
+        page.keyboard.press(key)
+        idle(page)
+        assert page.evaluate("() => document.activeElement.value") == name
+        assert page.is_checked(f"#lab-data input[value='{name}']")
 
 
 COUNT_SESSIONS = """

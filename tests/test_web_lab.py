@@ -15,7 +15,7 @@ from qlayer_core import attacks
 from qlayer_core.data import prepare
 
 address, browser, page = web.address, web.browser, test_lab.page  # fixtures
-started, lab = test_lab.started, test_lab.lab
+started, lab, exported = test_lab.started, test_lab.lab, test_lab.exported
 
 CHECKED = "#lab-image input:checked"
 COUNT_WRITES = """
@@ -28,6 +28,21 @@ history.replaceState = (...entry) => {  // WebKit's rule
   if (times.filter(time => time > now - 1e4).length > 100) throw new DOMException('too often', 'SecurityError');
   write(...entry);
 };
+"""
+
+COUNT_GRADIENTS = """
+async ([module, milliseconds]) => {
+    const { Network } = await import(module), { gradient } = Network.prototype;
+    Object.assign(window, { gradients: 0, inARow: 0, mostInARow: 0 });
+    setInterval(() => (inARow = 0));
+    Network.prototype.gradient = async function (...given) {
+        const until = performance.now() + milliseconds;
+        while (performance.now() < until);  // as on a slow machine, where the page waits for it
+        gradients++;
+        mostInARow = Math.max(mostInARow, ++inARow);
+        return gradient.apply(this, given);
+    };
+}
 """
 
 
@@ -65,6 +80,26 @@ def seven(width=90, height=120, ink=30, paper=235):
         at = int(0.75 * width - (row - height / 5) * 0.4)
         pixels[row, at : at + 10] = ink
     return pixels.astype(np.uint8)
+
+
+def count_gradients(page, address, milliseconds=0):
+    """From now on, count gradients in the page, in all and between two moments at which it hears its reader."""
+    page.evaluate(COUNT_GRADIENTS, [f"{address}/_static/lab/lab.js", milliseconds])
+
+
+def gradients(page):
+    return page.evaluate("() => gradients")
+
+
+def text_comes(page, name, words):
+    page.wait_for_function(
+        "([name, words]) => document.getElementById(`lab-${name}`).textContent.includes(words)",
+        arg=[name, words],
+    )
+
+
+def focused(page):
+    return page.evaluate("() => document.activeElement.id")
 
 
 # ---- Drawing
@@ -171,6 +206,23 @@ def test_address_waits_for_a_pause(page):
     assert page.evaluate("() => writes") - before < 12
 
 
+def test_a_film_of_a_drawing_is_made_once(page, address):
+    start(page)
+    stroke(page, [(0.5, 0.2), (0.5, 0.8)])
+    page.locator("#lab-eps").fill("0.2")
+    idle(page)
+    count_gradients(page, address)
+    choose(page, "attack", "bim")
+    made = gradients(page)
+    assert made > 0
+    page.locator("#lab-step").fill("7")
+    idle(page)
+    page.click("#lab-play")
+    text_comes(page, "step-text", "20 of 20")
+    idle(page)
+    assert gradients(page) == made
+
+
 # ---- Pictures of one's own
 
 
@@ -268,6 +320,106 @@ def test_counts_over_the_tray_what_python_counts(lab):
         # a pixel whose gradient is all but zero may go the other way, and an answer on the edge with it
         assert np.abs(np.array(counts, int) - np.array(ours)).max() <= 1, f"{title}: {counts}, Python {ours}"
     assert "epsilon 0.20" in lab.locator("#lab-success-table caption").inner_text()
+
+
+def smallest(page):
+    """The smallest epsilon that the lab finds, in its words."""
+    text_comes(page, "found", "is the smallest that")
+    return page.inner_text("#lab-found")
+
+
+def test_a_search_is_on_the_image_that_was_chosen_just_before(lab):
+    found = []
+    for image in ("14", "5"):
+        choose(lab, "image", image)
+        lab.click("#lab-smallest")
+        found.append(smallest(lab))
+    assert found[0] != found[1]
+    choose(lab, "image", "14")
+    lab.evaluate(
+        """() => {
+            document.querySelector("#lab-image input[value='5']").click();
+            document.getElementById('lab-smallest').click();
+        }"""
+    )
+    assert smallest(lab) == found[1]
+
+
+def test_a_film_gives_way_to_a_search(lab):
+    choose(lab, "attack", "bim")
+    lab.click("#lab-play")
+    text_comes(lab, "step-text", "2 of 20")
+    lab.click("#lab-smallest")
+    assert smallest(lab).startswith("BIM on CNN")
+
+
+def test_a_comparison_that_another_overtakes_writes_nothing_into_it(lab):
+    lab.locator("#lab-each").dblclick()
+    lab.wait_for_selector("#lab-each-table tbody tr")
+    assert lab.inner_text("#lab-each-table caption") == "On CNN; 20 steps"
+
+
+@pytest.mark.parametrize("task, text", [("smallest", "found"), ("success", "success-text")])
+def test_stop_is_heard_while_an_attack_runs_and_keeps_the_focus(page, address, task, text):
+    page.goto(f"{page.lab}?attack=bim&steps=100&eps=0.1")
+    start(page)
+    count_gradients(page, address, milliseconds=10)
+    page.click(f"#lab-{task}")
+    page.wait_for_selector("#lab-stop:visible")
+    page.wait_for_function("() => gradients > 100")
+    page.press("#lab-stop", "Enter")
+    idle(page)
+    assert page.inner_text(f"#lab-{text}") == "Stopped."
+    assert page.evaluate("() => mostInARow") < 20, "of the 100 of an attack"
+    assert focused(page) == "lab-eps"
+    text_comes(page, "spoken", "Stopped.")
+
+
+def test_a_stopped_film_can_be_looked_at(page, address):
+    """Its steps are those that there are: the attack does not go on."""
+    start(page)
+    choose(page, "attack", "bim")
+    count_gradients(page, address, milliseconds=20)
+    page.select_option("#lab-steps", "100")
+    page.click("#lab-stop")
+    idle(page)
+    assert page.inner_text("#lab-found").startswith("Stopped after ")
+    assert focused(page) == "lab-eps"
+    text_comes(page, "spoken", "Stopped after ")
+    made, last = gradients(page), page.get_attribute("#lab-step", "max")
+    assert int(last) < 100
+    page.locator("#lab-step").fill("1")
+    idle(page)
+    assert page.inner_text("#lab-step-text") == f"1 of {last}"
+    page.click("#lab-play")
+    text_comes(page, "step-text", f"{last} of {last}")
+    idle(page)
+    assert gradients(page) == made
+
+
+@pytest.mark.parametrize(
+    "task, attack, said", [("success", "fgsm", "answers changed"), ("smallest", "bim", "is the smallest")]
+)
+def test_a_network_that_comes_leaves_alone_what_runs(page, exported, address, task, attack, said):
+    name, held = test_lab.not_at_the_start(exported), []
+    page.goto(f"{page.lab}?attack={attack}&steps=10&eps=0.1")
+    start(page)
+    cards, buttons = len(answers(page)), page.locator(".lab-card button").count()
+    count_gradients(page, address, milliseconds=40)
+    page.route(f"**/{exported[name]['file']}", lambda route: held.append(route))
+    with page.expect_request(f"**/{exported[name]['file']}"):
+        page.locator(".lab-card button").first.click()
+    page.click(f"#lab-{task}")
+    page.wait_for_selector("#lab-stop:visible")
+    held[0].continue_()
+    page.wait_for_function(f"() => document.querySelectorAll('.lab-card button').length < {buttons}")
+    assert page.is_visible("#lab-stop"), "it has come, and the task still runs"
+    text_comes(page, "spoken", said)
+    page.wait_for_function(f"() => document.querySelectorAll('[data-verdict]').length > {cards}")
+    if task == "smallest":
+        assert said in page.inner_text("#lab-found")
+    else:
+        assert page.locator("#lab-success-table tbody tr").count() == 2
 
 
 def test_says_so_where_a_gradient_is_zero(page, address):

@@ -284,6 +284,20 @@ def test_layer_learns_by_step_and_by_play_and_starts_anew(opened):
     page.get_by_label("seed").select_option("0")
 
 
+def test_play_goes_on_where_it_has_stopped_by_itself(opened):
+    page = opened("learn")
+    page.get_by_role("button", name="Reset").click()
+    for _ in range(4):
+        page.get_by_role("button", name="1,000 steps").click()
+    play = page.get_by_role("button", name="Play")
+    play.click()
+    page.get_by_role("button", name="Pause").wait_for()
+    play.wait_for()
+    steps = int(page.locator(".toy-chart").get_attribute("aria-label").split()[3].rstrip(":"))
+    assert 5001 <= steps < 5020
+    page.get_by_role("button", name="Reset").click()
+
+
 def test_switches_of_the_losses_reach_the_training(opened):
     page = opened("learn")
     page.get_by_role("button", name="Reset").click()

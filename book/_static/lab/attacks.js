@@ -5,6 +5,7 @@ import { lineSearch } from "./carlini-wagner.js";
 export const ATTACKS = { fgsm: "FGSM", bim: "BIM", "bim-paper": "BIM, paper's step", pgd: "PGD", cw: "C&W" };
 export const PAPER_STEP = 0.01; // of appendix B
 const LARGEST = 40; // hundredths: epsilons that a search tries, those of the slider
+const PAUSE = 40; // milliseconds of computing after which the page may answer its reader
 
 /** FGSM goes all the way at once; BIM takes the paper's step, or one that crosses half the box two and a half times. */
 export function stepSize(attack, eps, steps) {
@@ -36,10 +37,16 @@ export async function* film(network, path, clean, { attack, eps, steps, first })
 /** Park and Miller's generator: uniform in (0, 1). */
 const generator = (seed) => () => (seed = (48271 * seed) % 2147483647) / 2147483647;
 
-/** The last image of a film; null if meanwhile `isStale`. */
+/** The last image of a film; null if meanwhile `isStale`. A network's answer lets no click through, so it pauses. */
 async function last(network, path, clean, options, isStale) {
-  let image = clean;
-  for await (image of film(network, path, clean, options)) if (isStale()) return null;
+  let image = clean, paused = performance.now();
+  for await (image of film(network, path, clean, options)) {
+    if (performance.now() - paused > PAUSE) {
+      await new Promise((resolve) => setTimeout(resolve));
+      paused = performance.now();
+    }
+    if (isStale()) return null;
+  }
   return image;
 }
 

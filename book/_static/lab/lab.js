@@ -1,14 +1,15 @@
 // The attack lab: the book's networks, run and attacked in this page. Here, what the reader can do with it.
 
 import { remember, share } from "../link.js";
-import { ATTACKS, film, smallestEpsilon } from "./attacks.js";
+import { ATTACKS, film } from "./attacks.js";
 import { check } from "./check.js";
 import { count, forgetOld } from "./count.js";
 import { inTurn, isRunning, loadManifest, Network, runtimeBytes, SIDE, startRuntime } from "./networks.js";
 import { makePad } from "./pad.js";
+import { compare, compared, firstGradient, LARGEST, search } from "./search.js";
 import {
-  $, announce, attacked, cleanImage, current, DEFAULTS, element, lab, link, loaded, notify, now, opening, query, read, ROADS,
-  state, TITLES, trayImage, wait,
+  $, announce, attacked, current, DEFAULTS, element, lab, link, loaded, look, notify, now, opening, read, ROADS, state, TITLES,
+  trayImage, wait,
 } from "./state.js";
 import { describe, megabytes, offer, offerCards, paint, paintImages, showAnswers, showSizes, verdicts } from "./view.js";
 
@@ -16,7 +17,6 @@ export { film, stepSize } from "./attacks.js"; // for those who would run an att
 export { prepare, prepareFile } from "./images.js";
 export { Network, startRuntime } from "./networks.js";
 
-const LARGEST = "0.40"; // the slider's end
 const WHOLE = "lab"; // marks an entry of the history to whose state the reader comes back
 const LIGHT = 5e6; // bytes that are loaded unasked
 let framesKey; // what the film was made of
@@ -78,33 +78,37 @@ function offerAll() {
 function begin() {
   const mine = ++latest;
   halted = false;
+  delete lab.dataset.loading;
   lab.dataset.busy = "yes";
   return () => mine !== latest;
 }
 
-/** Show the state, whatever of it has changed; a newer call overtakes an older one. */
-async function refresh() {
+/** Show the state, whatever of it has changed; a newer task overtakes it. Returns what `begin` does. */
+async function refresh(found = "") {
   const isStale = begin();
   offerAll();
-  $("found").textContent = "";
+  $("found").textContent = found;
   $("each-table").hidden = $("each-table").dataset.of !== compared();
-  const key = imageKey(), network = attacked();
+  const network = attacked();
   try {
     const isPassed = network.name === passed && network.bytes > LIGHT; // arrow keys lead past it: its card has a button
-    if (isRunning() && !network.ready && !isPassed) await load(network); // not in turn: meanwhile the reader may go on with another
-    await inTurn(() => isStale() || update(key, isStale));
+    if (isRunning() && !network.ready && !isPassed) {
+      lab.dataset.loading = "yes"; // there is nothing to stop
+      await load(network).finally(() => isStale() || delete lab.dataset.loading); // not in turn: the reader may go on with another
+    }
+    await inTurn(() => isStale() || update(isStale));
   } catch ({ message }) {
     if (!isStale()) notify(message);
   }
-  if (isStale()) return;
+  if (isStale()) return isStale;
   delete lab.dataset.busy;
   if (!playing) remember(link);
-  if (isRunning()) announce(`${attacked().ready ? "" : unready()} ${verdicts()}`);
+  if (isRunning()) announce(`${attacked().ready ? $("found").textContent : unready()} ${verdicts()}`);
+  return isStale;
 }
 
-async function update(key, isStale) {
-  const image = cleanImage();
-  if (key !== now.clean.key) now.clean = { key, image, answers: new Map(), first: {} };
+async function update(isStale) {
+  const { image } = look();
   notify("");
   if (!isRunning()) return paintImages(image);
   const network = attacked();
@@ -114,7 +118,7 @@ async function update(key, isStale) {
   const { net, path, attack } = state, [eps, steps] = [+state.eps, +state.steps], { clean } = now;
   const wanted = [clean.key, net, path, attack, eps, steps].join();
   if (!waits && wanted !== framesKey) {
-    const first = await firstGradient(network, path), found = [];
+    const first = await firstGradient(network, path, clean), found = [];
     let painted = performance.now();
     for await (const frame of film(network, path, clean.image, { attack, eps, steps, first })) {
       found.push(frame);
@@ -126,7 +130,7 @@ async function update(key, isStale) {
       if (halted) break;
       painted = performance.now();
     }
-    [now.frames, framesKey] = [found, halted ? "" : wanted];
+    [now.frames, framesKey] = [found, wanted]; // stopped or not: to look at a film must not run it again
     if (halted) $("found").textContent = `Stopped after ${found.length - 1} of ${steps} steps.`;
   }
   $("play").disabled = $("step").disabled = false;
@@ -148,28 +152,11 @@ async function update(key, isStale) {
   showAnswers();
 }
 
-const firstGradient = async (network, path) =>
-  (now.clean.first[`${network.name} ${path}`] ??= await network.gradient(path, now.clean.image));
-
-/** Look for the smallest epsilon of an attack, saying how far the search is. */
-async function search(attack, isStale) {
-  if (isStale()) return; // while it waited, another image or data set was chosen
-  const network = attacked(), { path } = state, { clean } = now;
-  const progress = (eps) => (($("found").textContent = `${ATTACKS[attack]}: trying ${eps.toFixed(2)}`), wait(0));
-  const options = { attack, steps: +state.steps, first: await firstGradient(network, path) };
-  const found = await smallestEpsilon(network, path, clean.image, options, progress, () => isStale() || halted);
-  if (found !== undefined) $("found").textContent = "";
-  return found;
-}
-
 /** Choose the smallest epsilon that fools the network on this image, or on the first of the tray that it can be fooled on. */
 async function startWhereItFools(isStale) {
   for (const other of ["", ...current().labels.keys()]) {
-    if (other !== "") {
-      state.image = `${other}`;
-      now.clean = { key: `${state.data} ${other}`, image: trayImage(other), answers: new Map(), first: {} };
-    }
-    const eps = await search(state.attack, isStale);
+    if (other !== "") state.image = `${other}`;
+    const eps = await search(state.attack, () => isStale() || halted);
     if (isStale()) return false;
     state.eps = eps?.toFixed(2) ?? LARGEST;
     if (eps !== null) break; // found, or stopped
@@ -180,8 +167,7 @@ async function startWhereItFools(isStale) {
 
 async function load(network) {
   const progress = (bytes) => Object.assign(network.bar, { hidden: false, value: bytes });
-  lab.dataset.loading = "yes"; // there is nothing to stop
-  await (network.loading ??= network.load(progress).finally(() => ((network.loading = null), delete lab.dataset.loading)));
+  await (network.loading ??= network.load(progress).finally(() => ((network.loading = null), (network.bar.hidden = true))));
   network.ready = true;
   showSizes();
   const focused = now.networks.find(({ cards }) => cards?.some((card) => card.contains(document.activeElement)));
@@ -191,7 +177,18 @@ async function load(network) {
   showAnswers(); // on the cards of the others, which are new, too
 }
 
-const loadAndShow = (network) => void load(network).then(refresh).catch(({ message }) => notify(message));
+const isBusy = () => playing || "busy" in lab.dataset;
+
+/** Show what has been loaded, once nothing runs that this would overtake; what was found meanwhile is read out first, and stays. */
+async function showLoaded() {
+  while (isBusy()) {
+    await wait(100);
+    if (!isBusy()) await wait(1000);
+  }
+  await refresh(framesKey ? $("found").textContent : "");
+}
+
+const loadAndShow = (network) => void load(network).then(showLoaded).catch(({ message }) => notify(message));
 
 // ---- What the reader does
 
@@ -203,11 +200,12 @@ async function start() {
   try {
     await startRuntime((bytes) => Object.assign($("start-progress"), { hidden: false, value: bytes }));
     for (const network of firstNetworks().filter(({ ready }) => !ready)) await load(network);
+    await showLoaded();
     const focused = $("begin").contains(document.activeElement);
-    await refresh();
     $("begin").hidden = true;
     if (focused) $("eps").focus({ preventScroll: true }); // what one moves next
   } finally {
+    $("start-progress").hidden = true;
     $("start").ariaDisabled = "false";
   }
 }
@@ -219,41 +217,28 @@ const unready = () => isRunning() ? `${attacked().title} is not loaded yet: its 
 function end(isStale, text) {
   if (isStale()) return;
   text.textContent = halted ? "Stopped." : "";
+  if (halted) announce(text.textContent);
   delete lab.dataset.busy;
 }
 
 async function findSmallest() {
   const network = attacked();
   if (!network.ready) return notify(unready());
-  const isStale = begin(), eps = await inTurn(() => search(state.attack, isStale));
+  const { attack } = state, who = `${ATTACKS[attack]} on ${network.title}`; // as it is now: the reader may choose others
+  const isStale = begin(), eps = await inTurn(() => search(attack, () => isStale() || halted));
   if (eps === undefined) return end(isStale, $("found"));
   if (eps !== null) [state.eps, state.step] = [eps.toFixed(2), ""];
-  await refresh();
-  const who = `${ATTACKS[state.attack]} on ${network.title}`;
+  const isOld = await refresh();
+  if (isOld()) return;
   $("found").textContent = eps === null ? `${who}: the answer holds up to ${LARGEST}.` : `${who}: ${eps.toFixed(2)} is the smallest that changes the answer.`;
   announce(`${$("found").textContent} ${verdicts()}`);
 }
 
-const imageKey = () => `${state.data} ${state.image === "drawn" ? query() : state.image}`;
-const compared = () => [imageKey(), state.net, state.path, state.steps].join(); // what a comparison of all attacks depends on
-
 /** The smallest epsilon of every attack on the current image. */
 async function compareAttacks() {
-  const network = attacked(), table = $("each-table"), body = table.tBodies[0], rows = [];
-  if (!network.ready) return notify(unready());
-  const isStale = begin(), through = TITLES[state.path] ? `, gradient through ${TITLES[state.path]}` : "";
-  table.caption.textContent = `On ${network.title}${through}; ${state.steps} steps`;
-  [table.hidden, table.dataset.of] = [false, compared()];
-  body.replaceChildren();
-  for (const [attack, title] of Object.entries(ATTACKS)) {
-    const eps = await inTurn(() => search(attack, isStale));
-    if (eps === undefined) table.caption.textContent += `; stopped before ${title}`;
-    if (eps === undefined) return end(isStale, $("found"));
-    const textContent = eps === null ? `none up to ${LARGEST}` : eps.toFixed(2);
-    rows.push(`${title}: ${textContent}.`);
-    body.append(element("tr", {}, element("th", { scope: "row", textContent: title }), element("td", { textContent })));
-  }
-  announce(rows.join(" "));
+  if (!attacked().ready) return notify(unready());
+  const isStale = begin(), said = await compare(() => isStale() || halted);
+  if (said) announce(said);
   end(isStale, $("found"));
 }
 
@@ -271,9 +256,9 @@ async function play() {
   try {
     for (let step = 0; step < now.frames.length; step++) {
       state.step = `${step}`;
-      await refresh();
+      const isStale = await refresh();
       await wait(1500 / now.frames.length);
-      if (state.step !== `${step}`) return; // the reader has moved on
+      if (isStale()) return; // the reader has moved on, or asked for something else
     }
   } finally {
     playing = false;
@@ -310,7 +295,10 @@ function listen() {
   const actions = { start, play, check, share: handOut, smallest: findSmallest, each: compareAttacks, success: attackAll };
   const failed = ({ message }) => (delete lab.dataset.busy, notify(message));
   for (const [name, act] of Object.entries(actions)) $(name).onclick = () => act().catch(failed);
-  $("stop").onclick = () => (halted = true);
+  $("stop").onclick = () => {
+    halted = true;
+    $("eps").focus({ preventScroll: true }); // the button is about to go, and would take the focus with it
+  };
   for (const set of document.querySelectorAll("a.lab-setup")) {
     set.onclick = (event) => {
       event.preventDefault();

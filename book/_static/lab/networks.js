@@ -17,11 +17,16 @@ export const inTurn = (task) => (turn = turn.then(task, task));
 
 export const isRunning = () => ort !== null;
 
+function fail(name, reason) {
+  throw new Error(`${name} could not be loaded: ${reason}. Check the connection, then try again.`);
+}
+
+const fileOf = (url) => url.pathname.split("/").pop();
+
 async function get(url) {
   const response = await fetch(url).catch(() => null);
   if (response?.ok) return response;
-  const reason = response ? `the server answered ${response.status}` : "there was no answer";
-  throw new Error(`${url.pathname.split("/").pop()} could not be loaded: ${reason}. Check the connection, then try again.`);
+  return fail(fileOf(url), response ? `the server answered ${response.status}` : "there was no answer");
 }
 
 /** Fetch and unpack a gzip file, telling `progress` how many bytes have come. */
@@ -30,7 +35,8 @@ async function unpack(url, progress = () => {}) {
   let received = 0;
   const transform = (chunk, output) => (progress((received += chunk.length)), output.enqueue(chunk));
   const packed = response.body.pipeThrough(new TransformStream({ transform }));
-  return new Uint8Array(await new Response(packed.pipeThrough(new DecompressionStream("gzip"))).arrayBuffer());
+  const unpacked = new Response(packed.pipeThrough(new DecompressionStream("gzip"))).arrayBuffer();
+  return new Uint8Array(await unpacked.catch(() => fail(fileOf(url), "it broke off")));
 }
 
 /** What the lab offers: data sets, their test images, their networks. */
@@ -44,9 +50,7 @@ export async function startRuntime(progress) {
   const wasm = await unpack(new URL(RUNTIME, runtime), progress);
   const script = new URL("ort.wasm.bundle.min.mjs", runtime);
   if (tries++) script.search = `?again=${tries}`; // an import that failed is never asked for again under its name
-  const loaded = await import(script).catch(() => {
-    throw new Error("The runtime could not be loaded: there was no answer. Check the connection, then try again.");
-  });
+  const loaded = await import(script).catch(() => fail("The runtime", "there was no answer"));
   Object.assign(loaded.env.wasm, { numThreads: 1, wasmBinary: wasm.buffer }); // threads need headers that few hosts send
   ort = loaded;
 }

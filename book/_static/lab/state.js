@@ -35,7 +35,17 @@ export const current = () => now.manifest.datasets[state.data];
 export const loaded = () => now.networks.filter((network) => network.ready);
 export const attacked = () => now.networks.find((network) => network.name === state.net);
 export const trayImage = (i) => toImage(toBytes(current().images).subarray(i * PIXELS, (i + 1) * PIXELS));
-export const cleanImage = () => (state.image === "drawn" ? now.drawn : trayImage(+state.image));
+const cleanImage = () => (state.image === "drawn" ? now.drawn : trayImage(+state.image));
+
+/** What the clean image is known by: a drawing by its levels, not by settings that a step of the film changes. */
+export const imageKey = () => `${state.data} ${state.image === "drawn" ? toText(now.drawn) : state.image}`;
+
+/** The clean image that the reader has chosen by now, with what is known of it. */
+export function look() {
+  const key = imageKey();
+  if (key !== now.clean.key) now.clean = { key, image: cleanImage(), answers: new Map(), first: {} };
+  return now.clean;
+}
 
 export const wait = (milliseconds) => new Promise((resolve) => setTimeout(resolve, milliseconds));
 export const range = (length, make) => Array.from({ length }, (_, i) => make(i));

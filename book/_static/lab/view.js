@@ -14,7 +14,7 @@ export const percent = (p) => `${(100 * p).toFixed(p > 0.99 && p < 1 ? 1 : 0)} %
 /** Offer the values of one part of the state as radio buttons; where there is no choice, nothing. */
 export function offer(name, values, label = (value) => element("span", { textContent: TITLES[value] ?? ATTACKS[value] })) {
   if (!values.includes(state[name])) state[name] = values[0] ?? "";
-  const group = $(name), offered = [state.data, ...values].join();
+  const group = $(name), offered = [name === "data" || state.data, ...values].join(); // whoever switches it keeps the focus
   if (group.dataset.offered !== offered) {
     const choice = (value) => element("label", {}, element("input", { type: "radio", name: group.id, value }), label(value));
     group.replaceChildren(group.querySelector("legend"), ...values.map(choice));

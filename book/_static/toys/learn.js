@@ -17,6 +17,7 @@ const RECENT = 50; // steps without being chosen that make a code inactive
 const POINTS = 240; // of a curve
 const TRIED = 10; // steps of a copy, to count how many features change their code
 const ENOUGH = 4000; // steps after which Play stops by itself
+const MORE = 1000; // steps that it goes on by from there, each time
 
 // ---- A run, without its picture
 
@@ -94,7 +95,7 @@ export function fill(place) {
   const settings = { seed: 0, codes: 8, weights: { q: 1, e: 1, codebook: 1, commitment: 1 }, dropout: false };
   const shown = { q: true, e: true, codebook: true, commitment: true }; // which losses count
   const effective = () => Object.fromEntries(Object.keys(LOSSES).map((name) => [name, shown[name] ? settings.weights[name] : 0]));
-  let run = begin(settings), playing = false, half = 2; // half: of the picture's width, in the features' numbers
+  let run = begin(settings), playing = false, until = ENOUGH, half = 2; // half: of the picture's width, in the features' numbers
   let told = null;
 
   const cells = shape("g"), dots = shape("g"), marks = shape("g"), axis = shape("text", { class: "toy-scale", x: 98, y: 97, "text-anchor": "end" });
@@ -149,6 +150,7 @@ export function fill(place) {
 
   function go() {
     playing = true;
+    until = run.network.steps < ENOUGH ? ENOUGH : run.network.steps + MORE;
     play.textContent = "Pause";
     requestAnimationFrame(tock);
   }
@@ -160,7 +162,7 @@ export function fill(place) {
   }
   function tock() {
     if (!playing) return;
-    if (!place.isConnected || run.network.steps >= ENOUGH) return stop();
+    if (!place.isConnected || run.network.steps >= until) return stop();
     advance(run, Math.min(12, 1 + Math.floor(run.network.steps / 100)), options()); // slow at first, where much happens
     show();
     told.tell(verdict(run, options()));
