@@ -552,3 +552,13 @@ def test_all_that_is_recorded_can_be_judged():
     frame = claims.verdicts()
     assert set(frame.protocol) <= set(claims.PROTOCOL) and set(frame.strongest) <= set(claims.STRONGEST)
     assert len(frame) == len(statements.CLAIMS)
+
+
+def test_what_a_note_says_of_adversarial_training_is_recorded():
+    moved, set_anew = (
+        variants.scores("mnist", variants.Setting("squared", "pull", strategy, "off", "none"))
+        for strategy in ("pull", "reinitialize")
+    )
+    (claim,) = (one for one in statements.CLAIMS if "pulling inactive" in one.name)
+    assert "Q-base scored more with codes that are moved, and Q-large with codes that are set" in claim.note
+    assert moved["q-base-adv"] > set_anew["q-base-adv"] and moved["q-large-adv"] < set_anew["q-large-adv"]

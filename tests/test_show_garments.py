@@ -68,6 +68,11 @@ def test_accuracies_per_class_are_shares_of_the_recorded_answers(tmp_path, monke
     assert list(found) == ["clean", "fgsm 0.1"]
     for rates in found.values():
         assert rates.pop("Shirt") == 0 and set(rates.values()) == {100}
+    for cell in record["cells"]:  # of another seed, that has every shirt right in its Q-path
+        cell["right"] = records.pack(torch.ones(1000, dtype=torch.bool))
+    records.write(record | {"seed": 1})
+    for rates in garments.by_class("fashion-mnist", "q-base").values():
+        assert rates.pop("Shirt") == 50 and set(rates.values()) == {100}, "the mean of both seeds"
 
 
 def test_notes_are_of_the_deployed_answers(monkeypatch):

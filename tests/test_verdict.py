@@ -43,6 +43,18 @@ NOTHING = frame_of({})
 # ---- luck ----
 
 
+def test_two_settings_of_one_model_are_two_networks_with_a_luck_of_their_own():
+    (claim,) = [one for one in statements.CLAIMS if one.name == "pulling inactive codes beats setting them"]
+    comparison = claim.protocol[0]
+    known = Value("mnist", "q-large", "validation", "k-means-start")  # of two seeds, 4.5 points apart
+    for ahead, marked in ((4.0, True), (9.0, False)):
+        scores = {comparison.first: 80.0 + ahead, comparison.second: 80.0, known: 80.0}
+        other = frame_of({known: 84.5}, 10_000).assign(seed=1)
+        numbers = measured.numbers(pd.concat([frame_of(scores, 10_000), other]))
+        outcome = evidence.judge(comparison, numbers)
+        assert outcome.result == "holds" and luck.near_luck(outcome, claims.spreads(numbers)) is marked
+
+
 def test_what_another_seed_might_turn_is_marked_and_counted():
     (claim,) = [one for one in statements.CLAIMS if one.name == "better than adversarial training"]
     large, cnn, seen = (

@@ -112,8 +112,9 @@ def held_out() -> Markup:
         else "Not all are broken."
     )
     return paragraph(
-        f"{says} Task {longest.number} (“{longest.title}”) holds out best: its network is"
-        f" still right on {known[longest]:.1f} % of the images under the best attack known to this book."
+        f"{says} Most is left of task {longest.number} (“{longest.title}”), at its epsilon of {longest.eps:g}: its"
+        f" network is still right on {known[longest]:.1f} % of the images under the best attack that this book has"
+        " recorded for the task. Other tasks have other budgets, so this ranks no networks."
     )
 
 

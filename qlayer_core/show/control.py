@@ -118,7 +118,7 @@ def parted(found: Mapping[str, list[Lead]]) -> Markup:
     return table(
         rows,
         ["network", *(one.attack for one in some)],
-        "Points ahead of two plain CNNs. Bold: ahead of the one that is trained alike; this is the layer's own part."
+        "Points ahead of two plain CNNs. Bold: ahead of the one that is trained alike, so not by the training."
         " Below: ahead of the usual one. Means over all pairs of seeds; the CNN trained alike has"
         f" {some[0].seeds} seed{'' if some[0].seeds == 1 else 's'}.",
     )

@@ -73,31 +73,29 @@ def notes(dataset: str = "fashion-mnist", models: Sequence[str] = experiments.TA
     return {eps: f"{', '.join(parts)} % of the test images right" for eps, parts in found.items()}
 
 
-def by_class(dataset: str, name: str, seed: int = 0) -> dict[str, dict[str, float]]:
-    """Return how often a network is right for each class, clean and under FGSM made on CNN A, from its record.
+def by_class(dataset: str, name: str) -> dict[str, dict[str, float]]:
+    """Return how often a network is right for each class, clean and under FGSM made on CNN A, from its records.
 
     Args:
         dataset: ``"mnist"`` or ``"fashion-mnist"``.
         name: of a model.
-        seed: of its record.
 
     Returns:
         ``"clean"`` and for example ``"fgsm 0.1"``, for the budgets of the paper that are recorded, to class name to
-        accuracy in percent of the deployed answer.
-
-    Raises:
-        FileNotFoundError: nothing is recorded, with the command that makes it.
+        accuracy in percent of the deployed answer, mean over the recorded seeds.
     """
     about = datasets.find(dataset)
     labels = data.load(dataset, "test").labels.numpy()
     path = None if experiments.spec(name).layer is None else "q"
-    found = {}
-    for cell in records.read(dataset, name, seed)["cells"]:
+    found: dict[str, list[list[float]]] = {}
+    for cell in (cell for record in records.runs(dataset, name) for cell in record["cells"]):
         blind = (cell["attack"], cell["source"]) == ("fgsm", "cnn-a") and cell["eps"] in about.epsilons
         if cell["path"] == path and (blind or cell["setting"] == "clean"):
             right, truth = records.unpack(cell), labels[: cell["n"]]
             column = f"fgsm {cell['eps']:g}" if blind else "clean"
-            found[column] = {
-                what: 100 * float(np.mean(right[truth == one])) for one, what in enumerate(about.class_names)
-            }
-    return dict(sorted(found.items()))  # clean first, then by epsilon
+            rates = [100 * float(np.mean(right[truth == one])) for one in range(len(about.class_names))]
+            found.setdefault(column, []).append(rates)
+    return {  # clean first, then by epsilon
+        column: dict(zip(about.class_names, np.mean(seeds, axis=0).tolist(), strict=True))
+        for column, seeds in sorted(found.items())
+    }

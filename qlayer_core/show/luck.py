@@ -29,7 +29,9 @@ def near_luck(one: Outcome, apart: Spreads) -> bool:
     gap = abs(one.difference) if what.near else one.difference
     largest = max(apart.values(), default=0.0)
     reach = max(apart.get(claims.kind(value), largest) for value in (what.first, what.second))
-    return what.first.model != what.second.model and min(abs(gap - what.by), abs(gap - what.most)) < reach
+    # Two settings of one model are two networks; two numbers of one network share its luck.
+    one_network = what.first.model == what.second.model and what.first.setting != "validation"
+    return not one_network and min(abs(gap - what.by), abs(gap - what.most)) < reach
 
 
 def luck(frame: pd.DataFrame) -> Markup:
