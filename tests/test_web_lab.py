@@ -353,6 +353,30 @@ def test_a_film_gives_way_to_a_search(lab):
     assert smallest(lab).startswith("BIM on CNN")
 
 
+@pytest.mark.parametrize(
+    "task, said", [("smallest", "found"), ("each", "found"), ("success", "success-text")]
+)
+def test_a_film_in_the_making_is_shown_before_a_task_begins(page, address, task, said):
+    """The task would overtake it, and the pictures stay those of the attack before."""
+    start(page)
+    count_gradients(page, address, milliseconds=10)
+    page.evaluate(
+        """task => {
+            document.querySelector('#lab-attack input[value=bim]').click();
+            document.getElementById(`lab-${task}`).click();
+        }""",
+        task,
+    )
+    page.wait_for_function(f"() => /BIM|image 1 of/.test(document.getElementById('lab-{said}').textContent)")
+    page.click("#lab-stop")
+    idle(page)
+    assert page.inner_text("#lab-step-text") == "20 of 20"
+    made = gradients(page)
+    page.locator("#lab-step").fill("3")
+    idle(page)
+    assert gradients(page) == made, "the film was there"
+
+
 def test_a_comparison_that_another_overtakes_writes_nothing_into_it(lab):
     lab.locator("#lab-each").dblclick()
     lab.wait_for_selector("#lab-each-table tbody tr")

@@ -221,9 +221,16 @@ function end(isStale, text) {
   delete lab.dataset.busy;
 }
 
+/** Show what was chosen just before, since a task would overtake its film; false if it was stopped or overtaken itself. */
+async function shown() {
+  const isStale = await refresh();
+  return !isStale() && !halted;
+}
+
 async function findSmallest() {
   const network = attacked();
   if (!network.ready) return notify(unready());
+  if (!(await shown())) return;
   const { attack } = state, who = `${ATTACKS[attack]} on ${network.title}`; // as it is now: the reader may choose others
   const isStale = begin(), eps = await inTurn(() => search(attack, () => isStale() || halted));
   if (eps === undefined) return end(isStale, $("found"));
@@ -237,6 +244,7 @@ async function findSmallest() {
 /** The smallest epsilon of every attack on the current image. */
 async function compareAttacks() {
   if (!attacked().ready) return notify(unready());
+  if (!(await shown())) return;
   const isStale = begin(), said = await compare(() => isStale() || halted);
   if (said) announce(said);
   end(isStale, $("found"));
@@ -245,6 +253,7 @@ async function compareAttacks() {
 /** The current attack on each image of the tray, and on each loaded network by itself. */
 async function attackAll() {
   if (!loaded().length) return notify(unready());
+  if (!(await shown())) return;
   const isStale = begin(), text = $("success-text"), said = await count(() => isStale() || halted);
   if (said) announce(said);
   else if (isStale()) text.textContent = "Stopped, since you changed something.";

@@ -29,6 +29,8 @@ async function get(url) {
   return fail(fileOf(url), response ? `the server answered ${response.status}` : "there was no answer");
 }
 
+const json = async (url) => (await get(url)).json().catch(() => fail(fileOf(url), "it broke off"));
+
 /** Fetch and unpack a gzip file, telling `progress` how many bytes have come. */
 async function unpack(url, progress = () => {}) {
   const response = await get(url);
@@ -40,10 +42,10 @@ async function unpack(url, progress = () => {}) {
 }
 
 /** What the lab offers: data sets, their test images, their networks. */
-export const loadManifest = async () => (await get(new URL("manifest.json", folder))).json();
+export const loadManifest = () => json(new URL("manifest.json", folder));
 
 /** How many bytes the runtime has: in a file of the site's, since not every server tells sizes beforehand. */
-export const runtimeBytes = async () => (await (await get(new URL("files.json", runtime))).json())[RUNTIME];
+export const runtimeBytes = async () => (await json(new URL("files.json", runtime)))[RUNTIME];
 
 export async function startRuntime(progress) {
   if (ort) return;
