@@ -3,8 +3,10 @@
 PYTHON ?= python3
 BIN := .venv/bin
 WEB := book/_web
+# The files that find finds, as names of prerequisites.
+found = $(shell find $(1) | sed 's/ /\\ /g')
 # Not byte code, which merely running it makes.
-CODE := $(shell find qlayer_core -name __pycache__ -prune -o -type f -print)
+CODE := $(call found,qlayer_core -name __pycache__ -prune -o -type f -print)
 # Byte code is made of what is imported, when it is: making all of it takes 40 seconds.
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile
 
@@ -32,7 +34,7 @@ help:  ## this list
 .venv/.installed: requirements.txt pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 	{ echo 'Python 3.11 or newer is needed: make PYTHON=python3.12 ...'; exit 1; }
-	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv --clear .venv
 	$(PIP) -r requirements.txt
 	touch $@
 
@@ -54,11 +56,11 @@ vendor/lab/manifest.json: vendor/.installed $(WEB)/export.py $(CODE) $(wildcard 
 
 # The start page's digits, attacked beforehand.
 # The page's sentences on what was found follow from every recorded result.
-vendor/start/start.json: vendor/.installed $(WEB)/start.py $(CODE) $(wildcard data/weights/mnist/*) $(shell find data/results -name '*.json')
+vendor/start/start.json: vendor/.installed $(WEB)/start.py $(CODE) $(wildcard data/weights/mnist/*) $(call found,data/results -name '*.json')
 	$(BIN)/python $(WEB)/start.py vendor/start
 
 # Executed chapters are cached by their own code alone: forget them when what they import or read has changed.
-_build/.fresh: .venv/.installed $(wildcard benchmarks/*.json) $(CODE) $(shell find data -type f)
+_build/.fresh: .venv/.installed $(wildcard benchmarks/*.json) $(CODE) $(call found,data -type f)
 	rm -rf _build
 	mkdir _build
 	touch $@
@@ -80,7 +82,7 @@ notebooks: _build/.fresh
 # Three at a time, since browsers often wait. PICTURES=true leaves a picture of every page, in both modes and widths, in artifacts/.
 site: notebooks
 	$(MAKE) book
-	$(PYTEST) -n 3 $(SHARED) -m "not alone" $(SITE_TESTS)
+	$(PYTEST) -rs -n 3 $(SHARED) -m "not alone" $(SITE_TESTS)
 
 test: vendor/.installed .venv/.benchmarks  ## lint, unit tests, every notebook, the book, and the built site in a real browser
 	$(BIN)/ruff check .
@@ -94,7 +96,7 @@ live: .venv/.installed  ## JupyterLab on the chapters
 
 # Words with commas; what is left out is as in workflow/config.yaml.
 reproduce: .venv/.installed  ## train and measure what is not recorded yet, on all cores: JOBS=4 SEEDS=0,1 ONLY=table:8a
-	$(BIN)/snakemake $(if $(PROFILE),--workflow-profile workflow/profiles/$(PROFILE) $(if $(JOBS),--jobs $(JOBS)),--cores $(or $(JOBS),all)) $(if $(SEEDS)$(ONLY),--config $(if $(SEEDS),seeds=$(SEEDS)) $(if $(ONLY),only=$(ONLY)))
+	$(BIN)/snakemake $(if $(PROFILE),--workflow-profile workflow/profiles/$(PROFILE) $(if $(JOBS),--jobs $(JOBS)),--cores $(or $(JOBS),all)) $(if $(SEEDS)$(ONLY),--config $(if $(SEEDS),'seeds=$(SEEDS)') $(if $(ONLY),'only=$(ONLY)'))
 
 bench: .venv/.benchmarks  ## speed, side by side with what one would pick instead
 	$(BIN)/python benchmarks/run.py

@@ -9,7 +9,6 @@ column "alone" times each in a process of its own.
 """
 
 import argparse
-import json
 import os
 import platform
 import statistics
@@ -248,10 +247,12 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_num_threads(1)
     torch.manual_seed(0)
-    found = run(cases.QUICK if options.quick else Sizes())
-    options.output.mkdir(parents=True, exist_ok=True)
     file = options.output / "results.json"
-    recorded = json.loads(file.read_text()) if file.exists() else {}
+    recorded = (
+        files.read_json(file) if file.exists() else {}
+    )  # a damaged one is refused before minutes of work
+    options.output.mkdir(parents=True, exist_ok=True)
+    found = run(cases.QUICK if options.quick else Sizes())
     recorded[found["machine"]["number_format"]] = found
     files.write_json(file, recorded)
     for entry in found["rows"]:

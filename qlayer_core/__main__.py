@@ -1,13 +1,13 @@
 """One unit of work per call: ``python -m qlayer_core runs|train|evaluate|adapt|vary|likelihoods|...``."""
 
 import argparse
-import json
+import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from qlayer_core import datasets, files
-from qlayer_core.study import experiments, paper
+from qlayer_core.study import experiments, paper, printing
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -17,7 +17,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     options = _parser().parse_args(arguments)
     try:
+        if not files.DATA.is_dir():  # the package was installed without the repository
+            raise ValueError(
+                f"There is no {files.DATA}: the command line works in a clone of the repository alone."
+            )
         options.run(options)
+        sys.stdout.flush()
+    except BrokenPipeError:  # whoever reads the output has enough of it, as `head` has
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
     except (ValueError, OSError) as error:
         print(error, file=sys.stderr)
         return 1
@@ -58,7 +66,9 @@ def _parser() -> argparse.ArgumentParser:
         "--table", action="append", default=[], choices=tuple(paper.TABLES), help="only its cells"
     )
     one.add_argument(
-        "--images", type=int, help="only the first so many test images, where not as many are measured yet"
+        "--images",
+        type=_at_least(1),
+        help="only the first so many test images, where not as many are measured yet",
     )
     one.add_argument(
         "--again",
@@ -67,14 +77,16 @@ def _parser() -> argparse.ArgumentParser:
     )
     one.add_argument(
         "--check",
-        type=int,
+        type=_at_least(1),
         metavar="N",
         help="attack the first N test images anew and compare with the recorded answers; writes nothing",
     )
     one = of_a_model(
         command(_adapt, "attack one trained model with all that an attacker who knows it would try")
     )
-    one.add_argument("--images", type=int, help="how many of the first test images, unless more are recorded")
+    one.add_argument(
+        "--images", type=_at_least(1), help="how many of the first test images, unless more are recorded"
+    )
     of_a_model(command(_release, "copy a trained model's weights to data/weights, for chapters to load"))
     one = of_a_model(command(_vary, "train a variant of a model, scored on validation images"))
     one.add_argument("variant")
@@ -98,13 +110,22 @@ def _parser() -> argparse.ArgumentParser:
     one.add_argument("model", help="pixels, or a model with the layer")
     one.add_argument("--seed", type=int, default=0)
     one.add_argument("--until", type=int, help="pause after so many epochs, and score with what is learned")
-    one.add_argument("--images", type=int, help="score the first so many test images; 0: none")
+    one.add_argument("--images", type=_at_least(0), help="score the first so many test images; 0: none")
     one.add_argument("--again", action="store_true", help="begin anew, where its network was trained anew")
     one = command(_table, "print one of the paper's tables beside ours")
     one.add_argument("number", choices=tuple(paper.TABLES))
     one.add_argument("--seed", type=int, default=0)
     command(_claims, "print every claim of the paper with its verdict, from what is recorded")
     return parser
+
+
+def _at_least(least: int) -> Callable[[str], int]:
+    def number(text: str) -> int:
+        if (value := int(text)) < least:
+            raise argparse.ArgumentTypeError(f"{value} is given; it must be at least {least}")
+        return value
+
+    return number
 
 
 def _runs(options: argparse.Namespace) -> None:
@@ -122,10 +143,8 @@ def _runs(options: argparse.Namespace) -> None:
 def _weights_are_here(record: Path) -> bool:
     """Return whether the weights that a record is of are released, or under runs/."""
     dataset, name = record.parts[-3:-1]
-    try:  # by hand, since `study.records` brings torch
-        found = json.loads(record.read_text())["weights_sha256"]
-    except (ValueError, KeyError, TypeError) as error:
-        raise ValueError(f"{record} is damaged ({error!r}): restore it from the repository") from error
+    if not (found := files.read_json(record).get("weights_sha256")):  # `study.records` would bring torch
+        raise ValueError(f"{record} is damaged (it names no weights): restore it from the repository")
     places = (
         files.WEIGHTS / dataset / f"{name}.safetensors",
         files.RUNS / dataset / name / record.stem / "weights.safetensors",
@@ -137,7 +156,7 @@ def _train(options: argparse.Namespace) -> None:
     units, records = _study()
     unit = records.unit(options.dataset, options.model, options.seed)
     progress = sys.stderr.isatty()
-    show = _Counting(_print_row)
+    show = _Counting(printing.epoch)
     record = units.train(unit, until=options.until, again=options.again, report=show, progress=progress)
     show.nothing(_no_epoch(options, len(record["history"]), records.finished(record)))
 
@@ -156,11 +175,11 @@ def _evaluate(options: argparse.Namespace) -> None:
         from qlayer_core.study import rechecking
 
         differ, every = rechecking.against_records(
-            unit, options.table, limit=options.check, report=_print_check
+            unit, options.table, limit=options.check, report=printing.difference
         )
         print(f"In all {differ:,} of {every:,} answers differ from the recorded ones.")
         return
-    show = _Counting(_print_cell)
+    show = _Counting(printing.accuracy)
     units.evaluate(unit, options.table, limit=options.images, again=options.again, report=show, progress=True)
     fewer = "cells of more images are recorded, and fewer never replace them; --check N compares the first N"
     again = "--again measures anew what other code, another machine or other threads measured"
@@ -174,7 +193,7 @@ def _adapt(options: argparse.Namespace) -> None:
     _, records = _study()
     unit = records.unit(options.dataset, options.model, options.seed)
     images = adaptive.IMAGES if options.images is None else options.images
-    show = _Counting(_print_rung)
+    show = _Counting(printing.rung)
     record = adaptive.run(unit, images=images, report=show, progress=True)
     fewer = (
         f"{record['n']:,} images are recorded of {_which(options)}, and fewer never replace them;"
@@ -215,7 +234,7 @@ def _vary(options: argparse.Namespace) -> None:
 
     units, records = _study()
     unit = variants.unit(options.dataset, options.model, options.variant, options.seed)
-    show = _Counting(_print_row)
+    show = _Counting(printing.epoch)
     record = units.train(
         unit,
         start=variants.start(unit),
@@ -232,7 +251,7 @@ def _trail(options: argparse.Namespace) -> None:
 
     _, records = _study()
     unit = records.unit(options.dataset, options.model, options.seed)
-    show, progress = _Counting(_print_trail), sys.stderr.isatty()
+    show, progress = _Counting(printing.trail), sys.stderr.isatty()
     record = trails.measure(unit, until=options.until, again=options.again, report=show, progress=progress)
     show.nothing(_no_epoch(options, len(record["rows"]), record["finished"]))
 
@@ -301,47 +320,6 @@ def _study():
 
     fast.keep_memory()
     return units, records
-
-
-def _print_row(row: dict) -> None:
-    accuracy = "  ".join(
-        f"{path or ''} " + " ".join(f"{value:.2f}" for value in sets.values())
-        for path, sets in row["accuracy"].items()
-    )
-    losses = " ".join(f"{name} {value:.4f}" for name, value in row["losses"].items())
-    print(
-        f"epoch {row['epoch']}  score {row['score']:.2f}  {accuracy}  losses {losses}  {row.get('inactive', '')}",
-        flush=True,
-    )
-
-
-def _print_rung(cell: dict) -> None:
-    found = cell.get("missing") or f"{100 * cell['correct'] / cell['n']:.1f} % of {cell['n']:,} right"
-    print(f"{cell['rung']} {cell['eps']:g}: {found}", flush=True)
-
-
-def _print_trail(row: dict) -> None:
-    found = "  ".join(
-        f"{cell['attack']} {cell['eps']} {cell['path'] or ''} {cell['accuracy']:.1f}" for cell in row["cells"]
-    )
-    print(f"epoch {row['epoch']}  score {row['score']:.2f}  {found}", flush=True)
-
-
-def _print_cell(cell: dict) -> None:
-    print(_of_cell(cell), f"{cell['accuracy']:.2f} % of {cell['n']:,} right", flush=True)
-
-
-def _print_check(cell: dict, differ: int) -> None:
-    print(_of_cell(cell), f"{differ} of the first {cell['n']:,} answers differ", flush=True)
-
-
-def _of_cell(cell: dict) -> str:
-    words = [cell["setting"]]
-    if cell["attack"] != "none":
-        words += [cell["attack"], f"{cell['eps']:g}"]
-    words += [f"made on {cell['source']}"] if cell["source"] else []
-    words += [f"along {cell['attacked_path']}"] if cell["attacked_path"] else []
-    return " ".join(words) + (f", path {cell['path']} answers:" if cell["path"] else ":")
 
 
 if __name__ == "__main__":

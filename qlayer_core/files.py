@@ -55,6 +55,22 @@ def write_json(path: Path, content: object) -> None:
     write_atomically(path, lambda temporary: temporary.write_text(text))
 
 
+def read_json(path: Path, **options) -> dict:
+    """Return the JSON object in a file; ``options`` are those of `json.loads`.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: it is no JSON, or no object.
+    """
+    try:
+        content = json.loads(path.read_text(), **options)
+    except ValueError as error:  # of JSON, or of bytes that are no text
+        raise ValueError(f"{path} is damaged ({error}): restore it from the repository") from error
+    if not isinstance(content, dict):
+        raise ValueError(f"{path} is damaged (it holds no JSON object): restore it from the repository")
+    return content
+
+
 @contextmanager
 def alone(path: Path) -> Iterator[None]:
     """Let one process at a time through, by a lock on ``path``, which is made and stays; the others wait.

@@ -63,6 +63,14 @@ def test_the_quick_form_measures_everything_once(tmp_path):
     check(found["float32"], cases.QUICK)
 
 
+def test_a_damaged_file_of_results_is_refused_before_anything_is_measured(tmp_path, monkeypatch):
+    (tmp_path / "results.json").write_text("[")
+    monkeypatch.setattr(benchmark, "run", lambda sizes: pytest.fail("it measures"))
+    monkeypatch.setattr(sys, "argv", ["run.py", "--output", str(tmp_path)])
+    with pytest.raises(ValueError, match=r"results\.json is damaged"):
+        benchmark.main()
+
+
 def test_the_recorded_run_is_a_whole_one(recorded):
     check(recorded, cases.Sizes())
     assert recorded["seconds"] < 600, "the benchmark takes too long"

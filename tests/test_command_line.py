@@ -1,6 +1,7 @@
 """The commands: the whole job in miniature, and errors that fit in one line."""
 
 import fcntl
+import os
 import shutil
 import subprocess
 import sys
@@ -162,8 +163,9 @@ def test_recorded_answers_are_checked_and_nothing_is_written(miniature, capsys):
     printed = lines(capsys)
     assert f"clean: 0 of the first {IMAGES} answers differ" in printed
     assert printed[-1] == f"In all 0 of {5 * IMAGES} answers differ from the recorded ones."
-    main(["evaluate", "mnist", "cnn", "--check", "0"])  # must not pass for a call without it, and measure
-    assert lines(capsys)[-1].startswith("In all 0 of ")
+    with pytest.raises(SystemExit):  # it must not pass for a call without it, and measure
+        main(["evaluate", "mnist", "cnn", "--check", "0"])
+    assert not lines(capsys)
     assert one.record.read_bytes() == before
     for path in (kept := miniature / "runs" / "mnist" / "black-box").iterdir():
         path.write_bytes(b"")  # who would read these could not compare anything
@@ -456,11 +458,57 @@ def test_in_a_clone_what_was_measured_is_not_trained_away(miniature, capsys, mon
     for more in ([], ["--until", "1"]):
         assert main(["train", "mnist", "q-base", *more]) == 1 and not trained
     says = capsys.readouterr().err
-    assert f"recorded with {len(record['cells'])} measured cells" in says
+    assert f"recorded with 1 epoch and {len(record['cells'])} measured cells" in says
     assert "train mnist q-base --seed 0 --again" in says
     assert records.read("mnist", "q-base") == record
     assert main(["train", "mnist", "q-base", "--again"]) == 0 and trained
     assert records.read("mnist", "q-base") == record  # the same weights, so what was measured is of them
+
+
+def test_a_recorded_variant_is_not_trained_away(miniature, capsys, monkeypatch):
+    """Its history is a result, though nothing is measured of it but validation scores."""
+    main(["train", "mnist", "validation-a"])
+    command, one = ["vary", "mnist", "q-base", "losses-x-10"], variants.unit("mnist", "q-base", "losses-x-10")
+    main(command)
+    record = records.read_unit(one)
+    for name in ("checkpoint.pt", "weights.safetensors"):
+        (one.folder / name).unlink()  # as in a clone, where nothing lies under runs/
+    assert main([*command, "--until", "1"]) == 1
+    assert "is recorded with 1 epoch and 0 measured cells" in capsys.readouterr().err
+    assert records.read_unit(one) == record
+    monkeypatch.setattr(fitting, "seed_of", lambda name, seed: 7)  # as another machine, other weights
+    assert main([*command, "--again"]) == 0 and records.read_unit(one) != record
+    (kept,) = (one.folder / "replaced").glob("*.json")
+    assert records.read_file(kept) == record
+
+
+def test_where_weights_are_gone_it_says_what_another_training_replaces(miniature, capsys):
+    for name in ("validation-a", "cnn"):
+        main(["train", "mnist", name])
+    one = unit("mnist", "cnn")
+    (one.folder / "weights.safetensors").unlink()
+    assert main(["evaluate", "mnist", "cnn"]) == 1
+    assert "replace" not in capsys.readouterr().err, "nothing is measured"
+    cells = [{"n": 1}, {"n": 2}]
+    records.write(records.read_unit(one) | {"cells": cells})
+    adaptive.path_of(one).parent.mkdir()
+    adaptive.path_of(one).write_text("{}")
+    assert main(["evaluate", "mnist", "cnn"]) == 1
+    says = capsys.readouterr().err
+    assert "these replace its 2 measured cells (which are kept under runs/)" in says
+    assert says.endswith(
+        "python -m qlayer_core train mnist cnn --seed 0 --again"
+        " && python -m qlayer_core evaluate mnist cnn --seed 0 && python -m qlayer_core adapt mnist cnn --seed 0\n"
+    )
+
+
+def test_a_record_that_cannot_be_read_is_refused_before_a_training(miniature, monkeypatch):
+    one = unit("mnist", "source-a")
+    records.write(records.new_record(one) | {"format": 1})
+    monkeypatch.setattr(fitting, "fit", lambda *given, **options: pytest.fail("it trains"))
+    for again in (False, True):
+        with pytest.raises(ValueError, match=r"seed0\.json has format 1, this package reads"):
+            units.train(one, again=again)
 
 
 def test_what_another_training_replaces_is_set_aside_and_measured_again(miniature, monkeypatch):
@@ -879,11 +927,11 @@ def test_what_the_user_can_mend_is_said_in_one_line(case, folders, capsys):
     assert remedy in printed.err and printed.err.count("\n") == 1 and printed.out == ""
 
 
-@pytest.mark.parametrize("content", ['{"weights_sha2', "{}", "[]"])
+@pytest.mark.parametrize("content", ['{"weights_sha2', "{}", "[]", "\xff"])
 def test_a_damaged_record_is_named_by_the_list_of_runs(folders, capsys, content):
     path = unit("mnist", "cnn").record
     path.parent.mkdir(parents=True)
-    path.write_text(content)
+    path.write_text(content, encoding="latin-1")
     assert main(["runs"]) == 1
     said = capsys.readouterr().err
     assert f"{path} is damaged" in said and "restore it from the repository" in said
@@ -896,9 +944,36 @@ def test_a_record_of_another_version_is_said_in_one_line(folders, capsys):
     assert "has format 99" in printed and printed.count("\n") == 1
 
 
+def test_who_has_read_enough_is_told_of_no_error():
+    command = [sys.executable, "-m", "qlayer_core", "runs"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        process.stdout.close()  # as `head` does
+        assert process.stderr.read() == "" and process.wait() == 141
+
+
+def test_without_the_repository_it_says_where_it_works(tmp_path):
+    """As where the package is installed by itself."""
+    shutil.copytree(files.ROOT / "qlayer_core", tmp_path / "qlayer_core")
+    command = [sys.executable, "-m", "qlayer_core", "runs"]
+    done = subprocess.run(
+        command, cwd=tmp_path, env=os.environ | {"PYTHONPATH": ""}, capture_output=True, text=True
+    )
+    assert done.returncode == 1 and done.stdout == ""
+    assert (
+        done.stderr
+        == f"There is no {tmp_path / 'data'}: the command line works in a clone of the repository alone.\n"
+    )
+
+
 @pytest.mark.parametrize(
     "arguments, unknown",
     [
+        (["evaluate", "mnist", "cnn", "--images", "-3"], "--images: -3 is given; it must be at least 1"),
+        (["evaluate", "mnist", "cnn", "--check", "0"], "--check: 0 is given; it must be at least 1"),
+        (
+            ["likelihoods", "mnist", "pixels", "--images", "-1"],
+            "--images: -1 is given; it must be at least 0",
+        ),
         (["train", "mnist", "q-huge"], "q-huge"),
         (["evaluate", "cifar", "cnn"], "cifar"),
         (["table", "12"], "12"),
@@ -911,4 +986,5 @@ def test_unknown_names_end_with_status_2_and_the_choices(arguments, unknown, cap
         main(arguments)
     assert ended.value.code == 2
     message = capsys.readouterr().err.splitlines()[-1]
-    assert unknown in message and ("choose from" in message or "invalid int value" in message)
+    assert unknown in message
+    assert any(says in message for says in ("choose from", "invalid int value", "it must be at least"))

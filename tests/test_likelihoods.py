@@ -335,6 +335,7 @@ def test_what_is_trained_is_not_trained_again_and_what_is_scored_not_thrown_away
 def test_a_trial_never_lies_where_a_result_does(networks, places):
     trial, result = likelihoods.Unit("mnist", settings=TINY), likelihoods.Unit("mnist")
     assert trial.record != result.record and trial.folder != result.folder
+    assert trial.record.parent == trial.folder, "it stays under runs/"
     with pytest.raises(ValueError, match="seed is -1; it must be at least 0"):
         likelihoods.Unit("mnist", seed=-1)
     with pytest.raises(ValueError, match="name is 'pixel'; give 'pixels' or a model with a layer"):

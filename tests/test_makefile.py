@@ -1,7 +1,9 @@
 """What the Makefile makes anew, and what it leaves."""
 
 import os
+import shlex
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -44,6 +46,27 @@ def test_executed_chapters_are_forgotten_when_what_they_read_has_changed(name, f
     assert "rm -rf _build" in would_run(fresh)
 
 
+def test_a_file_may_have_a_space_in_its_name(fresh):
+    for name in ("data/set/an image", "qlayer_core/layer copy.py"):
+        (fresh / name).touch()
+        os.utime(fresh / name, (1, 1))
+        assert "is up to date" in would_run(fresh)
+        (fresh / name).touch()
+        assert "rm -rf _build" in would_run(fresh)
+        os.utime(fresh / name, (1, 1))
+
+
+def test_an_environment_that_was_left_half_made_is_made_anew(fresh):
+    """Debian's Python without its venv package leaves one without pip, and so does an interruption."""
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", fresh / ".venv"], check=True)
+    stand_in = fresh / "python"
+    stand_in.write_text('#!/bin/sh\necho "$@" >>asked\n')
+    stand_in.chmod(0o755)
+    (fresh / ".venv/.installed").unlink()
+    subprocess.run(["make", ".venv/.installed", f"PYTHON={stand_in}"], cwd=fresh, capture_output=True)
+    assert (fresh / "asked").read_text().splitlines()[-1] == "-m venv --clear .venv"
+
+
 def test_executed_chapters_are_kept_when_the_package_was_merely_run(fresh):
     for name in BYTE_CODE:
         (fresh / name).parent.mkdir()
@@ -70,9 +93,10 @@ def test_as_many_jobs_as_one_asks_for_are_run_here_and_on_a_cluster(where, jobs,
         (("SEEDS=0,1",), "--config seeds=0,1"),
         (("ONLY=table:8a",), "--config only=table:8a"),
         (("SEEDS=1", "ONLY=cnn"), "--config seeds=1 only=cnn"),
+        (("SEEDS=0, 1", "ONLY=cnn, table:8a"), "--config 'seeds=0, 1' 'only=cnn, table:8a'"),
     ],
 )
 def test_what_is_not_given_is_as_the_workflow_s_configuration_says(given, config, fresh):
     said = would_run(fresh, "--assume-old=.venv/.installed", "reproduce", "JOBS=3", *given).splitlines()
     (line,) = (line for line in said if "snakemake" in line)  # under another make, it says where it is, too
-    assert line.split() == [".venv/bin/snakemake", "--cores", "3", *config.split()]
+    assert shlex.split(line) == [".venv/bin/snakemake", "--cores", "3", *shlex.split(config)]

@@ -173,11 +173,12 @@ def test_another_format_version_is_refused(found):
         records.read("mnist", "cnn")
 
 
-def test_a_file_cut_short_is_refused():
+@pytest.mark.parametrize("content", [None, b"[]", b"\xff"])
+def test_a_damaged_file_is_refused(content):
     record_of("cnn")
     path = unit("mnist", "cnn").record
-    path.write_text(path.read_text()[:-20])
-    with pytest.raises(ValueError, match=r"seed0.json is not JSON .*: restore it from the repository"):
+    path.write_bytes(path.read_bytes()[:-20] if content is None else content)
+    with pytest.raises(ValueError, match=r"seed0.json is damaged \(.*\): restore it from the repository"):
         records.read("mnist", "cnn")
 
 

@@ -555,6 +555,21 @@ def test_hours_are_those_that_records_say(empty):
     assert outlook.outlook(estimates, 2).startswith("4 jobs are left (3 train, 1 evaluate)")
 
 
+def test_ladders_that_cannot_be_read_and_those_of_unknown_networks_are_passed_over(empty):
+    """A file cut short, and a network of one's own that another branch has in its grid."""
+    job = Job("train", "mnist", "cnn")
+    climbed(job, record_of(job)["weights_sha256"])
+    path = adaptive.path_of(Plan().unit(job))
+    (own := files.RESULTS / "mnist" / "mine" / "adaptive").mkdir(parents=True)
+    (own / "seed0.json").write_text(path.read_text().replace('"cnn"', '"mine"'))
+    assert [record["model"] for record in adaptive.recorded()] == ["cnn"]
+    adapt = Job("adapt", "mnist", "cnn", 1)
+    plan = Plan((1,), ("mnist/cnn",))
+    assert outlook.seconds(plan, [adapt]) == {adapt: 7200.0}
+    path.write_text(path.read_text()[:-20])
+    assert outlook.seconds(plan, [adapt]) == {adapt: None}
+
+
 def test_what_other_code_has_made_counts_and_is_said(empty):
     for name in ("validation-a", "source-a", "source-b", "cnn"):
         record_of(Job("train", "mnist", name))

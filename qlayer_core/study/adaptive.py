@@ -164,10 +164,14 @@ def read(unit: records.Unit) -> dict:
 
 
 def recorded(dataset: str = "*") -> Iterator[dict]:
-    """Yield every recorded evaluation, of one data set or all, but those of weights that were replaced since."""
+    """Yield every recorded evaluation, of one data set or all, but those of weights that were replaced since.
+
+    A network that the grid does not know, one's own on another branch, is passed over.
+    """
     for path in sorted(records.RESULTS.glob(f"{dataset}/*/adaptive/seed*.json")):
         name, seed = path.parts[-3], int(path.stem.removeprefix("seed"))
-        yield from today(records.unit(path.parts[-4], name, seed))
+        if name in experiments.RUNS:
+            yield from today(records.unit(path.parts[-4], name, seed))
 
 
 def today(unit: records.Unit) -> Iterator[dict]:

@@ -13,7 +13,6 @@ The code is a receipt and no secret: whoever reads this file can make one, and t
 import copy
 import ctypes
 import hashlib
-import json
 import threading
 import time
 from collections.abc import Callable
@@ -207,7 +206,7 @@ def best_known(task: Task, path: Path = BEST) -> dict | None:
 
     None if none is recorded, or only one on weights that have been replaced since.
     """
-    found = json.loads(path.read_text()).get(str(task.number)) if path.exists() else None
+    found = files.read_json(path).get(str(task.number)) if path.exists() else None
     return found if found and found["weights_sha256"] == _weights_of(task) else None
 
 
@@ -217,7 +216,7 @@ def record_best(found: Grade, by: str, path: Path = BEST) -> bool:
     before = best_known(task, path)
     if before is not None and before["right"] <= found.right:
         return False
-    known = json.loads(path.read_text()) if path.exists() else {}
+    known = files.read_json(path) if path.exists() else {}
     known[str(found.task)] = asdict(found) | {"by": by, "weights_sha256": _weights_of(task)}
     files.write_json(path, dict(sorted(known.items())))
     return True

@@ -10,7 +10,6 @@ them, see `describe`, images drawn from the model, and whether training was ``fi
 
 import base64
 import dataclasses
-import json
 import math
 import shutil
 import time
@@ -53,19 +52,18 @@ class Unit:
 
     @property
     def record(self) -> Path:
-        """Where the results are recorded."""
-        return RESULTS / self.dataset / "pixelcnn" / self._called / f"seed{self.seed}.json"
+        """Where the results are recorded; those of a trial, beside its weights."""
+        if self.settings != SETTINGS:
+            return self.folder / "record.json"
+        return RESULTS / self.dataset / "pixelcnn" / self.name / f"seed{self.seed}.json"
 
     @property
     def folder(self) -> Path:
         """Where the run keeps its checkpoint and weights."""
-        return RUNS / self.dataset / "pixelcnn" / self._called / f"seed{self.seed}"
-
-    @property
-    def _called(self) -> str:
-        return (
-            self.name if self.settings == SETTINGS else f"{self.name} trial"
+        called = (
+            self.name if self.settings == SETTINGS else f"{self.name}-trial"
         )  # it must not pass for a result
+        return RUNS / self.dataset / "pixelcnn" / called / f"seed{self.seed}"
 
     @property
     def released(self) -> Path:
@@ -250,11 +248,11 @@ def read(unit: Unit) -> dict:
 
     Raises:
         FileNotFoundError: nothing is recorded, with the command that makes it.
-        ValueError: the file is of another format version.
+        ValueError: the file is of another format version, or damaged.
     """
     if not unit.record.exists():
         raise FileNotFoundError(f"{unit.record} is missing. Make it with: {unit.how()}")
-    record = json.loads(unit.record.read_text())
+    record = files.read_json(unit.record)
     if record.get("format") != FORMAT:
         raise ValueError(f"{unit.record} has format {record.get('format')}, this package reads {FORMAT}")
     return record

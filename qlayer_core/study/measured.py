@@ -1,13 +1,12 @@
 """Every recorded number that a claim may rest on, in one frame."""
 
-import json
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict
 from itertools import product
 
 import pandas as pd
 
-from qlayer_core import datasets, intervals
+from qlayer_core import datasets, files, intervals
 from qlayer_core.study import adaptive, experiments, ladder, records, sanity, tables, variants
 from qlayer_core.study.evidence import FIELDS, Number, Value, counted, worst_case
 
@@ -74,9 +73,7 @@ def _variants() -> Iterator[dict]:
 def _divergences() -> Iterator[dict]:
     for dataset in datasets.DATASETS:
         for path in sorted((records.RESULTS / dataset / "pixelcnn").glob("*/seed*.json")):
-            record = json.loads(path.read_text())
-            if path.parent.name != record["name"]:  # a trial, see `likelihoods.Unit`
-                continue
+            record = files.read_json(path)
             for row in record["statistics"]:
                 attack, *rest = row["set"].rsplit(" ", 1)
                 if not rest:

@@ -32,7 +32,10 @@ def seconds(plan: Plan, jobs: Collection[Job]) -> dict[Job, float | None]:
                 value *= shares.get(what, 1)
                 for key in (record["model"], kind, None):
                     times.setdefault((key, what), []).append(value)
-    for record in adaptive.recorded():
+    for path in files.RESULTS.glob("*/*/adaptive/seed*.json"):
+        record = tried(records.read_file, path)
+        if record is None or record["model"] not in experiments.RUNS:
+            continue
         spec = experiments.spec(record["model"])
         spent = sum(cell["seconds"] for cell in record["cells"]) * adaptive.IMAGES / record["n"]
         for key in (spec.name, (spec.layer is not None, spec.adversarial), None):

@@ -6,7 +6,6 @@ One JSON file per trained model, ``data/results/<data set>/<model>/seed<k>.json`
 
 import base64
 import dataclasses
-import json
 import platform
 import re
 from contextlib import AbstractContextManager
@@ -84,11 +83,13 @@ class Unit:
     def how(self) -> str:
         """Return the command that makes the unit."""
         again = " --again" if self.record.exists() else ""
+        climbed = (self.record.parent / "adaptive" / self.record.name).exists()
         if self.variant:
             what = f"{self.dataset} {self.spec.name} '{self.variant}' --seed {self.seed}"
             return f"python -m qlayer_core vary {what}{again}"
         what = f"{self.dataset} {self.spec.name} --seed {self.seed}"
-        return f"python -m qlayer_core train {what}{again} && python -m qlayer_core evaluate {what}"
+        stages = [f"train {what}{again}", f"evaluate {what}", *([f"adapt {what}"] if climbed else [])]
+        return " && ".join(f"python -m qlayer_core {stage}" for stage in stages)
 
 
 def unit(dataset: str, name: str, seed: int = 0) -> Unit:
@@ -113,14 +114,24 @@ def load_unit(one: Unit) -> tuple[nn.Module, dict]:
     if not path.exists():
         raise FileNotFoundError(
             f"There is no file with the weights of {one.spec.name} on {one.dataset}, seed {one.seed}."
-            f" Make it with: {one.how()}"
+            f"{_replaced(record)} Make it with: {one.how()}"
         )
     if files.sha256(path) != record["weights_sha256"]:
         raise ValueError(
             f"{path} is not the file that the recorded results were measured with: restore both from the"
-            f" repository, or start again with: {one.how()}"
+            f" repository, or start again.{_replaced(record)} Start with: {one.how()}"
         )
     return load_weights(build(one.spec), path), record
+
+
+def _replaced(record: dict) -> str:
+    """Return what happens to a network's record when the network is trained anew."""
+    if not record["cells"]:
+        return ""
+    return (
+        " On another kind of machine than the recorded one, training gives other weights, and these replace its"
+        f" {len(record['cells'])} measured cells (which are kept under runs/)."
+    )
 
 
 def build(spec: RunSpec, seed: int = 0) -> nn.Module:
@@ -284,10 +295,7 @@ def read_file(path: Path) -> dict:
     Raises:
         ValueError: the file is of another format version, or no JSON.
     """
-    try:
-        record = json.loads(path.read_text(), object_pairs_hook=with_paths)
-    except json.JSONDecodeError as error:
-        raise ValueError(f"{path} is not JSON ({error}): restore it from the repository") from error
+    record = files.read_json(path, object_pairs_hook=with_paths)
     if record.get("format") != FORMAT:
         raise ValueError(
             f"{path} has format {record.get('format')}, this package reads {FORMAT}: use the package version that"

@@ -14,9 +14,9 @@ from qlayer_core.study import adaptive, records
 
 
 def set_aside(unit: records.Unit) -> None:
-    """Keep what is measured of a network that was trained anew, before its record is replaced."""
+    """Keep what is recorded of a network that was trained anew, before its record is replaced."""
     record = records.read_unit(unit)
-    if record["cells"]:
+    if record["cells"] or record["history"]:
         files.write_json(_folder(unit) / f"{record['weights_sha256'][:12]}.json", record)
     if adaptive.path_of(unit).exists():
         climbed = adaptive.read(unit)

@@ -47,6 +47,8 @@ def train(
         )
     if until is not None:
         checks.option("until", until)
+    if unit.record.exists():
+        records.read_unit(unit)  # one that this version can't read is refused before hours of training
     checkpoint = unit.folder / "checkpoint.pt"
     if not (again or checkpoint.exists()) and (before := _measured(unit)):
         return before
@@ -87,7 +89,8 @@ def _measured(unit: Unit) -> dict | None:
     """Return the record of a finished training whose weights are there; None if a training may begin.
 
     Raises:
-        ValueError: it was measured, but its weights are gone: training anew might replace what was measured.
+        ValueError: it is recorded, but its weights or its last epochs are gone: training anew might replace the
+            record.
     """
     record = records.read_unit(unit) if unit.record.exists() else None
     if record is None or records.spec_of(record) != unit.spec:
@@ -95,11 +98,13 @@ def _measured(unit: Unit) -> dict | None:
     there = unit.weights.exists() and files.sha256(unit.weights) == record["weights_sha256"]
     if there and record["history"] and records.finished(record):
         return record
-    if record["cells"]:
+    if record["cells"] or (record["history"] and unit.variant not in records.TRIALS):
+        epochs, cells = len(record["history"]), len(record["cells"])
         raise ValueError(
-            f"{unit.spec.name} on {unit.dataset}, seed {unit.seed}, is recorded with {len(record['cells'])} measured"
-            " cells, and of its training nothing is left to continue. Another one gives the same weights on the same"
-            " kind of machine alone, and else replaces the record. If you want that, say so:"
+            f"{unit.spec.name} on {unit.dataset}, seed {unit.seed}, is recorded with {epochs}"
+            f" epoch{'s' if epochs != 1 else ''} and {cells} measured cells, and of its training nothing is left to"
+            " continue. Another one gives the same weights on the same kind of machine alone, and else replaces the"
+            " record, which is then kept under runs/. If you want that, say so:"
             f" {unit.how()}"
         )
     return None
