@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from qlayer_core import attacks, models
 from qlayer_core.attacks.contract import Problem, contract
 from qlayer_core.fast import Dropout
+from qlayer_core.machine import seeded
 from qlayer_core.quantizers import BitDepth, Encoding, MedianFilter, RandomDiscretization, Squeezing
 from qlayer_core.specs import seed_of
 
@@ -58,8 +59,7 @@ def build(name: str, seed: int = 0, quantizer: nn.Module | None = None) -> Defen
         raise ValueError(f"quantizer is {name!r}; choose one of {', '.join(QUANTIZERS)}")
     quantizer = quantizer or QUANTIZERS[name]()
     channels = models.SHAPE[0] * (quantizer.levels if isinstance(quantizer, Encoding) else 1)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed_of(f"baseline/{name}", seed))
+    with seeded(seed_of(f"baseline/{name}", seed)):
         first, second, side = models.blocks("a", (channels, *models.SHAPE[1:]))
         network = nn.Sequential(first, second, Dropout(0.25), models.head(64 * side * side))
         models.glorot(network)
@@ -151,7 +151,12 @@ def ls_pga(
         return (at / temperature).masked_fill(~allowed, -torch.inf).softmax(-1)
 
     relaxed = Problem(
-        lambda at: net.network(quantizer.encode(at)), logits, problem.labels, 0.0, problem.targeted
+        lambda at: net.network(quantizer.encode(at)),
+        logits,
+        problem.labels,
+        0.0,
+        problem.targeted,
+        problem.dtype,
     )
     temperature = 1.0
     for _ in range(iterations):

@@ -1,10 +1,13 @@
 """Every refusal of an argument, once; each raises an error that names the value, the rule and the remedy."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from numbers import Integral, Real
 
 import torch
 from torch import Tensor, nn
+
+from qlayer_core.layer import QLayerOutput
 
 MODE = (
     "{} is in training mode, where dropout hides gradients and changes answers, and running statistics move:"
@@ -102,18 +105,16 @@ def _budget(eps: float | Tensor, n: int) -> float | Tensor:
 
 def _classes(model: Callable[[Tensor], Tensor], image: Tensor) -> int:
     """Ask the model about one image, and refuse a mode or an answer that no attack can work with."""
+    lost = []  # NaN has a nearest code, too: behind a Q-Layer it does not show
 
-    def refuse(module: nn.Module, _) -> None:
-        if module.training:
-            raise ValueError(MODE.format("the model"))
+    def look(_module: nn.Module, _given: tuple, out: object) -> None:
+        if isinstance(out, QLayerOutput) and not out.projected.isfinite().all():
+            lost.append(out)
 
-    for network in (model, getattr(model, "func", None), getattr(model, "__self__", None)):
-        if isinstance(network, nn.Module):
-            refuse(network, None)
-    # Whatever wraps the network, its modules are called: none of them may be in training mode, or even run in it.
-    watch = torch.nn.modules.module.register_module_forward_pre_hook(refuse)
+    watch = torch.nn.modules.module.register_module_forward_hook(look)
     try:
-        logits = model(image)
+        with calls_in_evaluation_mode(model):
+            logits = model(image)
     finally:
         watch.remove()
     if not isinstance(logits, Tensor):
@@ -126,10 +127,10 @@ def _classes(model: Callable[[Tensor], Tensor], image: Tensor) -> int:
             f"the model answers {len(image)} image with shape {tuple(logits.shape)}; attacks need logits"
             " (N, classes) of at least two classes: give a single logit z as the two logits 0 and z"
         )
-    if not logits.isfinite().all():
+    if lost or not logits.isfinite().all():
         raise ValueError(
-            "the model's logits hold NaN or infinity, so an attack has nothing to follow: check its weights and its"
-            " number format"
+            f"the model's {'features' if lost else 'logits'} hold NaN or infinity, so an attack has nothing to"
+            " follow: check its weights and its number format"
         )
     return logits.shape[1]
 
@@ -183,6 +184,25 @@ def mode(network: nn.Module) -> None:
     """The network is in evaluation mode, with all that it is made of."""
     if any(module.training for module in network.modules()):
         raise ValueError(MODE.format("a network, or a part of it,"))
+
+
+@contextmanager
+def calls_in_evaluation_mode(model: Callable[[Tensor], Tensor]) -> Iterator[None]:
+    """Whatever is called meanwhile is in evaluation mode: of what wraps a network, the network and all its parts."""
+
+    def refuse(module: nn.Module, _) -> None:
+        if module.training:
+            raise ValueError(MODE.format("the model"))
+
+    for network in (model, getattr(model, "func", None), getattr(model, "__self__", None)):
+        if isinstance(network, nn.Module):
+            refuse(network, None)
+    # Refused before it runs, since running in training mode moves statistics.
+    watch = torch.nn.modules.module.register_module_forward_pre_hook(refuse)
+    try:
+        yield
+    finally:
+        watch.remove()
 
 
 def seed(value: int) -> None:

@@ -47,7 +47,8 @@ def choices(network: QNet, images: Tensor, batch_size: int = 256) -> Choices:
         panels = out.projected.unflatten(1, (layer.heads, layer.dim)).permute(
             1, 0, 3, 4, 2
         )  # (heads, N, H, W, dim)
-        distances = torch.cdist(panels.flatten(1, 3), layer.codebook).square().view(*panels.shape[:4], -1)
+        book = layer.codebook.to(panels)
+        distances = torch.cdist(panels.flatten(1, 3), book).square().view(*panels.shape[:4], -1)
         chosen = out.indices.unsqueeze(-1)
         second = distances.scatter(-1, chosen, torch.inf).amin(-1)
         found.append(Choices(out.indices, second - distances.gather(-1, chosen).squeeze(-1)))
@@ -96,8 +97,10 @@ def field_of_view(encoder: nn.Module, image_side: int, map_side: int) -> FieldOf
     size, stride, before = 1, 1, 0
     for module in encoder.modules():
         if isinstance(module, nn.Conv2d):
-            size += (module.kernel_size[0] - 1) * stride
-            before += module.padding[0] * stride
+            edge = module.kernel_size[0] - 1
+            size += edge * stride
+            same = module.padding == "same"  # and then its stride is 1
+            before += (edge // 2 if same else 0 if module.padding == "valid" else module.padding[0]) * stride
             stride *= module.stride[0]
     if (expected := (image_side + 2 * before - size) // stride + 1) != map_side:
         raise ValueError(

@@ -102,9 +102,13 @@ def correct_by_path(
 
 
 def accuracy(model: attacks.Model, images: Tensor, labels: Tensor) -> float:
-    """Return the percentage of ``images`` that any callable from images to logits classifies as ``labels``."""
+    """Return the percentage of ``images`` that any callable from images to logits classifies as ``labels``.
+
+    Raises:
+        ValueError: a network that it calls is in training mode, or images and labels don't fit.
+    """
     checks.pairs(images, labels)
-    with torch.no_grad():
+    with torch.no_grad(), checks.calls_in_evaluation_mode(model):
         return 100 * (model(images).argmax(1) == labels).float().mean().item()
 
 

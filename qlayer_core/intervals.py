@@ -63,7 +63,7 @@ def of_differences(total: float, squares: float, n: int, z: float = 1.96) -> tup
     """
     centre = total / (n + 2)
     half = z * math.sqrt(max(0.0, (squares + 1) / (n + 2) - centre * centre) / (n + 2))
-    return 100 * total / n, 100 * (centre - half), 100 * (centre + half)
+    return 100 * total / n, 100 * max(-1.0, centre - half), 100 * min(1.0, centre + half)
 
 
 def over_seeds(one: Sequence[float], other: Sequence[float], confidence: float = 0.95) -> tuple[float, float]:

@@ -68,14 +68,25 @@ class QLayer(nn.Module):
         self.codebook = nn.Parameter(torch.empty(heads, codebook_size, dim))
         for matrix in (*(self.gate_weight.data if gate else ()), *self.codebook.data):
             nn.init.xavier_uniform_(matrix)
-        # Counts, as batch normalisation keeps one: weight averaging and other tools know what to do with those.
+        # A count, as batch normalisation keeps one: weight averaging and other tools know what to do with those.
         self.register_buffer("started", torch.tensor(int(start == "random")))
-        self.register_buffer("usage", torch.zeros(heads, codebook_size, dtype=torch.int64), persistent=False)
+        # No buffer: `DistributedDataParallel` sets all buffers to those of the first process before each pass.
+        self._usage = torch.zeros(heads, codebook_size, dtype=torch.int64)
         self.last_panels: Tensor | None = None  # (heads, N * H * W, dim), of the last training batch
 
     def extra_repr(self) -> str:
         """Return what `print(layer)` shows."""
         return f"dim={self.dim}, codebook_size={self.codebook_size}, heads={self.heads}, start={self.start!r}"
+
+    @property
+    def usage(self) -> Tensor:
+        """How often each code was chosen, ``(heads, codebook_size)`` int64, on the device of the codebook."""
+        self._usage = self._usage.to(self.codebook.device)
+        return self._usage
+
+    def __getstate__(self) -> dict:
+        """Leave the last training batch out of copies and files: it is data, and may be large."""
+        return self.__dict__ | {"last_panels": None}
 
     def gate(self, z: Tensor) -> Tensor:
         """Return ``softmax(z W_i + b_i)`` of each panel and head, the second factor of eq. 4.
@@ -124,7 +135,20 @@ class QLayer(nn.Module):
         return fast.nearest(self._panels(projected), self.codebook.detach()).view(self.heads, n, h, w)
 
     def lookup(self, indices: Tensor) -> Tensor:
-        """Return the codes of ``indices`` ``(heads, N, H, W)`` side by side: ``(N, heads * dim, H, W)``, eq. 5."""
+        """Return the codes of ``indices`` ``(heads, N, H, W)`` side by side: ``(N, heads * dim, H, W)``, eq. 5.
+
+        Raises:
+            ValueError: an index is none of a code.
+        """
+        if indices.numel() and not (indices.min() >= 0 and indices.max() < self.codebook_size):
+            raise ValueError(
+                f"indices run from {indices.min()} to {indices.max()}; this layer has codes 0 to"
+                f" {self.codebook_size - 1}"
+            )
+        return self._lookup(indices)
+
+    def _lookup(self, indices: Tensor) -> Tensor:
+        """Look up what `nearest` has found, without a check that waits for the device."""
         rows = indices.permute(1, 2, 3, 0) + self._first_rows()  # (N, H, W, heads)
         codes = F.embedding(rows, self.codebook.flatten(0, 1))  # (N, H, W, heads, dim)
         return codes.flatten(-2).permute(0, 3, 1, 2)
@@ -140,7 +164,7 @@ class QLayer(nn.Module):
         if self.training:
             rows = indices.flatten(1) + self._first_rows().view(-1, 1)
             self.usage.view(-1).index_add_(0, rows.flatten(), torch.ones_like(rows.flatten()))
-        return QLayerOutput(self.lookup(indices).to(projected.dtype), projected, indices)
+        return QLayerOutput(self._lookup(indices).to(projected.dtype), projected, indices)
 
     def losses(self, out: QLayerOutput, commitment: str = "squared") -> tuple[Tensor, Tensor]:
         """Return the codebook loss L_{Q->E} and the commitment loss L_{E->Q} of eq. 8.
@@ -186,13 +210,13 @@ class QLayer(nn.Module):
         """
         if strategy not in UPDATES:
             raise ValueError(f"strategy is {strategy!r}; choose one of {', '.join(UPDATES)}")
-        if self.last_panels is None:
+        if self.last_panels is None or not self.last_panels.shape[1]:
             raise RuntimeError("no batch has passed in training mode: call the layer in train() mode first")
         if several := distributed.is_available() and distributed.is_initialized():
             distributed.all_reduce(self.usage)
         inactive = self.usage == 0  # (heads, codes)
         # The nearest panel of a code maximises p.q - |p|^2 / 2.
-        panels = self.last_panels.to(self.codebook.dtype)
+        panels = self.last_panels.to(self.codebook)
         scores = self.codebook @ panels.transpose(1, 2) - panels.square().sum(-1).div(2).unsqueeze(1)
         head = torch.arange(self.heads, device=panels.device).unsqueeze(1)
         targets = panels[head, scores.argmax(-1)][inactive]

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from qlayer_core import files
+from qlayer_core.machine import seeded
 
 
 @dataclass
@@ -64,10 +65,9 @@ def run(
     if checkpoint is not None and checkpoint.exists():
         state, best_weights = _restore(checkpoint, settings, model, optimizer)
     last = epochs if until is None else min(until, epochs)
-    with torch.random.fork_rng(devices=[]):
-        while not state.over(last, patience):
+    while not state.over(last, patience):
+        with seeded(seed + state.epoch):
             started = time.perf_counter()
-            torch.manual_seed(seed + state.epoch)
             row = {"epoch": state.epoch + 1} | epoch(state.epoch)
             state.epoch += 1
             state.history.append(row)

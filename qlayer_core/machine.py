@@ -5,7 +5,8 @@ Autocast keeps weights and optimizer state in float32 and runs convolutions and 
 """
 
 import os
-from contextlib import AbstractContextManager
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
 
 import torch
 
@@ -48,3 +49,12 @@ def autocast(device: torch.device | str = "cpu") -> AbstractContextManager:
     """Return the context in which training, attacks and evaluation run on ``device``."""
     kind = torch.device(device).type
     return torch.autocast(kind, torch.bfloat16, enabled=number_format(device) == "bfloat16")
+
+
+@contextmanager
+def seeded(seed: int) -> Iterator[None]:
+    """Draw random numbers from ``seed``; those of others go on afterwards as if none had been drawn, on GPUs, too."""
+    gpus = range(torch.cuda.device_count()) if torch.cuda.is_initialized() else ()
+    with torch.random.fork_rng(gpus):
+        torch.manual_seed(seed)
+        yield

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from qlayer_core.fast import Dropout
 from qlayer_core.layer import QLayer, QLayerOutput
+from qlayer_core.machine import seeded
 from qlayer_core.specs import DROPOUTS, INITIALISATIONS, LayerSpec, RunSpec, seed_of
 
 CLASSES = 10
@@ -47,6 +48,9 @@ class QNet(nn.Module):
         Args:
             images: ``(N, channels, height, width)``, values in [0, 1].
             path: one of the five names.
+
+        Raises:
+            ValueError: there is no such path, or a tail has changed its input, which `QLayer.losses` still needs.
         """
         if path not in PATHS:
             raise ValueError(f"path is {path!r}; choose one of {', '.join(PATHS)}")
@@ -59,10 +63,24 @@ class QNet(nn.Module):
             return self.tail_q(out.quantized)
         if path == "straight-through":
             return self.tail_q(straight_through(out.projected, out.quantized))
-        return BothPaths(self.tail_q(out.quantized), self._tail("e")(out.projected), out)
+        before = _versions(out)
+        logits = self.tail_q(out.quantized), self._tail("e")(out.projected)
+        if _versions(out) != before:
+            raise ValueError(
+                "a tail changes its input in place, and with it the codes and features that the losses compare:"
+                " build its first layers with inplace=False"
+            )
+        return BothPaths(*logits, out)
 
     def _tail(self, path: str) -> nn.Module:
         return self.tail_e if path == "e" and self.tail_e is not None else self.tail_q
+
+
+def _versions(out: QLayerOutput) -> list[int]:
+    """Return how often each map has been changed in place; nothing where no one counts it."""
+    if torch.compiler.is_compiling() or out.projected.is_inference():
+        return []
+    return [out.quantized._version, out.projected._version]
 
 
 def straight_through(before: Tensor, after: Tensor) -> Tensor:
@@ -205,8 +223,7 @@ def build(spec: RunSpec, seed: int = 0) -> nn.Module:
         raise ValueError(
             f"initialisation is {spec.initialisation!r}; choose one of {', '.join(INITIALISATIONS)}"
         )
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed_of(spec.name, seed))
+    with seeded(seed_of(spec.name, seed)):
         net = cnn(spec.architecture) if spec.layer is None else q_net(spec.layer, spec.architecture)
         if spec.initialisation == "glorot":
             glorot(net)

@@ -114,7 +114,7 @@ class PixelCNN(nn.Module):
     """The autoregressive model; see `over_pixels` and `over_codes`.
 
     Args:
-        table: ``(heads, values, dim)``, what each symbol of each head looks like to the model.
+        table: ``(heads, values, dim)``, what each symbol of each head looks like to the model; at most 256 symbols.
         settings: its sizes.
     """
 
@@ -122,6 +122,8 @@ class PixelCNN(nn.Module):
         super().__init__()
         self.settings = settings = settings or Settings()
         self.heads, self.values, dim = table.shape
+        if self.values > 256:
+            raise ValueError(f"a head has {self.values} symbols; each is kept in a byte, so give at most 256")
         self.register_buffer("table", table.detach().float().clone(), persistent=False)
         sizes = [settings.first, *[settings.kernel] * (settings.layers - 1)]
         self.layers = nn.ModuleList(
@@ -184,7 +186,7 @@ def over_codes(layer: QLayer, settings: Settings | None = None) -> PixelCNN:
 
 
 def as_symbols(images: Tensor, levels: int = LEVELS) -> Tensor:
-    """Return images ``(N, 1, H, W)`` in [0, 1], rounded to the nearest of ``levels`` values, as uint8."""
+    """Return images ``(N, 1, H, W)`` in [0, 1], rounded to the nearest of at most 256 levels, as uint8."""
     return (images * (levels - 1)).round().to(torch.uint8)
 
 

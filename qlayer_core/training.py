@@ -197,23 +197,23 @@ def forces(spec: RunSpec, model: models.QNet, some: data.Split) -> dict[str, flo
 
     Args:
         spec: of the run.
-        model: as it is; its mode is kept.
+        model: as it is; its mode is kept, and that of each of its parts.
         some: images to measure on; `train` gives clean ones, also where it trains on attacked ones.
 
     Returns:
-        ``"pull of e"`` and ``"pull of commitment"``, L2 norms over the encoder's parameters, and ``"feature norm"``,
-        the mean L2 norm of a panel of the projected map.
+        ``"pull of e"`` and ``"pull of commitment"``, L2 norms over the encoder's parameters that learn (0 if none
+        does), and ``"feature norm"``, the mean L2 norm of a panel of the projected map.
     """
-    training = model.training
+    modes = {module: module.training for module in model.modules()}
     model.eval()  # no dropout, and the layer's usage stays as it is
     terms = losses(spec, model, *some)
-    encoder = list(model.encoder.parameters())
+    encoder = [weight for weight in model.encoder.parameters() if weight.requires_grad]
     found = {}
     for name in ("e", "commitment"):
         weight, value = terms[name]
         pulls = (
             torch.autograd.grad(weight * value, encoder, retain_graph=True, allow_unused=True)
-            if value.requires_grad
+            if encoder and value.requires_grad
             else ()
         )
         found[f"pull of {name}"] = sum(g.float().square().sum().item() for g in pulls if g is not None) ** 0.5
@@ -221,7 +221,8 @@ def forces(spec: RunSpec, model: models.QNet, some: data.Split) -> dict[str, flo
         features = model.layer.project(model.encoder(some.images)).float()
     panels = features.unflatten(1, (model.layer.heads, model.layer.dim))
     found["feature norm"] = panels.norm(dim=2).mean().item()
-    model.train(training)
+    for module, training in modes.items():
+        module.training = training
     return found
 
 
@@ -290,8 +291,9 @@ def _epoch(
 @torch.no_grad()
 def _fgsm(model: attacks.Model, images: Tensor, eps: float, loss: str) -> Tensor:
     """Return the FGSM images of one batch, without the checks that wait for the device."""
+    problem = attacks.Problem(model, images, None, eps, dtype=images.dtype)
     with autocast(images.device):
-        return attacks.fgsm.__wrapped__(attacks.Problem(model, images, None, eps), loss=loss)
+        return attacks.fgsm.__wrapped__(problem, loss=loss)
 
 
 def _accuracies(model: nn.Module, validation: dict[str, data.Split]) -> dict[str | None, dict[str, float]]:

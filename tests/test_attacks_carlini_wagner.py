@@ -203,7 +203,11 @@ def test_in_half_precision_cw_attacks_a_path_as_well(few):
     assert torch.equal(found, expected.half()) and not torch.equal(found, x)
 
 
-def test_cw_refuses_a_network_in_half_precision_that_it_cannot_see(trained_cnn, digits):
+@pytest.mark.parametrize("number_format", ["float32", "bfloat16"])
+def test_cw_refuses_a_network_in_half_precision_that_it_cannot_see(
+    number_format, trained_cnn, digits, monkeypatch
+):
+    monkeypatch.setenv("QLAYER_PRECISION", number_format)
     narrow = copy.deepcopy(trained_cnn).half()
     with pytest.raises(ValueError, match=r"only takes images in half precision.*\.float\(\)"):
         attacks.cw_linf(lambda images: narrow(images), digits.images[:2].half(), eps=0.3)

@@ -383,6 +383,16 @@ def test_answers_that_are_no_logits_are_refused(answer, error, message, attack):
         attack(lambda images: answer(model(images)), make_pixels(), eps=0.1)
 
 
+@pytest.mark.parametrize("path", ["q", "e", "straight-through"])
+def test_features_without_a_number_are_refused_though_a_code_is_nearest_to_them(path, few):
+    net = small_q_net().eval()
+    net.encoder[0].weight.data.fill_(torch.nan)
+    some = few[0][:2].float()
+    assert net(some).isfinite().all()
+    with pytest.raises(ValueError, match=r"(features|logits) hold NaN or infinity"):
+        attacks.fgsm(partial(net, path=path), some, eps=0.1)
+
+
 @EACH
 @pytest.mark.parametrize("batch_size", [1, 3, 128])
 def test_a_network_that_answers_nan_to_some_images_only_is_refused_too(batch_size, attack):

@@ -254,6 +254,13 @@ class Together(nn.Module):
         return torch.stack([torch.full_like(first, 0.5), 3 * first * second - first - second], 1)
 
 
+def test_ls_pga_attacks_in_double_precision(images):
+    net = Defended(BitDepth(1), linear(1)).double().eval()
+    assert (
+        baselines.ls_pga(net, torch.rand(2, 1, 2, 2).double(), eps=0.1, iterations=2).dtype == torch.float64
+    )
+
+
 def test_ls_pga_finds_levels_to_which_no_slope_leads():
     net = Defended(BitDepth(1), Together()).eval()
     images, label = torch.full((1, 1, 1, 2), 0.45), torch.tensor([0])

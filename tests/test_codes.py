@@ -75,6 +75,8 @@ PADDED_TWICE = torch.nn.Sequential(
         (models.q_net(LayerSpec()).encoder, 9, 2),
         (models.q_net(LayerSpec(position="between")).encoder, 5, 1),
         (PADDED_TWICE, 7, 4),
+        (torch.nn.Conv2d(1, 4, 5, padding="same"), 5, 1),
+        (torch.nn.Conv2d(1, 4, 5, padding="valid"), 5, 1),
     ],
 )
 def test_a_position_sees_what_its_gradient_reaches(encoder, size, stride):

@@ -122,6 +122,16 @@ def test_a_network_in_training_mode_is_not_scored(model, digits):
         evaluation.correct_by_path(model.train(), digits.images[:2], digits.labels[:2])
 
 
+def test_accuracy_asks_no_network_in_training_mode(digits):
+    """Its answers would be random, and its statistics would move."""
+    net = nn.Sequential(nn.BatchNorm2d(1), nn.Flatten(), nn.Dropout(), nn.Linear(784, 10)).train()
+    for model in (net, lambda images: net(images)):
+        with pytest.raises(ValueError, match=r"training mode.*call eval\(\) first"):
+            evaluation.accuracy(model, digits.images[:4], digits.labels[:4])
+    assert not net[0].running_mean.any()
+    evaluation.accuracy(net.eval(), digits.images[:4], digits.labels[:4])
+
+
 def test_a_network_of_which_a_part_is_in_training_mode_is_not_scored(digits):
     net = nn.Sequential(nn.BatchNorm2d(1), nn.Flatten()).eval()
     net[0].train()

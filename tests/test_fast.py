@@ -128,6 +128,38 @@ def test_closures_are_refused():
 # ---- dropout ----
 
 
+def test_a_group_of_weights_may_be_added_later():
+    """As where a second part of a network is unfrozen."""
+    ours, theirs, a, b = pair()
+    step(ours, a, 1)
+    step(theirs, b, 1)
+    more = [nn.Parameter(torch.ones(2, dtype=torch.float64)) for _ in range(2)]
+    for optimizer, weight in zip((a, b), more, strict=True):
+        optimizer.add_param_group({"params": [weight]})
+    for _ in range(7):
+        for optimizer, weight in zip((a, b), more, strict=True):
+            weight.grad = torch.tensor([1.0, -2.0], dtype=torch.float64)
+            optimizer.step()
+    torch.testing.assert_close(*more)
+
+
+@pytest.mark.parametrize("p", [0.3, 0.001, 0.999])
+def test_dropout_keeps_the_mean_where_its_probability_is_rounded(p):
+    torch.manual_seed(0)
+    rounded = round(256 * p) / 256
+    out = Dropout(p)(torch.ones(1_000_000))
+    if rounded == 1:
+        assert not out.any()
+    else:
+        kept = out[out != 0]
+        assert torch.equal(kept, torch.full_like(kept, 1 / (1 - rounded)))
+        assert abs(out.mean().item() - 1) < 0.005
+
+
+def test_dropout_may_drop_all():
+    assert not Dropout(1.0)(torch.ones(1000)).any()
+
+
 @pytest.mark.parametrize("p", [0.25, 0.5])
 def test_dropout_has_the_right_rate_scale_and_expectation(p):
     torch.manual_seed(0)

@@ -41,6 +41,7 @@ def test_a_paired_difference_counts_only_images_on_which_the_models_differ():
     centre, share = 20 / 1002, 41 / 1002  # half an image more on either side
     half = 1.96 * (share - centre**2) ** 0.5 / 1002**0.5
     assert (low, high) == pytest.approx((100 * (centre - half), 100 * (centre + half)))
+    assert intervals.paired(10, 0, 10)[2] == 100, "no network is ahead by more"
     gap, low, high = intervals.paired(0, 0, 10)
     assert gap == 0 and low == -high < 0, "ten images without a difference don't show that there is none"
 

@@ -1,5 +1,8 @@
 """The Q-Layer against the paper's equations, recomputed in numpy float64."""
 
+import copy
+import pickle
+
 import numpy as np
 import pytest
 import torch
@@ -404,6 +407,14 @@ def _one_of_two(rank: int, folder: str) -> None:
         layer(make_map().clamp(-1, 1))
         inactive = layer.update_inactive(strategy)
         torch.save((layer.codebook.data, inactive), f"{folder}/{strategy}-{rank}.pt")
+    torch.manual_seed(0)
+    layer = QLayer(1, CODES, gate=False)
+    layer.codebook.data[0, :, 0] = torch.arange(CODES)
+    wrapped = torch.nn.parallel.DistributedDataParallel(layer)
+    for codes in ((0.0, 0.0), (0.0, 0.0), (0.0, 0.0)) if rank == 0 else ((1.0, 2.0), (3.0, 3.0), (1.0, 1.0)):
+        wrapped(torch.tensor(codes).view(1, 1, 1, 2))
+    layer.update_inactive("reinitialize")
+    torch.save(layer.codebook.data, f"{folder}/wrapped-{rank}.pt")
     torch.distributed.destroy_process_group()
 
 
@@ -421,6 +432,29 @@ def test_several_processes_keep_equal_codebooks(strategy, two_processes):
     )
     assert torch.equal(codes, others) and inactive == also
     assert min(inactive) >= 3 and (strategy == "pull" or codes.abs().max() < 50)
+
+
+def test_under_data_parallelism_a_code_that_any_process_chose_stays(two_processes):
+    """Its wrapper sets what is no weight to that of the first process before each pass."""
+    for rank in (0, 1):
+        codes = torch.load(two_processes / f"wrapped-{rank}.pt")[0, :, 0].tolist()
+        assert codes[:4] == [0, 1, 2, 3] and set(codes[4:]) <= {0.0, 1.0}
+
+
+def test_copies_and_files_leave_the_last_batch_out():
+    layer = make(2)
+    empty = len(pickle.dumps(layer))
+    layer(make_map(40))
+    assert len(pickle.dumps(layer)) == empty and copy.deepcopy(layer).last_panels is None
+    assert layer.last_panels is not None and torch.equal(copy.deepcopy(layer).usage, layer.usage)
+
+
+@pytest.mark.parametrize("wrong", [[[7], [0]], [[0], [-1]]])
+def test_an_index_of_no_code_is_refused(wrong):
+    """It would find a code of another head."""
+    indices = torch.tensor(wrong).view(2, 1, 1, 1)
+    with pytest.raises(ValueError, match=r"indices run from .* this layer has codes 0 to 6"):
+        make(2).lookup(indices)
 
 
 @pytest.mark.parametrize("start", ["random", "k-means"])

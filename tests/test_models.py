@@ -321,3 +321,20 @@ def test_one_step_reaches_every_tensor_of_the_papers_models(name):
     model = build(name)
     one_step(model, images(2).float())
     assert not_reached(model) == []
+
+
+def test_a_tail_that_changes_its_input_is_refused():
+    """The losses would compare what is no longer there, as behind the ReLU(inplace=True) of many networks."""
+
+    def tail(inplace: bool) -> nn.Sequential:
+        return nn.Sequential(nn.ReLU(inplace=inplace), nn.Flatten(), nn.Linear(48, 3))
+
+    def network(inplace: bool) -> QNet:
+        return QNet(nn.Conv2d(1, 3, 3, padding=1), QLayer(3, 4), tail(inplace), tail(inplace))
+
+    some = torch.rand(2, 1, 4, 4)
+    with pytest.raises(ValueError, match=r"a tail changes its input in place.*inplace=False"):
+        network(inplace=True)(some, path="both")
+    network(inplace=False)(some, path="both")
+    with torch.inference_mode():
+        network(inplace=False).eval()(some, path="both")

@@ -296,3 +296,11 @@ def test_a_few_steps_on_digits_beat_what_each_pixel_does_alone():
     shares = (counts + 1) / (counts + 1).sum(1, keepdim=True)
     alone = -shares[torch.arange(196), images[600:].flatten(1).long()].log2().mean().item()
     assert -state.best["score"] < alone - 0.5
+
+
+def test_more_symbols_than_a_byte_tells_apart_are_refused():
+    """Those that are kept would begin anew at 256."""
+    with pytest.raises(
+        ValueError, match="a head has 300 symbols; each is kept in a byte, so give at most 256"
+    ):
+        PixelCNN(torch.rand(1, 300, 2))

@@ -15,7 +15,8 @@ from conftest import small_cnn, small_q_net
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from qlayer_core import attacks, data, datasets, loop, models, training
+from qlayer_core import attacks, data, datasets, loop, machine, models, training
+from qlayer_core.layer import QLayer
 from qlayer_core.specs import LayerSpec, RunSpec
 from qlayer_core.study import fitting, records
 
@@ -411,6 +412,47 @@ def test_training_leaves_the_random_numbers_of_others_alone(some, judges):
     before = torch.get_rng_state()
     training.train(CNN, model, some, judges, seed=SEED)
     assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_on_a_gpu_too_the_random_numbers_of_others_are_left_alone(some, judges, monkeypatch):
+    model, states = network(CNN), {0: "theirs"}  # of one card, whose state is what was last done to it
+    monkeypatch.setattr(torch.cuda, "is_initialized", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    monkeypatch.setattr(torch.cuda, "get_rng_state", lambda device="cuda": states[0])
+    monkeypatch.setattr(torch.cuda, "set_rng_state", lambda state, device="cuda": states.update({0: state}))
+    monkeypatch.setattr(torch.cuda, "manual_seed_all", lambda seed: states.update({0: seed}))
+    with machine.seeded(7):
+        assert states == {0: 7}
+    assert states == {0: "theirs"}
+    training.train(CNN, model, some, judges, seed=SEED)
+    assert states == {0: "theirs"}
+
+
+@pytest.mark.parametrize("encoder", ["frozen", "nothing to learn"])
+def test_an_encoder_that_does_not_learn_is_not_pulled(encoder, some, judges):
+    model = network(LAYERED)
+    if encoder == "frozen":
+        model.encoder.requires_grad_(False)
+    else:
+        model = models.QNet(
+            nn.Identity(), QLayer(1, 4), *(nn.Sequential(nn.Flatten(), nn.Linear(784, 10)) for _ in "qe")
+        )
+    found = training.train(replace(LAYERED, epochs=1), model, some, judges, seed=SEED)
+    assert found.history[0]["pull of e"] == found.history[0]["pull of commitment"] == 0
+
+
+def test_each_part_keeps_its_mode_while_the_pulls_are_measured(some):
+    model = network(LAYERED).train()
+    model.encoder[2].eval()
+    training.forces(LAYERED, model, some.first(4))
+    assert model.training and not model.encoder[2].training
+
+
+def test_a_network_in_double_precision_can_be_trained_adversarially(some, judges):
+    double = data.Split(some.images.double(), some.labels)
+    spec = replace(LAYERED, name="q-base-adv", adversarial=True, epochs=1)
+    validation = {name: data.Split(images.double(), labels) for name, (images, labels) in judges.items()}
+    training.train(spec, network(LAYERED).double(), double, validation, seed=SEED, adversarial_eps=0.3)
 
 
 def _die() -> None:

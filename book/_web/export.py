@@ -181,7 +181,7 @@ def _answers(model: models.QNet) -> Function:
         z = model.encoder(images)
         projected, gate = model.layer.project(z), model.layer.gate(z)
         indices = model.layer.nearest(projected)
-        q, e = model.tail_q(model.layer.lookup(indices)), model._tail("e")(projected)
+        q, e = model.tail_q(model.layer._lookup(indices)), model._tail("e")(projected)
         return q, e, indices.int(), gate.flatten(3).permute(0, 3, 1, 2)
 
     return answers

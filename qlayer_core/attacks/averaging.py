@@ -16,7 +16,8 @@ def averaged(model: Model, spread: float, draws: int = 4, generator: torch.Gener
         model: images ``(N, ...)`` to logits, with a gradient: a network, or one of `attacks.surrogates`.
         spread: standard deviation of the normal noise that leads to the other points, in pixel values; above 0.
         draws: points per gradient, the image itself included; at least 1. Each costs a pass.
-        generator: where the noise comes from; one seeded with 0 if left out.
+        generator: where the noise comes from; one seeded with 0 if left out. It goes on from call to call, since
+            every step must draw afresh: to attack once more in the same way, make the surrogate anew.
     """
     if not spread > 0:
         raise ValueError(f"spread is {spread!r}; it must be greater than 0")

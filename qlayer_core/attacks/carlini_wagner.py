@@ -39,9 +39,9 @@ def cw_linf(
     """
     x = problem.x
     # The line search compares losses that differ by less than a half precision can tell: it would give up at once.
-    if problem.dtype != x.dtype:
-        problem.model, problem.dtype = _in_full_precision(problem.model, x[:1]), x.dtype
     with torch.autocast(x.device.type, enabled=False):
+        if problem.dtype != x.dtype:
+            problem.model, problem.dtype = _in_full_precision(problem.model, x[:1]), x.dtype
         if problem.labels is None:
             problem.logits(x)
         problem.followed = named("margin")

@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from qlayer_core.layer import QLayer
-from qlayer_core.machine import autocast
+from qlayer_core.machine import autocast, seeded
 from qlayer_core.models import QNet
 from qlayer_core.show import heat
 from qlayer_core.show.controls import choice, explorer
@@ -106,8 +106,7 @@ def _k_means(trained: QLayer, codes: int, maps: Tensor, seed: int) -> QLayer:
     layer = QLayer(trained.dim, codes, trained.heads, start="k-means")
     layer.gate_weight.copy_(trained.gate_weight)
     layer.gate_bias.copy_(trained.gate_bias)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+    with seeded(seed):
         layer.train()(maps)
     return layer.eval()
 

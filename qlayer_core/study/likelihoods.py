@@ -319,8 +319,7 @@ def _network(unit: Unit, device: torch.device | str, again: bool = False) -> tup
 
 
 def _untrained(unit: Unit, network: QNet | None) -> PixelCNN:
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed_of(f"pixelcnn/{unit.name}", unit.seed))
+    with machine.seeded(seed_of(f"pixelcnn/{unit.name}", unit.seed)):
         if network is None:
             return pixelcnn.over_pixels(unit.settings)
         return pixelcnn.over_codes(network.layer, unit.settings)
