@@ -144,11 +144,11 @@ def test_the_first_sentence_turns_with_the_numbers():
 @pytest.mark.parametrize(
     ("layer", "plain", "says"),
     [
-        ((80, 60), (40, 10), "It helps against an attacker who knows it, too."),
-        ((80, 10), (40, 10), "It helps against an attacker who knows it, too, in part."),
-        ((20, 0), (50, 2), "It does not help against an attacker who knows it, and even harms."),
-        ((40, 1), (41, 2), "It makes no measurable difference against"),
-        ((80, 0), (40, 30), "It helps in one case and harms in the other"),
+        ((80, 60), (40, 10), "The layer helps against an attacker who knows it, too."),
+        ((80, 10), (40, 10), "The layer helps against an attacker who knows it, too, in part."),
+        ((20, 0), (50, 2), "The layer does not help against an attacker who knows it, and even harms."),
+        ((40, 1), (41, 2), "The layer makes no measurable difference against"),
+        ((80, 0), (40, 30), "The layer helps in one case and harms in the other"),
     ],
 )
 def test_the_second_turns_with_the_worst_cases_and_their_intervals(layer, plain, says):
@@ -163,10 +163,22 @@ def test_the_second_turns_with_the_worst_cases_and_their_intervals(layer, plain,
 @pytest.mark.parametrize(
     ("layer", "plain", "says"),
     [
-        ((95, 80), (90, 60), "it helps beside the usual plain network."),
-        ((90, 41), (94, 72), "it does not help, and even harms beside the usual plain network."),
-        ((95, 70), (94, 72), "it makes no measurable difference beside the usual plain network."),
-        ((70, 80), (90, 60), "it helps in one case and harms in the other beside the usual plain network."),
+        ((95, 80), (90, 60), "the layer helps compared with the usual plain network."),
+        (
+            (90, 41),
+            (94, 72),
+            "the layer does not help, and even harms, compared with the usual plain network.",
+        ),
+        (
+            (95, 70),
+            (94, 72),
+            "the layer makes no measurable difference compared with the usual plain network.",
+        ),
+        (
+            (70, 80),
+            (90, 60),
+            "the layer helps in one case and harms in the other compared with the usual plain network.",
+        ),
     ],
 )
 def test_the_third_is_about_both_trained_on_attacks(layer, plain, says):
@@ -180,7 +192,7 @@ def test_where_seeds_decide_the_third_says_so():
     seeds = [worst((93, 39), (95, 72), "-adv"), worst((93, 70), (95, 68), "-adv")]
     frame = pd.concat([frame_of(one).assign(seed=seed) for seed, one in enumerate(seeds)])
     assert found.trained(frame) == (
-        "Where both networks are trained on attacked digits, what it does depends on the single"
+        "Where both networks are trained on attacked digits, what the layer does depends on the single"
         " training run. At 0.2 the result depends on the training run: the one with the layer keeps from 33 of 100"
         " digits fewer to 2 more; at 0.1 the two cannot be told apart."
     )
@@ -189,7 +201,9 @@ def test_where_seeds_decide_the_third_says_so():
         worst((22, 70), (50, 68), "-adv"),
     ]  # clear at the other budget
     frame = pd.concat([frame_of(one).assign(seed=seed) for seed, one in enumerate(seeds)])
-    assert "and even harms beside the usual plain network. Of 100 digits" in (says := found.trained(frame))
+    assert "and even harms, compared with the usual plain network. Of 100 digits" in (
+        says := found.trained(frame)
+    )
     assert says.endswith(
         "depends on the training run: the one with the layer keeps from 33 of 100 digits fewer to 2 more."
     )
@@ -210,15 +224,15 @@ def test_a_layer_between_the_convolutions_that_is_ahead_is_named():
     frame = frame_of(worst((45, 0), (70, 2)))
     inner = {worst_case("mnist", "q-inner", eps): left for eps, left in ((0.1, 71.0), (0.2, 16.0))}
     alone, both = found.seeing(frame), found.seeing(pd.concat([frame, frame_of(inner)]))
-    assert alone.startswith("It does not help against an attacker who knows it, and even harms. ")
+    assert alone.startswith("The layer does not help against an attacker who knows it, and even harms. ")
     assert both == (
-        "Behind the convolutions, its usual place, it does not help against an attacker who knows it, and even harms;"
-        " placed between the two convolutions, it helps. "
+        "Behind the convolutions, its usual place, the layer does not help against an attacker who knows it, and even"
+        " harms; placed between the two convolutions, it helps. "
         + alone.partition(". ")[2]
         + " Between the convolutions, with settings of its own (one network), it keeps 16 against 2 at 0.2."
     )
     helps = found.seeing(pd.concat([frame_of(worst((80, 60), (40, 2))), frame_of(inner)]))
-    assert helps.startswith("It helps against an attacker who knows it, too. ")
+    assert helps.startswith("The layer helps against an attacker who knows it, too. ")
     alike = {worst_case("mnist", "cnn-same-training", 0.2): 1.0}
     assert found.seeing(pd.concat([frame, frame_of(inner | alike)])).endswith(
         "it keeps 16 against 2 at 0.2 (the plain network keeps 1 if trained like the one with the layer)."
@@ -268,12 +282,11 @@ def test_trained_on_attacks_the_layer_is_also_held_against_the_plain_network_tha
         worst_case("mnist", "cnn-same-training-adv", eps): left for eps, left in ((0.1, 94.0), (0.2, 31.0))
     }
     assert found.trained(frame_of(numbers | alike)) == found.trained(frame_of(numbers)).replace(
-        "it does not help, and even harms",
-        "it does not help",  # alike, it is ahead at one budget
+        "the layer does not help, and even harms,",
+        "the layer does not help",  # alike, it is ahead at one budget
     ) + (
-        " Beside a plain network that is trained like the one with the layer (one network),"
-        " which keeps 94 and 31 of 100 digits at 0.1 and 0.2, the one with the layer keeps 80 and 50: it helps at 0.2"
-        " and harms at 0.1."
+        " A plain network that is trained like the one with the layer (one network) keeps 94 and 31 of 100 digits at"
+        " 0.1 and 0.2. Compared with it, the one with the layer keeps 80 and 50: it helps at 0.2 and harms at 0.1."
     )
 
 
@@ -286,7 +299,7 @@ def test_that_it_helps_is_not_shown_by_a_number_that_more_effort_lowers():
     its = (frame.model == "q-base-adv") & (frame.eps == 0.2)
     frame = frame.assign(doubt=its.map({True: "twice the steps", False: ""}))
     assert found.trained(frame).endswith(
-        "keeps 80 and 50: that it helps at 0.2 is not shown, since more effort lowers its number there."
+        "keeps 80 and 50: it is not shown to help at 0.2, since more effort lowers its number there."
     )
 
 
@@ -356,7 +369,7 @@ def test_the_start_page_has_six_of_them_and_links_to_what_is_behind():
     frame = frame_of(worst((40, 0), (70, 2)))
     first = found.start_page(frame).split("</li>")[1]
     assert re.search(
-        "<strong>It does not help .*?</strong> Of 100 digits, all attacks together leave ", first
+        "<strong>The layer does not help .*?</strong> Of 100 digits, all attacks together leave ", first
     )
     assert "<summary>and more</summary>Between" not in first
     inner = frame_of({worst_case("mnist", "q-inner", 0.1): 90.0})
@@ -371,8 +384,8 @@ def test_the_lead_has_three_sentences_then_their_numbers_and_the_rest_unfolds():
         "On handwritten digits the Q-Layer helps against images that were made on another"
     )
     assert (
-        "It does not help against an attacker who knows it, and even harms. Some of the paper&rsquo;s attacks had"
-        " failed, and their failures were counted as robustness." in lead
+        "The layer does not help against an attacker who knows it, and even harms. Some of the paper&rsquo;s attacks"
+        " had failed, and their failures were counted as robustness." in lead
     )
     numbers, unfolds = rest
     assert "reads 38 of 100" in numbers and "Of 100 digits, all attacks together leave" in numbers

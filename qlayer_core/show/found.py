@@ -69,13 +69,13 @@ def seeing(frame: pd.DataFrame) -> str:
         return "Whether it helps against an attacker who knows it has not been measured yet."
     what = _blamed(known, against.against_all(frame, plain=experiments.CONTROL))
     says = {
-        "no help": "it does not help against an attacker who knows it",
-        "helps": "it helps against an attacker who knows it, too"
+        "no help": "the layer does not help against an attacker who knows it",
+        "helps": "the layer helps against an attacker who knows it, too"
         + ("" if _together(known) == "holds" else ", in part"),
-        "harms": "it does not help against an attacker who knows it, and even harms",
-        "neither": "it makes no measurable difference against an attacker who knows it",
-        "both": "it helps in one case and harms in the other against an attacker who knows it",
-        "luck": "what it does against an attacker who knows it depends on the single training run",
+        "harms": "the layer does not help against an attacker who knows it, and even harms",
+        "neither": "the layer makes no measurable difference against an attacker who knows it",
+        "both": "the layer helps in one case and harms in the other against an attacker who knows it",
+        "luck": "what the layer does against an attacker who knows it depends on the single training run",
     }[what]
     end, dropout = against.with_dropout(frame, "", what)
     says += end
@@ -111,14 +111,14 @@ def trained(frame: pd.DataFrame) -> str:
         return (
             "Whether it helps where both networks are trained on attacked digits has not been measured yet."
         )
-    usual = " beside the usual plain network"
+    usual = " compared with the usual plain network"
     says = {
-        "helps": f"it helps{usual}",
-        "no help": f"it does not help{usual}",
-        "harms": f"it does not help, and even harms{usual}",
-        "neither": f"it makes no measurable difference{usual}",
-        "both": f"it helps in one case and harms in the other{usual}",
-        "luck": "what it does depends on the single training run",
+        "helps": f"the layer helps{usual}",
+        "no help": f"the layer does not help{usual}",
+        "harms": f"the layer does not help, and even harms,{usual}",
+        "neither": f"the layer makes no measurable difference{usual}",
+        "both": f"the layer helps in one case and harms in the other{usual}",
+        "luck": "what the layer does depends on the single training run",
     }
     what = _blamed(known, against.against_all(frame, "-adv", plain=experiments.CONTROL))
     end, dropout = against.with_dropout(frame, "-adv", what)
@@ -149,11 +149,11 @@ def _beside_alike(frame: pd.DataFrame) -> str:
     says = [f"it {' and '.join(clear)}"] if clear else []
     if open_ones:
         places = listed([f"{one.comparison.first.eps:g}" for one in open_ones])
-        says.append(f"that it helps at {places} is not shown, since more effort lowers its number there")
+        says.append(f"it is not shown to help at {places}, since more effort lowers its number there")
     return (
-        " Beside a plain network that is trained like the one with the layer"
-        f" ({against.networks(frame, alike)}), which keeps {bare} of 100 digits at {where}, the one with the layer"
-        f" keeps {kept}: {'; '.join(says) or 'it makes no measurable difference'}."
+        " A plain network that is trained like the one with the layer"
+        f" ({against.networks(frame, alike)}) keeps {bare} of 100 digits at {where}. Compared with it, the one with"
+        f" the layer keeps {kept}: {'; '.join(says) or 'it makes no measurable difference'}."
     )
 
 

@@ -60,8 +60,8 @@ def diagram(net: QNet, images: Mapping[str, Tensor], labels: Tensor, ask: str) -
         f"{count} of the {side**2} codes of the {label}" for count, label in zip(flips, classes, strict=True)
     ]
     text = (
-        "On the book's site a diagram stands here that one enters: the image, the convolutions, the Q-Layer and both"
-        " tails; within the layer the map of the chosen codes; within each of its positions the formula with its"
+        "On the book's site you can enter a diagram here. It shows the image, the convolutions, the Q-Layer and both"
+        " tails. The layer opens to the map of the chosen codes, and each position of the map to the formula with its"
         f" numbers. {ask} flips {listed(counts)}."
     )
     data = html.escape(json.dumps(told, separators=(",", ":")), quote=False).replace("'", "&#x27;")
