@@ -341,6 +341,6 @@ def test_the_table_shows_each_with_its_evidence(write):
     assert '<th colspan="6" scope="rowgroup">' in shown.html and "-42.69" in seen
     assert "Q-base, E-path: BIM 0.2 and BIM 0.3 both leave 43.69&nbsp;%" in seen  # no names of the code
     assert (
-        "1, of which 0 are not explained" in shown.text
+        "1, of which 0 without an explanation" in shown.text
         and "at least a third of what the same seeds are off" in shown.text
     )

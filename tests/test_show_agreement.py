@@ -47,8 +47,8 @@ def test_the_summary_counts_who_is_near_and_whose_number_is_higher(made_up):
 def test_two_seeds_are_compared_with_each_other_and_each_with_the_paper(made_up):
     # Own: 8, 22, 14 and 4 apart. From the paper: 10, 2, 12 and 20, 16.
     assert agreement.against_seeds(made_up).endswith(
-        "agree like this: 25 % within 5 and 50 % within 10 points. The paper's network and one of ours, in the same"
-        " numbers: 20 % within 5 and 40 % within 10."
+        "so near to each other: 25 % within 5 and 50 % within 10 points. The paper's network and one of ours, in the"
+        " same numbers: 20 % within 5 and 40 % within 10."
     )
     assert agreement.against_seeds(made_up[:1]) == "No number is measured with several seeds yet."
 

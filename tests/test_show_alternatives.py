@@ -60,7 +60,7 @@ def test_the_reading_counts_cells_and_leaves_out_attacks_that_failed(write):
         in text
     )
     assert (
-        "setting in 1 of 1 cells that FGSM and BIM attacked, and clearly fewer in 0. In 1 of them the text comes"
+        "setting in 1 of 1 cells that FGSM and BIM attacked, and clearly fewer in 0. In 1 of the 1, the text comes"
         in text
     )
     end = "BIM 0.3 (black box): 90.0 % by the text, 75.0 % with the book's setting, 92.5 % in the paper."
@@ -69,7 +69,7 @@ def test_the_reading_counts_cells_and_leaves_out_attacks_that_failed(write):
     write("q-base-adv", right(100, range(94)))
     text = repr(alternatives.reading("1a"))
     assert "setting in 0 of 1" in text and "fewer in 0." in text  # four images, all one way
-    assert "In 0 of them the text comes nearer" in text  # 94 is
+    assert "In 0 of the 1, the text comes nearer" in text  # 94 is
     write("q-base-adv", right(100, range(75)), unreliable="for want of a gradient")
     assert repr(alternatives.reading("1a")) == "" and "<s " in alternatives.comparison("1a").html
 

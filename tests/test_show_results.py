@@ -242,8 +242,8 @@ def test_a_reading_names_clean_accuracy_gains_and_the_furthest_cell(write):
     write("q-base", [(key("1a", "q-base", "clean"), 97), (key("1a", "q-base", "fgsm 0.3"), 21)])
     assert "in 0 of 1 columns" in results.reading("1a").text
     assert results.reading("1a", clean=False).text.startswith("Under FGSM and BIM")
-    assert "2 of our 2 attacked cells are lower" in text
-    assert "furthest off is Q-base under FGSM 0.3, 30.0 against 52.7 %" in text
+    assert "Of our 2 cells under attack, 2 are lower than the paper's" in text
+    assert "the furthest off is Q-base under FGSM 0.3, with 30.0 against 52.7 %" in text
 
 
 # ---- signs that an attack failed ----

@@ -119,8 +119,8 @@ def by(found: Sequence[Pair], key: Callable[[Pair], str], what: str, caption: st
     return table(
         rows,
         heads,
-        f"{caption} Distances in points, ours the mean over the recorded seeds; typical is the median, a"
-        " difference is ours less the paper's.",
+        f"{caption} Distances and differences are in points; typical means the median. Ours is the mean over the"
+        " recorded seeds. A difference is ours minus the paper's.",
     )
 
 
@@ -154,6 +154,6 @@ def against_seeds(found: Sequence[Pair]) -> str:
     other = [seed - pair.cell.accuracy for pair in several for seed in pair.seeds]
     return (
         f"{len(several)} of the numbers are measured with two or three seeds. Two of our own networks, trained"
-        f" alike but for the seed, agree like this: {shares(own)} points. The paper's network and one of ours, in the"
-        f" same numbers: {shares(other)}."
+        f" alike but for the seed, are so near to each other: {shares(own)} points. The paper's network and one of"
+        f" ours, in the same numbers: {shares(other)}."
     )

@@ -202,9 +202,10 @@ def reading(*numbers: str, setting: Alternative = TEXT) -> Markup:
         sentences.append(
             f"{names.label(model)}: trained {setting.short}, it keeps clearly more images than with the book's"
             f" setting in {ahead} of {len(mine)} cells that FGSM and BIM attacked{rest}, and clearly fewer in"
-            f" {behind}. In {nearer} of them {setting.subject} comes nearer to the paper. The largest difference is"
-            f" under {names.attack(far.cell.column)} ({names.SETTINGS[far.cell.setting]}): {far.other:.1f} %"
-            f" {setting.short}, {far.chosen:.1f} % with the book's setting, {far.cell.accuracy:.1f} % in the paper."
+            f" {behind}. In {nearer} of the {len(mine)}, {setting.subject} comes nearer to the paper. The largest"
+            f" difference is under {names.attack(far.cell.column)} ({names.SETTINGS[far.cell.setting]}):"
+            f" {far.other:.1f} % {setting.short}, {far.chosen:.1f} % with the book's setting,"
+            f" {far.cell.accuracy:.1f} % in the paper."
             f" On average {setting.subject} is {_apart(mine, 'other'):.1f} points from the paper, the book's setting"
             f" {_apart(mine, 'chosen'):.1f}."
         )

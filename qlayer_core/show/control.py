@@ -118,8 +118,9 @@ def parted(found: Mapping[str, list[Lead]]) -> Markup:
     return table(
         rows,
         ["network", *(one.attack for one in some)],
-        "Points ahead of two plain CNNs. Bold: ahead of the one that is trained alike, so not by the training."
-        " Below: ahead of the usual one. Means over all pairs of seeds; the CNN trained alike has"
+        "By how many points networks with the layer are ahead of two plain CNNs. Bold: of the one that is trained"
+        " alike, so this part is not due to the training. Below: of the usual one. Means over all pairs of seeds; the"
+        " CNN trained alike has"
         f" {some[0].seeds} seed{'' if some[0].seeds == 1 else 's'}.",
     )
 

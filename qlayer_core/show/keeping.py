@@ -152,9 +152,9 @@ def equal_table(networks: Mapping[str, Runs], floors: Sequence[float]) -> Markup
     return table(
         rows,
         ["network", "seeds", "epoch", *map(names.attack, sets)],
-        "The epoch that is best under attack among those that reach a clean accuracy, and its validation accuracies"
-        " (%). Seeds: how many of the recorded ones have such an epoch; bold is their mean and, of several, below it"
-        " the lowest and the highest. A dash where no epoch reaches it.",
+        "For each clean accuracy: of the epochs that reach it, the one that is best under attack, and its validation"
+        " accuracies (%). Seeds: how many of the recorded seeds have such an epoch. Bold: their mean and, below it,"
+        " the lowest and the highest of several. A dash: no epoch reaches it.",
     )
 
 

@@ -243,8 +243,9 @@ def reading(number: str, *, clean: bool = True) -> Markup:
         )
     (row, column), cell = max(attacked.iterrows(), key=lambda one: abs(one[1].difference))
     text += (
-        f" Beside the paper's, {(attacked.difference < 0).sum()} of our {len(attacked)} attacked cells are lower;"
-        f" furthest off is {row_name(row)} under {names.attack(column)}, {cell.ours:.1f} against {cell.paper:.1f} %."
+        f" Of our {len(attacked)} cells under attack, {(attacked.difference < 0).sum()} are lower than the paper's;"
+        f" the furthest off is {row_name(row)} under {names.attack(column)}, with {cell.ours:.1f} against"
+        f" {cell.paper:.1f} %."
     )
     return finding(text.strip())
 

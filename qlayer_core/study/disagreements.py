@@ -215,7 +215,8 @@ def _along_a_trail(cell: paper.Cell) -> Iterator[tuple[str, str]]:
                 kept = scores.index(max(scores))
                 yield (
                     "which epoch is kept: under an attacker who sees it, the network reaches the paper's number after"
-                    " another epoch; the score, made of images that another network attacked, does not see it",
+                    " another epoch; the score is made of images that were attacked on another network, and does not"
+                    " see it",
                     f"trained once more, seed {trail['seed']}:{how} {values[kept]:.1f} % after epoch {kept + 1},"
                     f" which is kept, {values[nearest]:.1f} % after epoch {nearest + 1}, whose score is"
                     f" {scores[kept] - scores[nearest]:.1f} points lower; on {trail['n']} validation images",

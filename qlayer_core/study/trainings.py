@@ -30,7 +30,7 @@ def nearer(cell: paper.Cell, ours: tables.Measurements) -> Iterator[tuple[str, s
     for other, how in (
         (
             experiments.printed(cell.model),
-            "by the paper's text, which validation images did not choose here,",
+            "by the paper's text (validation images chose another setting here)",
         ),
         (
             variants.later(cell.model),
