@@ -46,8 +46,8 @@ def disagreement_table(numbers: Sequence[str], found: Sequence[disagreements.Dis
     caption = (
         f"Cells of Table{'s' if len(numbers) > 1 else ''} {', '.join(numbers)} that are more than"
         f" {disagreements.BEYOND:g} points from the paper's, mean over the recorded seeds: {len(found)}, of which"
-        f" {unexplained} are not explained. Above rows stands their best explanation, at least in part; one that is"
-        " measured accounts for at least a third of what the same seeds are off, and seldom for all of it."
+        f" {unexplained} are not explained. Rows stand under their best explanation, which may be partial. One that"
+        " is measured accounts for at least a third of what the same seeds are off, and seldom for all of it."
     )
     heads = ["table: model", "attack", "paper", "ours", "difference", "evidence"]
     return table(rows, heads, caption)
