@@ -135,8 +135,8 @@ def test_the_reading_names_the_pairs_the_furthest_cell_and_the_seeds(monkeypatch
     ours = {(1, 64): [40.0, 44.0], (2, 64): [30.0], (4, 64): []}
     monkeypatch.setattr(heat, "ablation", lambda _: (ours, {(1, 64): 41.0, (2, 64): 50.0, (4, 64): 60.0}))
     text = heat.reading("8a").text
-    assert text.startswith("Of ours 2 of 3 are trained. With the same number of codes")
-    assert "in 0 of 1 pairs, in the paper in 1." in text and "fewer codes" not in text
+    assert text.startswith("2 of our 3 networks are trained. With the same number of codes")
+    assert "in 0 of 1 pairs, in the paper in 1." in text and "fewer than" not in text
     assert "K = 2 with 64 codes: 30.0 % instead of 50.0 %" in text and "up to 4.0 points apart" in text
 
 

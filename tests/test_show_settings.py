@@ -60,7 +60,7 @@ def test_seeds_are_compared_at_equal_clean_accuracy_too(write):
     write(
         unit("mnist", "q-base", "no-gate", 1), (97.0, 70.0)
     )  # never as good as the seed that it stands beside
-    assert "no more than that is changed by no gate" in settings.reading().text
+    assert "no more than that is changed with no gate" in settings.reading().text
 
 
 def test_a_change_counts_only_beside_the_book_s_settings_of_the_same_seed(write):
@@ -114,5 +114,7 @@ def test_what_a_change_does_is_told_beside_what_another_seed_does(write):
         "never": [("beta-x-10", None)],
     }
     text = settings.reading().text
-    assert "Q-base (another seed: 3.0 at most): more is lost with ten times alpha and beta (-20.0)" in text
-    assert "never as good on clean images: ten times beta." in text and "Q-large" not in text
+    assert (
+        "Q-base (another seed changes up to 3.0): more is lost with ten times alpha and beta (-20.0)" in text
+    )
+    assert "never as good on clean images with ten times beta." in text and "Q-large" not in text

@@ -19,7 +19,7 @@ from qlayer_core.show.controls import choice, explorer
 from qlayer_core.show.switches import SIZES
 
 MEASURES = {  # what is measured, and how the chapter calls it
-    "lost": "lost: % of the features that no linear reading of the codes recovers",
+    "lost": "lost: % of the features' variance that a linear reading of the codes misses",
     "changed": "changed: % of the positions at which an attack changes at least one head's choice",
     "moved": "moved: what an attack changes in the reading, in % of what it changes in the features",
 }
@@ -146,7 +146,7 @@ def said(found: Found) -> str:
         f"With one head, a linear reading misses {lost[1, few]} % of the features' variance for {few} codes and"
         f" {lost[1, many]} % for {many}; with four heads {lost[4, few]} and {lost[4, many]} %. The attack changes a"
         f" choice at {changed[1, few]} % of the positions for one head of {few} codes and at {changed[1, many]} %"
-        f" for one of {many}; for four heads at {changed[4, few]} and {changed[4, many]} %. What is read from the"
-        f" codes moves {moved[1, few]} and {moved[1, many]} % as far as the features with one head, and"
+        f" for one of {many}; for four heads at {changed[4, few]} and {changed[4, many]} %. The reading"
+        f" moves {moved[1, few]} and {moved[1, many]} % as far as the features with one head, and"
         f" {moved[4, few]} and {moved[4, many]} % as far with four."
     )

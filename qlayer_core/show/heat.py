@@ -75,10 +75,13 @@ def reading(number: str) -> Markup:
     if not mine:
         return paragraph("None of ours is trained yet.")
     here, there = wins(mine), wins({place: published[place] for place in mine})
-    says = f"Of ours {len(mine)} of {len(ours)} are trained."
+    says = "" if len(mine) == len(ours) else f"{len(mine)} of our {len(ours)} networks are trained."
     for what, better in (
-        ("heads", "With the same number of codes, twice the heads are more robust in"),
-        ("codes", f"With the same heads, fewer codes than {SIZES[-1]} are more robust in"),
+        ("heads", "With the same number of codes, ours with twice the heads are more robust in"),
+        (
+            "codes",
+            f"With the same number of heads, ours with fewer than {SIZES[-1]} codes are more robust in",
+        ),
     ):
         won, of = here[what]
         says += f" {better} {won} of {of} pairs, in the paper in {there[what][0]}." if of else ""
@@ -89,10 +92,10 @@ def reading(number: str) -> Markup:
     )
     if apart := seed_spread(number):
         says += (
-            f" How much a seed alone can do: networks that differ in nothing else are up to {apart:.1f} points apart."
-            " A difference smaller than that says little."
+            f" The seed alone can do much: networks that differ in nothing else are up to {apart:.1f} points apart."
+            " A smaller difference says little."
         )
-    return paragraph(says)
+    return paragraph(says.strip())
 
 
 def seed_spread(number: str) -> float:

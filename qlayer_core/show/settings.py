@@ -15,17 +15,17 @@ from qlayer_core.study.variants import SEEDS, unit
 RAW = ("cnn", "q-base", "q-large")  # what the figure has: the others have one change each
 WORDS = {  # of a change, in the figure
     "framework-initialisation": "PyTorch's own first weights",
-    "rate-halves-every-epoch": "learning rate halves every epoch",
+    "rate-halves-every-epoch": "learning rate halved every epoch",
     "dropout-off": "no dropout",
     "dropout-front": "dropout in front of the layer",
     "dropout-behind": "dropout behind the layer",
     "commitment-squared": "commitment as printed",
-    "commitment-linear": "commitment linear",
+    "commitment-linear": "linear commitment",
     "commitment-none": "no commitment",
     "inactive-pull": "inactive codes pulled (strategy 1)",
     "inactive-reinitialize": "inactive codes set anew (strategy 2)",
     "no-gate": "no gate",
-    "k-means-start": "codes start from k-means",
+    "k-means-start": "codes started from k-means",
     "losses-x-10": "ten times alpha and beta",
     "alpha-x-10": "ten times alpha",
     "beta-x-10": "ten times beta",
@@ -175,8 +175,8 @@ def reading(models: Sequence[str] = RAW) -> Markup:
     kinds = {
         "loses": "more is lost with",
         "gains": "more is gained with",
-        "little": "no more than that is changed by",
-        "never": "never as good on clean images:",
+        "little": "no more than that is changed with",
+        "never": "never as good on clean images with",
     }
     entries = []
     for name in models:
@@ -187,10 +187,12 @@ def reading(models: Sequence[str] = RAW) -> Markup:
         if parts:
             far = spread(name)
             luck = (
-                "which has no second seed to compare" if far is None else f"another seed: {far:.1f} at most"
+                "which has no second seed to compare"
+                if far is None
+                else f"another seed changes up to {far:.1f}"
             )
             entries.append(f"{names.label(name)} ({luck}): {'; '.join(parts)}.")
-    text = "Under attack, at equal clean accuracy, in points, beside what another seed changes:"
+    text = "Points lost or gained under attack, at equal clean accuracy, beside what another seed changes:"
     items = "".join(f"<li>{html.escape(entry)}</li>" for entry in entries)
     return Markup(f"<p>{text}</p><ul>{items}</ul>", " ".join([text, *entries]))
 
