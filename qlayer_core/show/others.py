@@ -96,8 +96,8 @@ def results_table(dataset: str = "mnist") -> Markup:
         ["network", "clean", *heads],
         "Test images (%) that are classified correctly, seed 0. Bold: the attacker is blind, and made the images on"
         " another network. Below: the attacker sees the network. They follow its gradient as it is (with the Q-Layer,"
-        " that of the E-path) or, adaptive, one that suits its quantizer of the input. Struck through: the attack failed a"
-        f" sanity check.{f' {FEW} Only the first {listed(few)} test images.' if few else ''}",
+        " that of the E-path) or, adaptive, one that suits its quantizer of the input. Struck through: the attack"
+        f" failed a sanity check.{f' {FEW} Only the first {listed(few)} test images.' if few else ''}",
     )
 
 
