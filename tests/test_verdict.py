@@ -111,8 +111,8 @@ def test_the_first_sentence_turns_with_the_numbers():
         Value("mnist", "cnn", "ladder", "transfer from another seed", 0.3): 1.0,
     }
     assert found.blind(frame_of(published() | harder)).more == (
-        "A stronger attack makes its images on another network that was trained like the plain one. It leaves 8 of"
-        " 100 digits right with the layer, and 1 without."
+        "A stronger attack makes its images on another network that was trained like the plain one. When pixels may"
+        " move by up to 0.3, it leaves 8 of 100 digits right with the layer, and 1 without."
     )
     asking = {
         Value("mnist", name, "ladder", "square alone", 0.1): x

@@ -67,8 +67,9 @@ def blind(frame: pd.DataFrame) -> Finding:
     more = []
     if twin.result != "not measured":
         more.append(
-            "A stronger attack makes its images on another network that was trained like the plain one. It leaves"
-            f" {whole(twin.first)} of 100 digits right with the layer, and {whole(twin.second)} without."
+            "A stronger attack makes its images on another network that was trained like the plain one. When pixels may"
+            f" move by up to {eps:g}, it leaves {whole(twin.first)} of 100 digits right with the layer, and"
+            f" {whole(twin.second)} without."
         )
     if asked.result != "not measured":
         more.append(
@@ -112,7 +113,7 @@ def seeing(frame: pd.DataFrame) -> Finding:
 
 
 def _between(frame: pd.DataFrame) -> tuple[str, str]:
-    """Return where a layer between the convolutions is clearly ahead of none, and what to know of it; else ""."""
+    """Return as sentences where a layer between the convolutions is clearly ahead, and what else to know; else ""."""
     ahead = [one for one in against.against_all(frame, layer=BETWEEN) if one.result == "holds"]
     if not ahead:
         return "", ""
