@@ -67,8 +67,8 @@ def blind(frame: pd.DataFrame) -> Finding:
     more = []
     if twin.result != "not measured":
         more.append(
-            "A stronger attack makes its images on another network that was trained like the plain one. When pixels may"
-            f" move by up to {eps:g}, it leaves {whole(twin.first)} of 100 digits right with the layer, and"
+            "A stronger attack makes its images on another network that was trained like the plain one. When pixels"
+            f" may move by up to {eps:g}, it leaves {whole(twin.first)} of 100 digits right with the layer, and"
             f" {whole(twin.second)} without."
         )
     if asked.result != "not measured":
