@@ -131,7 +131,7 @@ def _seeing(some: list[Lead]) -> bool:
 def _all(where: list[str], leading: list[Lead]) -> str:
     if len(where) < len(leading):
         return listed(where)
-    return "every epsilon" if _seeing(leading) else "each of these blind attacks"
+    return "every epsilon" if _seeing(leading) else "every blind attack of the paper's Table 1"
 
 
 def reading(found: Mapping[str, list[Lead]]) -> Markup:
