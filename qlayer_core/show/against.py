@@ -16,7 +16,7 @@ WITH_IT = {  # of the layer's network with dropout, by `direction`
     "harms": "it is still behind",
     "neither": "the two cannot be told apart",
     "both": "it is ahead at one budget and behind at the other",
-    "luck": "which is ahead depends on the training run",
+    "luck": "the training run decides which is ahead",
 }
 
 
