@@ -271,7 +271,8 @@ def symptom() -> Finding:
     return Finding(
         "Some of the paper's attacks had failed, and their failures were counted as robustness.",
         f"In {verdict.seeing_does_worse()} places of the paper's tables an attacker who sees the network does worse"
-        " than one who does not see it, and in one place a larger change fools exactly as many images as a smaller one.",
+        " than one who does not see it, and in one place a larger change fools exactly as many images as a smaller"
+        " one.",
     )
 
 
