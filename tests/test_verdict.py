@@ -186,9 +186,14 @@ def test_the_third_is_about_both_trained_on_attacks(layer, plain, says):
     raw = worst((50, 50), (50, 50))
     sentence = found.trained(frame_of(raw | worst(layer, plain, "-adv")))
     assert sentence.short == f"{TRAINED} the one with the layer {says}"
-    assert sentence.numbers.startswith(
-        f"When pixels may move by up to 0.1, all attacks together leave {layer[0]}"
-    )
+    eps, kept, bare = re.match(
+        r"When pixels may move by up to (0\.[12]), all attacks together leave (\d+) of 100 digits right with the"
+        r" layer, and (\d+) without it",
+        sentence.numbers,
+    ).groups()
+    assert (int(kept), int(bare)) == dict(zip(("0.1", "0.2"), zip(layer, plain, strict=True), strict=True))[
+        eps
+    ]
 
 
 def test_where_seeds_decide_the_third_says_so():
