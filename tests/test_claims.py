@@ -560,5 +560,5 @@ def test_what_a_note_says_of_adversarial_training_is_recorded():
         for strategy in ("pull", "reinitialize")
     )
     (claim,) = (one for one in statements.CLAIMS if "pulling inactive" in one.name)
-    assert "Q-base scored more with codes that are moved, and Q-large with codes that are set" in claim.note
+    assert "Q-base scored higher with codes that are moved, and Q-large with codes that are set" in claim.note
     assert moved["q-base-adv"] > set_anew["q-base-adv"] and moved["q-large-adv"] < set_anew["q-large-adv"]

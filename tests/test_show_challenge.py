@@ -35,7 +35,7 @@ def test_tasks_without_weights_are_announced_and_not_offered(monkeypatch):
         "97.2 % right without an attack, 1.5 % under the best known one" in show.challenge.scoreboard().text
     )
     assert (
-        f"All of them are broken. Most is left of task 1 (“{TASKS[0].title}”), at its epsilon of {TASKS[0].eps:g}"
+        f"All of them are broken. Task 1 (“{TASKS[0].title}”) holds out longest: at its epsilon of {TASKS[0].eps:g}"
         in show.challenge.held_out().text
     )
     monkeypatch.setattr(challenge, "open_tasks", lambda: TASKS)

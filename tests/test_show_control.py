@@ -79,7 +79,7 @@ def test_seeds_of_the_control_that_lie_apart_are_said_to(frame, monkeypatch):
     other = pd.concat([frame, more.assign(seed=1, **number(18))])
     monkeypatch.setattr(measured, "frame", lambda: other)
     assert (
-        "from 22.0 to 26.5 % (-6.0 to +15.0 points, depending on the pair of seeds: not clear)."
+        "from 22.0 to 26.5 % (not clear: -6.0 to +15.0 points, depending on the pair of seeds)."
         in control.reading(control.leads("mnist")).text
     )
 

@@ -155,7 +155,7 @@ def test_the_note_on_the_debate_is_what_the_control_says():
     note = " ".join(FIRST.split())
     assert (
         f"takes the plain CNN from {whole(base.training.second)} to {whole(base.training.first)} % there, and the"
-        f" layer costs {whole(-base.layer.difference)} points more: most of what is lost is lost by the training"
+        f" layer costs {whole(-base.layer.difference)} points more. So the training causes most of the loss."
         in note
     )
     assert base.training.difference < base.layer.difference < 0

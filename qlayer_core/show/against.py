@@ -16,7 +16,7 @@ WITH_IT = {  # of the layer's network with dropout, by `direction`
     "harms": "it is still behind",
     "neither": "the two cannot be told apart",
     "both": "it is ahead at one budget and behind at the other",
-    "luck": "which is ahead depends on the training run",
+    "luck": "the training run decides which is ahead",
 }
 
 
@@ -70,7 +70,7 @@ def by_the_text(frame: pd.DataFrame) -> str:
     if not known:
         return ""
     return (
-        " The book's setting for this training departs from the paper's text. Trained by the text,"
+        "The book's setting for this training departs from the paper's text. Trained by the text,"
         f" {_left(frame, other, known)}."
     )
 
@@ -87,7 +87,7 @@ def with_dropout(frame: pd.DataFrame, training: str, own: str) -> tuple[str, str
     found = direction(known)
     end = "" if found == own else f"; with dropout behind the layer, {WITH_IT[found]}"
     return end, (
-        " With dropout behind the layer, which scores best on validation images,"
+        "With dropout behind the layer, which scores best on validation images,"
         f" {_left(frame, other, known)}: then {WITH_IT[found]}."
     )
 
@@ -97,6 +97,6 @@ def _left(frame: pd.DataFrame, other: str, known: list[Outcome]) -> str:
     kept, bare = (listed([whole(getattr(one, which)) for one in known]) for which in ("first", "second"))
     where = listed([f"{one.comparison.first.eps:g}" for one in known])
     return (
-        f"the network with the layer keeps {kept} of 100 digits at {where} ({networks(frame, other)}), the plain one"
-        f" {bare}"
+        f"the network with the layer keeps {kept} of 100 digits at {where} ({networks(frame, other)}), and the plain"
+        f" one {bare}"
     )

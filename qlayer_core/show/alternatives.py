@@ -226,13 +226,13 @@ def turned(frame: pd.DataFrame) -> Markup:
     for setting, says in (
         (
             TEXT,
-            "The training setting. {who}: the setting of their training was chosen by validation images, and is not"
-            " the paper's text. With what the text gives in its place ({seeds}),",
+            "The training setting. Validation images chose the setting by which {who} were trained, and it is not the"
+            " paper's text. {seeds} With networks trained by the text in their place,",
         ),
         (
             DROPOUT,
-            "The place of dropout. Of all that is trained now, dropout behind the layer scores best on validation"
-            " images. With the networks that this gives ({who}; {seeds}) in the place of the book's,",
+            "The place of dropout. Of all settings tried so far, dropout behind the layer scores best on validation"
+            " images. {seeds} With {who} trained in this way,",
         ),
     ):
         others = frame[frame.model.isin(setting.names)]
@@ -248,8 +248,8 @@ def _seeds(frame: pd.DataFrame) -> str:
     counts = sorted(frame.groupby("model").seed.nunique())
     count = f"{counts[0]} to {counts[-1]}" if counts[0] < counts[-1] else str(counts[0])
     return (
-        f"{count} seed{'s' if counts[-1] > 1 else ''} of both, and without the other networks with the layer, so that"
-        " a light may be another than above"
+        f"This comparison has {count} seed{'s' if counts[-1] > 1 else ''} of both settings, and leaves out the other"
+        " networks with the layer, so a light may differ from the one above."
     )
 
 

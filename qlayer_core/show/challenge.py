@@ -112,9 +112,9 @@ def held_out() -> Markup:
         else "Not all are broken."
     )
     return paragraph(
-        f"{says} Most is left of task {longest.number} (“{longest.title}”), at its epsilon of {longest.eps:g}: its"
+        f"{says} Task {longest.number} (“{longest.title}”) holds out longest: at its epsilon of {longest.eps:g}, the"
         f" network is still right on {known[longest]:.1f} % of the images under the best attack that this book has"
-        " recorded for the task. Other tasks have other budgets, so this ranks no networks."
+        " recorded for the task. But the budgets of the tasks differ, so this is no ranking of the networks."
     )
 
 

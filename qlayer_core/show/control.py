@@ -132,7 +132,7 @@ def _seeing(some: list[Lead]) -> bool:
 def _all(where: list[str], leading: list[Lead]) -> str:
     if len(where) < len(leading):
         return listed(where)
-    return "every epsilon" if _seeing(leading) else "each of these blind attacks"
+    return "every epsilon" if _seeing(leading) else "every blind attack of the paper's Table 1"
 
 
 def reading(found: Mapping[str, list[Lead]]) -> Markup:
@@ -148,7 +148,7 @@ def reading(found: Mapping[str, list[Lead]]) -> Markup:
         ]
         says.append(f"{names.short(name)} is {' and '.join(clear) if clear else 'nowhere clearly different'}")
     hangs = (
-        f" ({most.training.low:+.1f} to {most.training.high:+.1f} points, depending on the pair of seeds: not clear)"
+        f" (not clear: {most.training.low:+.1f} to {most.training.high:+.1f} points, depending on the pair of seeds)"
         if most.training.result not in ("holds", "fails")
         else ""
     )
@@ -159,7 +159,7 @@ def reading(found: Mapping[str, list[Lead]]) -> Markup:
     )
     return finding(
         f"Under {under}, the training alone takes the plain CNN from {most.training.second:.1f} to"
-        f" {most.training.first:.1f} %{hangs}. Compared with this control, {'; '.join(says)}."
+        f" {most.training.first:.1f} %{hangs}. Compared with the plain CNN that is trained alike, {'; '.join(says)}."
     )
 
 
@@ -170,8 +170,14 @@ def alike(one: Outcome, frame: pd.DataFrame) -> Outcome:
     return evidence.judge(Comparison(other, plain), measured.numbers(frame))
 
 
-def bracket(one: Outcome, frame: pd.DataFrame) -> str:
-    """Return in brackets, for a sentence, what is left of the control and what that makes of a lead; "" without."""
+def aside(one: Outcome, frame: pd.DataFrame, where: str = "") -> str:
+    """Return as a sentence what is left of the control, and what that makes of a lead; "" without.
+
+    Args:
+        one: a network with the layer beside the plain one.
+        frame: recorded numbers, as `measured.frame` gives them.
+        where: the budget, such as " at 0.1", where a reader could take it for another.
+    """
     found = alike(one, frame)
     if found.result == "not measured":
         return ""
@@ -180,5 +186,5 @@ def bracket(one: Outcome, frame: pd.DataFrame) -> str:
     if (one.first > found.first) == (one.difference > 0):
         share = (found.first - one.second) / one.difference
         whose = "most of this" if share > 0.5 else "part of this"
-    why = f"; {whose} {part} comes from the training" if part else ""
-    return f" ({whole(found.first)} if trained like the one with the layer{why})"
+    why = f": {whose} {part} comes from the training" if part else ""
+    return f" A plain network that is trained like the one with the layer keeps {whole(found.first)}{where}{why}."

@@ -44,12 +44,12 @@ def luck(frame: pd.DataFrame) -> Markup:
     several = sum(evidence.turned_by_seeds(one) for one in told)
     near = sum(near_luck(one, apart) for one in told) - several
     return paragraph(
-        f"An interval covers the test images alone. {_moved(apart)} {len(told)} comparisons hold or fail here."
-        f" Another seed might turn {near + several} of them (marked ¹): {near} have one seed and a small difference,"
-        f" {several} have two or three seeds that lie far apart.{_versions()}{_unequal()} Each architecture of the"
-        " blind attacker is a single trained network, too: whatever is measured with its images shares its luck. And"
-        f" this page reads {judged} intervals of 95 %, not corrected for their number, so a few will be wrong by"
-        " chance."
+        "The seeds. An interval says how much the choice of test images matters, and not how much the seed does."
+        f" {_moved(apart)} {len(told)} comparisons hold or fail here. Another seed might turn {near + several} of"
+        f" them (marked ¹): {near} have one seed and a small difference, {several} have two or three seeds that lie"
+        f" far apart.{_versions()}{_unequal()} The blind attacker has one trained network of each architecture, so"
+        " everything that is measured with its images shares the luck of that network. And this page reads"
+        f" {judged} intervals of 95 %, not corrected for their number, so a few will be wrong by chance."
     )
 
 
@@ -66,7 +66,7 @@ def _versions() -> str:
         return ""
     return (
         f" Of {len(several)} networks that have several seeds, {mixed} were not trained by one version of this"
-        " package alone: if that changed anything, it counts as the seed's."
+        " package alone. If that changed anything, it counts here as the seed's."
     )
 
 
@@ -76,8 +76,8 @@ def _unequal() -> str:
     if not short:
         return ""
     return (
-        f" {len(short)} ladders of attacks lack some of the last rungs, which look once more at whoever still stands:"
-        " all attacks together leave less of these networks than is said here, if anything changes."
+        f" {len(short)} ladders lack some of the last rungs, which attack once more the images that still stand. If"
+        " these rungs change anything, all attacks together leave less of these networks than is said here."
     )
 
 

@@ -95,9 +95,9 @@ def results_table(dataset: str = "mnist") -> Markup:
         rows,
         ["network", "clean", *heads],
         "Test images (%) that are classified correctly, seed 0. Bold: the attacker is blind, and made the images on"
-        " another network. Below: they see the network, and follow its gradient as it is (with the Q-Layer, that of"
-        " the E-path); or, adaptive, one that suits its quantizer of the input. Struck through: the attack failed a"
-        f" sanity check.{f' {FEW} Only the first {listed(few)} test images.' if few else ''}",
+        " another network. Below: the attacker sees the network. They follow its gradient as it is (with the Q-Layer,"
+        " that of the E-path) or, adaptive, one that suits its quantizer of the input. Struck through: the attack"
+        f" failed a sanity check.{f' {FEW} Only the first {listed(few)} test images.' if few else ''}",
     )
 
 
@@ -182,7 +182,7 @@ def masked(dataset: str = "mnist", eps: float = 0.2, *, adversarial: bool = Fals
     says = []
     if worse:
         says.append(
-            "Whoever sees the network and follows its gradient as it is does worse than the blind attacker by more"
+            "The attacker who follows the gradient as it is does worse than the blind attacker by more"
             f" than a point on {_whom(worse, found)}: the sign of a failed attack."
         )
     if lower:
@@ -259,10 +259,10 @@ def levels_beside_slopes(found: Mapping[str, dict], eps: float, dataset: str = "
             sharper.append(names.short(name))
     if not parts:
         return Markup("", "")
-    more = f" So a sharper guide finds more on {listed(sharper)}." if sharper else ""
+    more = f" So the sharper attack finds more on {listed(sharper)}." if sharper else ""
     return paragraph(
-        f"Choosing among levels leaves, alone, at epsilon {eps:g}, of the {names.PICTURES[dataset]} of the table (and"
-        f" the best attack straight through): {listed(parts)}.{more}"
+        f"At epsilon {eps:g}, the attack that chooses among levels leaves, by itself, these shares of the table's"
+        f" {names.PICTURES[dataset]} (in brackets: the best attack straight through): {listed(parts)}.{more}"
     )
 
 

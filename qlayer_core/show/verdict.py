@@ -129,13 +129,11 @@ def _claim(row: dict, frame: pd.DataFrame, apart: Spreads, turned: Counter) -> s
         line += f" &nbsp; {_light(worst[0])} strongest attack: {worst[1]}{_share(row, 'strongest', turned)}"
     counts = []
     if row["in_paper"]:
-        alone = row["in_paper"] == "1 of 1"
-        what = "its one comparison" if alone else f"{row['in_paper']} comparisons"
-        counts.append(f"The paper's own numbers bear out {what}.")
+        counts.append(f"The paper's own numbers: {_plural(row['in_paper'] + ' hold')}.")
     if row["protocol_numbers"]:
-        counts.append(f"Under its protocol, ours: {_plural(row['protocol_numbers'])}.")
+        counts.append(f"Our numbers, under its protocol: {_plural(row['protocol_numbers'])}.")
     if row["strongest_numbers"]:
-        counts.append(f"Under the strongest attack: {_plural(row['strongest_numbers'])}.")
+        counts.append(f"Our numbers, under the strongest attack: {_plural(row['strongest_numbers'])}.")
     if row["claim"].note:
         counts.append(typeset(row["claim"].note))
     return (
@@ -149,19 +147,18 @@ def _claim(row: dict, frame: pd.DataFrame, apart: Spreads, turned: Counter) -> s
 def _share(row: dict, side: str, turned: Counter) -> str:
     """Return how many comparisons hold, for the end of a line: ``", 7 of 8 hold"``; nothing where none is judged.
 
-    In brackets, of those that hold or fail, how many rest on an attack that failed a check, and how many another
-    seed might turn.
+    Also how many fail and, of those that hold or fail, how many rest on an attack that failed a check, and how many
+    another seed might turn.
     """
     if row[side] not in (*claims.PROTOCOL[:-2], *claims.STRONGEST[:-2]):
         return ""
-    caveats = [(row[f"{side}_doubted"], "by an attack that failed a check")]
-    caveats += [(turned[side], "that another seed might turn")]
-    said = ", ".join(f"{count} {words}" for count, words in caveats if count)
-    held, decided = row[f"{side}_numbers"].split(" hold")[0], row[f"{side}_decided"]
-    if said and not held.startswith(f"{decided} of"):
-        said = f"of the {decided} that {'holds or fails' if decided == 1 else 'hold or fail'}, {said}"
-    word = "holds" if held.startswith("1 of") else "hold"
-    return f", {held} {word}{f' ({said})' if said else ''}"
+    held, doubted = row[f"{side}_numbers"].split(" hold")[0], row[f"{side}_doubted"]
+    says = f", {held} {'holds' if held.startswith('1 of') else 'hold'}"
+    if failed := row[f"{side}_decided"] - int(held.split()[0]):
+        says += f", {failed} {'fails' if failed == 1 else 'fail'}"
+    if doubted:
+        says += f"; {doubted} {'rests' if doubted == 1 else 'rest'} on an attack that failed a check"
+    return says + (f"; another seed might turn {turned[side]}" if turned[side] else "")
 
 
 def _plural(counts: str) -> str:
@@ -206,16 +203,20 @@ def numbers(claim: Claim, frame: pd.DataFrame, apart: Spreads) -> Markup:
         "its one comparison is measured"
         if len(found) == 1
         else f"{len(rows)} of {len(found)} comparisons are measured"
+        if left
+        else f"all {len(found)} comparisons are measured"
     )
     heads = ["comparison", "result", "paper", "ours", "difference", "images, seeds"]
     caption += f", {left} are not yet." if left else "."
     caption += (
-        " In brackets, of one pair of networks the 95 % interval, of several the lowest and the highest."
+        " In brackets: of one pair of networks, the 95 % interval of the difference; of several pairs, the smallest"
+        " and the largest difference."
     )
     if any("¹" in row[1] for row in rows):
         caption += (
-            " ¹ Other seeds might turn it: there is one, and it lies nearer to the threshold than seeds of one"
-            " network are to each other there; or there are several, too far apart for so few."
+            " ¹ Other seeds might turn it. Either there is a single seed, and the difference lies nearer to the"
+            " threshold than two seeds of one network lie to each other there; or there are several seeds, too far"
+            " apart for so few."
         )
     if any("<s " in row[3] for row in rows):
         caption += " Struck through: the attack failed a sanity check."

@@ -289,7 +289,7 @@ _6A = TABLES["6a"].cell("q-base-adv q", "fgsm 0.3")
 INCONSISTENCIES = (
     Inconsistency(
         "value",
-        "Q-base + adv, black-box FGSM 0.3: Table 6a has a digit more than Tables 1a and 8b, but rounds otherwise.",
+        "Q-base + adv, black-box FGSM 0.3: Table 6a has a digit more than Tables 1a and 8b, and rounds to another.",
         ("1a", "6a", "8b"),
         ((TABLES["1a"].cell("q-base-adv", "fgsm 0.3"), _6A), (TABLES["8b"].cell("K=1", "n_c=64"), _6A)),
     ),
@@ -299,8 +299,10 @@ INCONSISTENCIES = (
         "1b q-large-adv > 2b q-large-adv: clean",
         "7b q-large-adv > 2b q-large-adv: clean",
     ),
-    Inconsistency("caption", "The caption says MNIST, part (b) holds Fashion-MNIST.", ("1b", "2b", "7b")),
-    _disagree("claim", "Appendix E: a Q-Layer helps; here it does not.", "7b q-large > 7b cnn: fgsm 0.1"),
+    Inconsistency("caption", "The caption says MNIST, but part (b) holds Fashion-MNIST.", ("1b", "2b", "7b")),
+    _disagree(
+        "claim", "Appendix E says that a Q-Layer helps; here it does not.", "7b q-large > 7b cnn: fgsm 0.1"
+    ),
     _disagree(
         "claim",
         "Section 4.3 says that CNN + adv is slightly ahead under small perturbations; under BIM and C&W it is not.",
@@ -309,14 +311,16 @@ INCONSISTENCIES = (
     ),
     _disagree(
         "claim",
-        "Section 4.3 says the same of Fashion-MNIST, and that the Q-Layer is better under large perturbations;"
-        " neither is so throughout: BIM and C&W 0.1 speak against the one, FGSM 0.2 against the other.",
+        "Section 4.3 says that the results on Fashion-MNIST are similar: CNN + adv ahead under small perturbations,"
+        " the Q-Layer under large ones. BIM and C&W 0.1 contradict the first, FGSM 0.2 the second.",
         "2b cnn-adv > 2b q-base-adv: bim 0.1, cw 0.1",
         "2b cnn-adv > 2b q-large-adv: bim 0.1, cw 0.1",
         "2b q-base-adv > 2b cnn-adv: fgsm 0.2",
         "2b q-large-adv > 2b cnn-adv: fgsm 0.2",
     ),
-    _disagree("claim", "Section 4.4: Q-inner is better; here it is not.", "3b q-inner > 3b q-large: cw 0.3"),
+    _disagree(
+        "claim", "Section 4.4 says that Q-inner is better; here it is not.", "3b q-inner > 3b q-large: cw 0.3"
+    ),
     _disagree(
         "exception",
         "Section 4.2 says that attacks made with CNN A are generally stronger than those with CNN B; one is weaker.",
@@ -330,8 +334,8 @@ INCONSISTENCIES = (
     ),
     _disagree(
         "order",
-        "Who sees the network can do all that a blind attacker can; yet these white-box attacks are weaker than the"
-        " same attack made with CNN A.",
+        "An attacker who sees the network can do all that a blind one can. Yet these white-box attacks are weaker"
+        " than the same attack made with CNN A.",
         "1a q-base > 2a q-base: fgsm 0.3, bim 0.3",
         "1a cnn-adv > 2a cnn-adv: fgsm 0.3",
         "1a q-large-adv > 2a q-large-adv: fgsm 0.3",

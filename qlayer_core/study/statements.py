@@ -46,7 +46,7 @@ CLAIMS = (
     Claim(
         "another architecture's images",
         "E",
-        "The layer helps as well against images made on a network of another architecture.",
+        "The layer also helps against images made on a network of another architecture.",
         _each(
             Q,
             lambda q: (
@@ -72,8 +72,8 @@ CLAIMS = (
     Claim(
         "the larger eps, the more the layer helps",
         "4.2",
-        "Trained adversarially, all networks are alike under small perturbations, and those with the layer ahead"
-        " under large ones.",
+        "After adversarial training, all networks are about equally robust under small perturbations, and those with"
+        " the layer are ahead under large ones.",
         _each(
             Q_ADV,
             lambda q: (
@@ -103,8 +103,8 @@ CLAIMS = (
     Claim(
         "white box, adversarially trained",
         "4.3",
-        "The adversarially trained CNN is slightly ahead under small perturbations, the networks with the layer under"
-        " large ones.",
+        "Against an attacker who sees the network, the adversarially trained CNN is slightly ahead under small"
+        " perturbations, and the adversarially trained networks with the layer are ahead under large ones.",
         _each(
             Q_ADV,
             lambda q: (
@@ -123,7 +123,7 @@ CLAIMS = (
     Claim(
         "white box, Fashion-MNIST",
         "4.3",
-        "On Fashion-MNIST an attacker who sees the network finds a picture similar to that on MNIST.",
+        "On Fashion-MNIST, the results against an attacker who sees the network are similar to those on MNIST.",
         _each(
             Q_ADV,
             lambda q: (
@@ -144,21 +144,21 @@ CLAIMS = (
     Claim(
         "layer between the convolutions, black box",
         "4.4",
-        "Between the convolutions the layer is as robust as behind them.",
+        "Against images made on another network, a layer between the convolutions helps as much as one behind them.",
         evidence.pairs("3a q-inner", "3a q-large", FGSM_BIM["mnist"], CLOSE, near=True),
     ),
     Claim(
         "layer between the convolutions, white box",
         "4.4",
-        "Between the convolutions it is more robust against an attacker who sees it: there it filters better.",
+        "Against an attacker who sees the network, the layer helps more between the convolutions: it filters better.",
         evidence.pairs("3b q-inner", "3b q-large", f"{WHITE_SMALL}, {WHITE_LARGE}"),
         evidence.worst_cases("mnist", "q-inner", "q-large", 0.1, 0.2, 0.3),
     ),
     Claim(
         "source A is the stronger attacker",
         "4.2",
-        "Images made on a network of the target's own architecture generally fool it more often than those of another"
-        " one.",
+        "Images made on a network of the target's own architecture generally fool it more often than images made on"
+        " one of another architecture.",
         _each(
             (*TARGETS, "cnn-adv", *Q_ADV),
             lambda model: (
@@ -192,7 +192,7 @@ CLAIMS = (
             )
             for q in Q
         ),
-        note="The published formula yields numbers of two different models, which no common scale makes comparable.",
+        note="The published formula compares the likelihoods of two different models, which have no common scale.",
     ),
     Claim(
         "the Q-path is the robust one",
@@ -212,7 +212,7 @@ CLAIMS = (
             for q in Q
             for eps in (0.2, 0.3)
         ),
-        note="Under the paper's protocol the attack follows the path of the other answer, which it is made for.",
+        note="Under the paper's protocol the attack follows the path of the other answer: it is made for that one.",
     ),
     Claim(
         "quantizing costs information",
@@ -239,16 +239,17 @@ CLAIMS = (
     Claim(
         "too few codes",
         "F",
-        "With one head, 16 codes lose too much; 64 do better after adversarial training.",
+        "With one head, 16 codes lose too much information: 64 do better, raw-trained and adversarially trained.",
         tuple(
             evidence.compare(*(paper.TABLES[number].cell("K=1", column) for column in ("n_c=64", "n_c=16")))
             for number in ("8a", "8b")
         ),
+        note="The paper's text says so of adversarial training, as a conjecture; its table shows it of both.",
     ),
     Claim(
         "several heads make up for lost information",
         "3.3",
-        "With several heads less is lost by quantizing than with one: clean images are more often right.",
+        "Quantizing with several heads loses less information than with one: clean images are more often right.",
         evidence.pairs("1a q-large", "1a q-base", "clean")
         + evidence.pairs("1b q-large", "1b q-base", "clean"),
     ),
@@ -281,7 +282,8 @@ CLAIMS = (
     Claim(
         "the shortcut is the weaker attack",
         "4.3, H",
-        "To feed the features into the quantized path's tail is usually a weaker attack than to follow the E-path.",
+        "Attacks through the shortcut, from the features to the Q-path's tail, are usually weaker than those by the"
+        " E-path.",
         _each(
             (*Q, *Q_ADV),
             lambda q: evidence.pairs(
@@ -294,7 +296,7 @@ CLAIMS = (
     Claim(
         "the E-path is what an attacker has",
         "1, 4.1",
-        "Quantizing stops attacks along the gradient; an attacker has to go round it, by the E-path.",
+        "Quantizing stops attacks that follow the gradient, so an attacker has to go round it, along the E-path.",
         strongest=tuple(
             Comparison(
                 worst_case("mnist", q, eps),
@@ -309,7 +311,7 @@ CLAIMS = (
     Claim(
         "selection on mixed images",
         "C",
-        "A CNN chosen by a mixed validation set is far more robust, at a slight cost in clean accuracy.",
+        "A CNN that is chosen on a mixed validation set is far more robust, at a slight cost in clean accuracy.",
         evidence.pairs("5 cnn", "5 cnn-clean-selected", FGSM_BIM["mnist"], MUCH)
         + evidence.pairs("5 cnn", "5 cnn-clean-selected", "clean", SLIGHT, near=True),
         evidence.worst_cases("mnist", "cnn", "cnn-clean-selected", 0.1, 0.2, 0.3),
@@ -317,16 +319,16 @@ CLAIMS = (
     Claim(
         "the ratio of alpha and beta does not matter",
         "3.4, B",
-        "Between a tenth and ten the ratio of the two quantization losses changes the result little.",
+        "The ratio of the two quantization losses, if it is between a tenth and ten, changes the result little.",
         evidence.validation("alpha-x-10", "chosen", *Q, by=CLOSE, near=True)
         + evidence.validation("beta-x-10", "chosen", *Q, by=CLOSE, near=True),
     ),
     Claim(
         "pulling inactive codes beats setting them",
         "3.5",
-        "Moving an unused code towards its closest panel works better than setting it to that panel.",
+        "Moving an unused code towards the closest feature vector works better than setting it to that vector.",
         evidence.validation("inactive-pull", "inactive-reinitialize", *Q),
-        note="Measured in raw training. In adversarial training Q-base scored more with codes that are moved, and"
+        note="Measured in raw training. In adversarial training Q-base scored higher with codes that are moved, and"
         " Q-large with codes that are set.",
     ),
     Claim(
