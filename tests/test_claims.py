@@ -531,10 +531,6 @@ def test_cells_variants_and_divergences_become_numbers(recorded_ladder, tmp_path
             "chosen": {"score": 81.29},
         },
         "mnist/pixelcnn/q-base": {"name": "q-base", "statistics": statistics},
-        "mnist/pixelcnn/q-base trial": {
-            "name": "q-base",
-            "statistics": [statistics[1] | {"kl published": 9.0}],
-        },
     }.items():
         (tmp_path / place).mkdir(parents=True, exist_ok=True)
         (tmp_path / place / "seed2.json").write_text(json.dumps(who | content))
