@@ -129,7 +129,7 @@ def _claim(row: dict, frame: pd.DataFrame, apart: Spreads, turned: Counter) -> s
         line += f" &nbsp; {_light(worst[0])} strongest attack: {worst[1]}{_share(row, 'strongest', turned)}"
     counts = []
     if row["in_paper"]:
-        counts.append(f"The paper's own numbers: {_plural(row['in_paper'] + ' hold')}.")
+        counts.append(typeset(f"The paper's own numbers: {_plural(row['in_paper'] + ' hold')}."))
     if row["protocol_numbers"]:
         counts.append(f"Our numbers, under its protocol: {_plural(row['protocol_numbers'])}.")
     if row["strongest_numbers"]:
