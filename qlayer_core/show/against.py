@@ -93,10 +93,13 @@ def with_dropout(frame: pd.DataFrame, training: str, own: str) -> tuple[str, str
 
 
 def _left(frame: pd.DataFrame, other: str, known: list[Outcome]) -> str:
-    """Return in words what is left of a network of another setting, and of the plain one."""
+    """Return in words what is left of a network of another setting, and of the plain one.
+
+    "At most", since the ladder's later rungs were not all climbed by networks of other settings.
+    """
     kept, bare = (listed([whole(getattr(one, which)) for one in known]) for which in ("first", "second"))
     where = listed([f"{one.comparison.first.eps:g}" for one in known])
     return (
-        f"the network with the layer keeps {kept} of 100 digits at {where} ({networks(frame, other)}), and the plain"
-        f" one {bare}"
+        f"the network with the layer keeps at most {kept} of 100 digits at {where} ({networks(frame, other)}), and the"
+        f" plain one {bare}"
     )
