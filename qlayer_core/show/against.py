@@ -100,6 +100,6 @@ def _left(frame: pd.DataFrame, other: str, known: list[Outcome]) -> str:
     kept, bare = (listed([whole(getattr(one, which)) for one in known]) for which in ("first", "second"))
     where = listed([f"{one.comparison.first.eps:g}" for one in known])
     return (
-        f"the network with the layer keeps at most {kept} of 100 digits at {where} ({networks(frame, other)}), and the"
-        f" plain one {bare}"
+        f"the network with the layer keeps at most {kept} of 100 digits at {where} ({networks(frame, other)}), and"
+        f" the plain one {bare}"
     )
