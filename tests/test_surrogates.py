@@ -162,6 +162,9 @@ def test_several_runners_up_pull_together(tiny):
         np.testing.assert_allclose(found, expected, rtol=1e-9)
     with pytest.raises(ValueError, match="runners_up is 0; it must be at least 1"):
         surrogates.latent(tiny, 0)
+    alone = QNet(nn.Identity(), QLayer(2, codebook_size=1), nn.Flatten())
+    with pytest.raises(ValueError, match="one code per head, so no panel has a runner-up"):
+        surrogates.latent(alone)
 
 
 @pytest.mark.parametrize("name", JUDGED)

@@ -96,6 +96,10 @@ def latent(net: QNet, runners_up: int = 1) -> Model:
     if not runners_up >= 1:
         raise ValueError(f"runners_up is {runners_up!r}; it must be at least 1")
     nearest_few = min(1 + runners_up, _with_layer(net).layer.codebook.shape[1])
+    if nearest_few < 2:
+        raise ValueError(
+            "the layer has one code per head, so no panel has a runner-up: attack along another path"
+        )
 
     def model(images: Tensor) -> Tensor:
         out = net.layer(net.encoder(images))
