@@ -88,18 +88,16 @@ def with_dropout(frame: pd.DataFrame, training: str, own: str) -> tuple[str, str
     end = "" if found == own else f"; with dropout behind the layer, {WITH_IT[found]}"
     return end, (
         "With dropout behind the layer, which scores best on validation images,"
-        f" {_left(frame, other, known)}: then {WITH_IT[found]}."
+        # Not all of these networks have climbed the ladder's last rung.
+        f" {_left(frame, other, known, 'at most ')}: then {WITH_IT[found]}."
     )
 
 
-def _left(frame: pd.DataFrame, other: str, known: list[Outcome]) -> str:
-    """Return in words what is left of a network of another setting, and of the plain one.
-
-    "At most", since the ladder's later rungs were not all climbed by networks of other settings.
-    """
+def _left(frame: pd.DataFrame, other: str, known: list[Outcome], bound: str = "") -> str:
+    """Return in words what is left of a network of another setting, and of the plain one."""
     kept, bare = (listed([whole(getattr(one, which)) for one in known]) for which in ("first", "second"))
     where = listed([f"{one.comparison.first.eps:g}" for one in known])
     return (
-        f"the network with the layer keeps at most {kept} of 100 digits at {where} ({networks(frame, other)}), and"
+        f"the network with the layer keeps {bound}{kept} of 100 digits at {where} ({networks(frame, other)}), and"
         f" the plain one {bare}"
     )
