@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from qlayer_core import attacks, baselines, evaluation
 from qlayer_core.layer import QLayer
 from qlayer_core.models import QNet
-from qlayer_core.study import adaptive, experiments, health, ladder, records, variants
+from qlayer_core.study import adaptive, experiments, fingerprint, health, ladder, making, records, variants
 from qlayer_core.study.ladder import Rung
 
 FAST = {"loss": "margin", "iterations": 5}
@@ -50,7 +50,7 @@ def test_every_rung_has_a_name_of_its_own_and_can_be_climbed(name, net, trained_
         target = trained_cnn if rung.source in ("source-a", "twin") else own
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", attacks.UnmovedWarning)
-            made = ladder.attacked(target, x, y, Rung(**vars(rung) | {"options": options}), 0.1)
+            made = making.attacked(target, x, y, Rung(**vars(rung) | {"options": options}), 0.1)
         moved = (made - x).abs().max()
         blind = rung.surrogate == "as it is"  # a quantizer has no gradient
         least = (
@@ -112,12 +112,12 @@ def test_an_unknown_attack_or_surrogate_is_refused(net, digits):
     ):
         Rung("x", "white-box", "magic")
     with pytest.raises(ValueError, match=r"surrogate is 'magic'; choose one of soft 0\.1, e, shortcut"):
-        ladder.stand_in(net, "magic", digits.images[:2])
+        making.stand_in(net, "magic", digits.images[:2])
 
 
 def test_noise_has_the_largest_size_everywhere(net, digits):
     x, y = digits.first(20)
-    made = ladder.attacked(net, x, y, RUNGS[0], 0.25)
+    made = making.attacked(net, x, y, RUNGS[0], 0.25)
     inside = (x >= 0.25) & (x <= 0.75)
     torch.testing.assert_close((made - x).abs()[inside], torch.full_like(x[inside], 0.25))
     assert 0.4 < (made > x)[inside].float().mean() < 0.6
@@ -140,25 +140,25 @@ def test_images_that_fall_at_once_are_spared_the_rest(net, digits, monkeypatch):
     spied = ladder.ATTACKS | {
         "apgd": lambda *given, **options: asked.append(len(given[1])) or attacks.apgd(*given, **options)
     }
-    monkeypatch.setattr(ladder, "ATTACKS", spied)
+    monkeypatch.setattr(making, "ATTACKS", spied)
     x, y = digits.first(40)
     whole = Rung("through", "white-box", "apgd", "soft 0.1", options={"loss": "margin", "iterations": 24})
     cell = adaptive.measure(net, x, y, whole, 0.15)
     assert asked[0] == 40 and 0 < asked[1] < 40 and len(asked) == 2
-    short = adaptive.measure(net, x, y, ladder.quick(whole), 0.15)
+    short = adaptive.measure(net, x, y, making.quick(whole), 0.15)
     assert asked[2:] == [40] and short["correct"] == asked[1]
     assert not (records.unpack(cell) & ~records.unpack(short)).any()  # what the short form fools stays fooled
     assert cell["correct"] < short["correct"]
 
 
 def test_a_gpu_takes_many_images_at_a_time_and_a_core_few(net, digits, monkeypatch):
-    assert [ladder.at_a_time(torch.device(name)) for name in ("cpu", "cuda")] == [128, 1000]
-    monkeypatch.setattr(ladder, "at_a_time", lambda device: 16)  # what it says is what the attack gets
+    assert [making.at_a_time(torch.device(name)) for name in ("cpu", "cuda")] == [128, 1000]
+    monkeypatch.setattr(making, "at_a_time", lambda device: 16)  # what it says is what the attack gets
     asked = []
     spied = ladder.ATTACKS | {
         "bim": lambda *given, **options: asked.append(options["batch_size"]) or attacks.bim(*given, **options)
     }
-    monkeypatch.setattr(ladder, "ATTACKS", spied)
+    monkeypatch.setattr(making, "ATTACKS", spied)
     adaptive.measure(net, *digits.first(40), Rung("bim", "white-box", "bim", "e"), 0.2)
     assert asked == [16]
 
@@ -543,3 +543,15 @@ def test_a_ladder_says_which_of_its_last_rungs_it_lacks():
         for name, lacks in ((last.name, [last.name]), ("transfer from another seed", [])):
             short = [cell for cell in cells if (cell["rung"], cell["eps"]) != (name, 0.1)]
             assert len(short) < len(cells) and ladder.lacking(record | {"cells": short}) == lacks
+
+
+def test_code_on_which_a_rung_depends_counts_as_its_own():
+    """The spread of averaged points, the short form, the images that tell a temperature: all are of one stage."""
+    for rung in ladder.ladder(experiments.spec("q-base")):
+        assert "rungs" in adaptive._stages(rung, experiments.spec("q-base"))
+    (module,) = fingerprint.STAGES["rungs"]
+    assert vars(making)["__file__"].endswith(f"{module}.py")
+    here = {"attacked", "stand_in", "quick", "made", "right"}
+    assert here <= {
+        name for name, what in vars(making).items() if getattr(what, "__module__", "") == making.__name__
+    }

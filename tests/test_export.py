@@ -14,7 +14,7 @@ import torch
 from conftest import drawings, small_q_net
 
 from qlayer_core import attacks, codes, data, models, show
-from qlayer_core.study import experiments, ladder, records
+from qlayer_core.study import experiments, making, records
 
 EXPORTED = ("cnn", "q-base", "q-large")  # the adversarially trained ones have the same graphs
 IMAGES_FOR_GRADIENTS = 200
@@ -97,7 +97,7 @@ def test_same_gradient_signs_on_more_than_999_of_1000_pixels(released, digits):
         path = graph.removeprefix("gradient-")
         model = released.model if path == "logits" else partial(released.model, path=path)
         if path == "soft":  # as the book's ladder has them
-            model = ladder.stand_in(released.model, f"soft {export.SOFTNESS}", digits.images)
+            model = making.stand_in(released.model, f"soft {export.SOFTNESS}", digits.images)
         found = np.concatenate(released.run(graph, images, label=-1)["gradient"])
         expected = attacks.Problem(model, images, None, 0.1).gradient(images, "ce")
         agreement = (np.sign(found) == expected.sign().numpy()).mean()

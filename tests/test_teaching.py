@@ -13,7 +13,7 @@ from qlayer_core import attacks, data
 from qlayer_core.show import control, gradients
 from qlayer_core.show import ladder as climbed
 from qlayer_core.show.page import whole
-from qlayer_core.study import adaptive, ladder, paper, records
+from qlayer_core.study import adaptive, making, paper, records
 
 BOOK = website.ROOT / "book"
 TEACHING, HANDOUT, SLIDES = ((BOOK / f"{name}.md").read_text() for name in ("teaching", "handout", "slides"))
@@ -131,7 +131,7 @@ def test_the_teachers_key_is_what_the_lab_counts():
         net = nets["q-base" if road else "cnn"].eval()
         for eps, count in zip((0.1, 0.2), printed, strict=True):
             step = 2.5 * eps / 20  # the lab's own
-            made = attacks.bim(ladder.stand_in(net, road, clean), images, eps=eps, step=step, iterations=20)
+            made = attacks.bim(making.stand_in(net, road, clean), images, eps=eps, step=step, iterations=20)
             assert abs(int((net(made).argmax(1) == labels).sum()) - int(count)) <= 1, (name, eps)
 
 
@@ -143,7 +143,7 @@ def test_two_digits_hold_along_the_e_path_up_to_the_lab_s_largest_budget():
     for eps in (i / 100 for i in range(1, 41)):
         some = left.nonzero().squeeze(1)
         made = attacks.bim(
-            ladder.stand_in(net, "e", images), images[some], eps=eps, step=2.5 * eps / 20, iterations=20
+            making.stand_in(net, "e", images), images[some], eps=eps, step=2.5 * eps / 20, iterations=20
         )
         left[some] = net(made).argmax(1) == own[some]
     assert left.sum() == 2 and "Two of the twenty digits do not fall at all there" in TEACHING

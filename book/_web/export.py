@@ -32,6 +32,7 @@ from qlayer_core import codes, data, datasets, files, models
 from qlayer_core.attacks import losses, surrogates
 from qlayer_core.show import names
 from qlayer_core.study import records
+from qlayer_core.study.making import GAPS
 
 NETWORKS = ("cnn", "cnn-adv", "q-base", "q-base-adv", "q-large", "q-large-adv", "q-inner")
 ATTACKED = ("e", "shortcut", "straight-through", "soft")  # what a gradient passes
@@ -40,7 +41,6 @@ MARK = (
     0.1234567  # stands for a temperature while graphs are translated, so that networks share the translation
 )
 IMAGES_A_CLASS = 2  # in the tray of test images
-GAPS = 64  # images that tell a network's gap, as in `ladder.stand_in`
 SHARED = 256  # tensors with fewer numbers stay inside each graph
 SHARED_FILE = "weights"  # the name under which a graph looks for the tensors that it shares
 

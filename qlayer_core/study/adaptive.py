@@ -277,7 +277,7 @@ def _stages(rung: Rung, spec: RunSpec) -> tuple[str, ...]:
     attack = fingerprint.stage_of(rung.attack)
     surrogates = ["surrogates"] if spec.layer is not None and rung.surrogate else []
     averaging = ["averaging"] if AVERAGED in (rung.surrogate or "") else []
-    return fingerprint.stages(spec, *([attack] if attack else []), *surrogates, *averaging)
+    return fingerprint.stages(spec, *([attack] if attack else []), *surrogates, *averaging, "rungs")
 
 
 def other(unit: records.Unit, rung: Rung) -> records.Unit | None:

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from qlayer_core import attacks, baselines, evaluation, files
 from qlayer_core.specs import Attack, RunSpec
 from qlayer_core.study import experiments, fingerprint, records
-from qlayer_core.study.ladder import at_a_time
+from qlayer_core.study.making import at_a_time
 from qlayer_core.study.records import Unit
 
 

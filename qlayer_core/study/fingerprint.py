@@ -26,6 +26,7 @@ STAGES = {
     "square": (*GRADIENT, "attacks/square"),
     "surrogates": (*NETWORK, "attacks/surrogates"),
     "averaging": ("attacks/averaging",),
+    "rungs": ("study/making",),
     "quantizers": (*NETWORK, "quantizers", "baselines"),
     "pixelcnn": (*NETWORK, "data", "loop", "pixelcnn"),
 }

@@ -11,7 +11,7 @@ from qlayer_core.attacks.contract import Problem
 from qlayer_core.baselines import Defended
 from qlayer_core.machine import autocast
 from qlayer_core.models import QNet, answers
-from qlayer_core.study.ladder import stand_in
+from qlayer_core.study.making import stand_in
 
 SURROGATES = ("e", "shortcut", "straight-through", "soft 0.1", "latent", "ensemble")
 
@@ -99,7 +99,7 @@ def planted(
         net: in evaluation mode.
         images: ``(N, 1, H, W)``, attacked one at a time.
         eps: the budget.
-        surrogate: what the attack differentiates, a name that `ladder.stand_in` knows.
+        surrogate: what the attack differentiates, a name that `making.stand_in` knows.
         attack: which attack, called as ``attack(model, image, label, eps=eps)``.
         neighbours: random points that the readout calls harmless.
     """

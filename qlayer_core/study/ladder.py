@@ -3,23 +3,14 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-import torch
-from torch import Tensor, nn
-
 from qlayer_core import attacks, baselines, datasets
-from qlayer_core.attacks import surrogates
-from qlayer_core.attacks.contract import BATCH
-from qlayer_core.models import QNet
 from qlayer_core.specs import RunSpec
 from qlayer_core.study import experiments
 
 SMALL = (0.05, 0.1)  # epsilons beside those of the tables
 FAR = 0.5  # an eps at which nothing but chance is left
-SPREAD = 0.05  # of the points whose gradients are averaged
 AVERAGED = ", averaged"  # ends the name of such a surrogate, or is followed by the number of points
 JUDGED = ", judged"  # ends the name of one whose answers are the Q-path's
-QUICK = 10  # steps that many images don't survive
-ON_A_GPU = 1000  # images that an attack takes at a time: fewer leave it idle
 
 ATTACKS = {
     "bim": attacks.bim,
@@ -38,7 +29,7 @@ class Rung:
     name: str
     kind: str  # "control", "black-box" or "white-box"
     attack: str  # a name of `ATTACKS`, or "noise"
-    surrogate: str | None = None  # what stands for the network: see `stand_in`
+    surrogate: str | None = None  # what stands for the network: see `making.stand_in`
     source: str | None = None  # whose network makes the images: "source-a", "twin", "sibling"; None: its own
     options: Mapping[str, object] = field(default_factory=dict)
     survivors: bool = False  # attack only what all rungs before left right; other images count as wrong
@@ -219,86 +210,3 @@ def lacking(record: Mapping) -> list[str]:
         if rung.survivors
         and any((rung.name, eps) not in have for eps in rung.only_eps or epsilons(record["dataset"]))
     ]
-
-
-def stand_in(net: nn.Module, name: str | None, images: Tensor) -> attacks.Model:
-    """Return what an attack differentiates in place of ``net``; None is the network itself.
-
-    Args:
-        net: the network.
-        name: ``"e"``, ``"shortcut"``, ``"straight-through"``, ``"latent"``, ``"ensemble"``, ``"latent 2"`` with so
-            many runners-up, ``"soft 0.1"`` with the temperature in units of the network's own
-            `surrogates.typical_gap`, or None. ``", judged"`` behind it stands for the Q-path's answers, ``",
-            averaged"`` for the mean gradient of a neighbourhood, of four points or as many as ``", averaged 2"``
-            says. Behind a quantizer of the input ``"as it is"`` or ``"adaptive"``. A plain network stands for itself.
-        images: some of the clean images, from which soft assignment takes its temperature.
-    """
-    if isinstance(net, baselines.Defended) and name in ("as it is", "adaptive"):
-        return baselines.adaptive(net) if name == "adaptive" else baselines.as_it_is(net)
-    if name is None or not isinstance(net, QNet):
-        return net
-    alone, averaged, points = name.partition(AVERAGED)
-    if averaged:
-        return attacks.averaged(stand_in(net, alone, images), SPREAD, int(points or 4))
-    alone, judged, _ = name.partition(JUDGED)
-    if judged:
-        return surrogates.judged(net, stand_in(net, alone, images))
-    kind, *number = name.split()
-    if kind == "soft" and number:
-        gap = surrogates.typical_gap(net, images[:64])
-        return surrogates.soft(max(float(number[0]) * gap, 1e-12), hard=True)(net)
-    if kind == "latent" and number:
-        return surrogates.latent(net, int(number[0]))
-    known = {
-        "e": surrogates.e,
-        "shortcut": surrogates.shortcut,
-        "straight-through": surrogates.straight_through,
-        "latent": surrogates.latent,
-        "ensemble": surrogates.ensemble,
-    }
-    if name not in known:
-        raise ValueError(f"surrogate is {name!r}; choose one of soft 0.1, {', '.join(known)}")
-    return known[name](net)
-
-
-def quick(rung: Rung) -> Rung | None:
-    """Return a short form of an expensive rung, for the images that fall at once; None where there is none.
-
-    Only the images that it doesn't fool need the whole rung, which saves most of its time at the larger budgets.
-    """
-    if (
-        rung.attack == "apgd"
-        and rung.source is None
-        and not rung.survivors
-        and rung.options.get("iterations", 0) > 2 * QUICK
-    ):
-        return replace(rung, options={**rung.options, "iterations": QUICK, "restarts": 1})
-    return None
-
-
-def at_a_time(device: torch.device) -> int:
-    """Return how many images an attack takes at a time on a device."""
-    return BATCH if device.type == "cpu" else ON_A_GPU
-
-
-def attacked(
-    net: nn.Module,
-    images: Tensor,
-    labels: Tensor,
-    rung: Rung,
-    eps: float,
-    *,
-    clean: Tensor | None = None,
-    progress: bool = False,
-) -> Tensor:
-    """Return what one rung makes of ``images`` ``(N, 1, H, W)`` and their true classes on ``net``, within ``eps``.
-
-    The control is random noise of the largest size: plus or minus ``eps`` in every pixel. ``clean`` are the images
-    that soft assignment takes its temperature from; left out, those that are attacked.
-    """
-    if rung.attack == "noise":
-        signs = torch.randint(0, 2, images.shape, generator=torch.Generator().manual_seed(0))
-        return (images + eps * (2 * signs.to(images) - 1)).clamp(0, 1)
-    model = stand_in(net, rung.surrogate, images if clean is None else clean)
-    attack, batch_size = ATTACKS[rung.attack], at_a_time(images.device)
-    return attack(model, images, labels, eps=eps, batch_size=batch_size, progress=progress, **rung.options)

@@ -8,15 +8,10 @@ from dataclasses import asdict
 import torch
 from torch import Tensor, nn
 
-from qlayer_core import attacks, evaluation
-from qlayer_core.study import records
-from qlayer_core.study.ladder import Rung, attacked, quick
-
-
-def right(net: nn.Module, images: Tensor, labels: Tensor) -> Tensor:
-    """Return which images the deployed answer, of the Q-path where there is one, classifies correctly: ``(N,)``."""
-    found = evaluation.correct_by_path(net, images, labels, full_precision=True)
-    return found["q"] if "q" in found else found[None]
+from qlayer_core import attacks
+from qlayer_core.study import making, records
+from qlayer_core.study.ladder import Rung
+from qlayer_core.study.making import right
 
 
 def measure(
@@ -74,7 +69,7 @@ def measure(
     if len(chosen):
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", attacks.UnmovedWarning)  # they are counted
-            made = _made(net, x, y, rung, eps, net if source is None else source, progress)
+            made = making.made(net, x, y, rung, eps, net if source is None else source, progress)
         unmoved = int((made == x).flatten(1).all(1).sum())
         survived[chosen] = right(net, made, y).cpu()
     return {
@@ -88,18 +83,6 @@ def measure(
         "seconds": round(time.perf_counter() - started, 1),
         "right": records.pack(survived),
     }
-
-
-def _made(
-    net: nn.Module, x: Tensor, y: Tensor, rung: Rung, eps: float, source: nn.Module, progress: bool
-) -> Tensor:
-    """Return the images of a rung; those that its short form fools are spared the rest."""
-    short = quick(rung)
-    made = attacked(source, x, y, short or rung, eps, progress=progress)
-    left = right(net, made, y).nonzero().squeeze(1)
-    if short and len(left):
-        made[left] = attacked(source, x[left], y[left], rung, eps, clean=x, progress=progress)
-    return made
 
 
 def plain(rung: Rung) -> dict:
