@@ -92,6 +92,9 @@ def latent(net: QNet, runners_up: int = 1) -> Model:
         net: the network.
         runners_up: how many of the nearest codes behind the chosen one are tried in its place, their pulls added; at
             least 1, and at most all others.
+
+    Raises:
+        ValueError: fewer than one runner-up is asked for, or a head has one code alone, and so no runner-up.
     """
     if not runners_up >= 1:
         raise ValueError(f"runners_up is {runners_up!r}; it must be at least 1")

@@ -3,7 +3,6 @@
 The first holds one run per number format: ``"float32"`` from any machine, ``"bfloat16"`` from one that is fast at it.
 """
 
-import json
 import math
 from collections.abc import Mapping
 from html import escape
@@ -12,7 +11,7 @@ from typing import NamedTuple
 
 import ipywidgets as w
 
-from qlayer_core.files import BENCHMARKS
+from qlayer_core.files import BENCHMARKS, read_json
 from qlayer_core.show import names, slides
 from qlayer_core.show.controls import choice, explorer, slider
 from qlayer_core.show.page import DASH, Markup, table
@@ -59,7 +58,7 @@ def recorded(folder: Path = BENCHMARKS) -> dict[str, dict]:
 def _read(file: Path, command: str) -> dict:
     if not file.exists():
         raise FileNotFoundError(f"{file} is missing. Measure it with: {command}")
-    return json.loads(file.read_text())
+    return read_json(file)
 
 
 def series(run: Mapping) -> dict[str, list[Work]]:
