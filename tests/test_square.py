@@ -42,6 +42,22 @@ def test_the_first_query_shows_stripes_and_the_second_a_square_of_most_of_the_im
     assert (side <= round((share(1, 2) * 80) ** 0.5)).all()
 
 
+@pytest.mark.parametrize("shape", [(1, 4000), (1, 1, 2, 2000), (1, 1, 2000, 2)])
+def test_where_the_map_is_low_a_square_is_wider_and_covers_its_share(shape):
+    x, shown = torch.full(shape, 0.5), []
+
+    def model(images: Tensor) -> Tensor:
+        shown.append(images.clone())
+        return torch.tensor([[1.0, 0.0]]).expand(len(images), -1)
+
+    attacks.square(model, x, torch.tensor([0]), eps=0.25, queries=2)
+    stripes, squared = (images.squeeze() for images in shown[-2:])
+    places = (squared != stripes).nonzero()
+    length = (places.amax(0) - places.amin(0) + 1).max()
+    asked = share(1, 2) * 4000 / (x[0].numel() // max(shape))
+    assert 0.6 * asked < length <= asked + 1  # pixels at its ends may have had the value already
+
+
 def test_squares_shrink_as_in_the_paper():
     shares = [share(asked, 10_000) for asked in (1, 10, 11, 51, 201, 501, 1001, 2001, 4001, 6001, 8001)]
     assert shares == [0.8, 0.8, *(0.8 / 2**k for k in range(1, 10))]

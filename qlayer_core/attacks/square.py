@@ -72,8 +72,11 @@ def square(problem: Problem, *, queries: int = 5000, generator: torch.Generator 
         if not asked:
             query(draw(n, channels, 1, width), everywhere, left)
             continue
-        side = (share(asked, queries) * height * width) ** 0.5
-        high, wide = (min(max(round(side), 1), length) for length in (height, width))
+        area = max(share(asked, queries) * height * width, 1.0)
+        high, wide = (  # where a side is longer than the map, the other makes up for it
+            min(round(max(area**0.5, area / other)), length)
+            for length, other in ((height, width), (width, height))
+        )
         where = _window(draw(n, below=height - high + 1), high, height).unsqueeze(3) & _window(
             draw(n, below=width - wide + 1), wide, width
         ).unsqueeze(2)
