@@ -36,7 +36,8 @@ def prepare(image: Image.Image | str | PathLike | np.ndarray | Tensor) -> Tensor
         ``(1, 1, 28, 28)`` float32 in [0, 1], white ink on black, levels in steps of 1/255.
 
     Raises:
-        ValueError: the picture can't be read, its numbers are no levels, or it shows nothing but background.
+        ValueError: the picture can't be read, its numbers are no levels, or it shows nothing but background, or so
+            little ink on so much of it that no pixel of 28 x 28 is left with any.
         FileNotFoundError: there is no file at that path.
         TypeError: it is none of these.
     """
@@ -46,6 +47,10 @@ def prepare(image: Image.Image | str | PathLike | np.ndarray | Tensor) -> Tensor
         raise ValueError("the picture shows nothing but its background: give a picture of one digit")
     cut = levels[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
     small = _fit(cut)
+    if not small.any():
+        raise ValueError(
+            "the picture shows specks that vanish when it is made 28 x 28: cut out one digit, in thicker strokes"
+        )
     height, width = small.shape
     # the middle of pixel i is i + 0.5
     x = (small.sum(0) * (np.arange(width) + 0.5)).sum() / small.sum()

@@ -124,6 +124,11 @@ def test_photograph_is_turned_as_the_camera_was_held(tmp_path):
     [
         (np.zeros((9, 9)), ValueError, "nothing but its background"),
         (np.full((9, 9), 0.5), ValueError, "nothing but its background"),
+        (
+            np.pad(np.ones((1, 1)), ((9, 790), (9, 790))) + np.pad([[1.0]], ((790, 9), (790, 9))),
+            ValueError,
+            "specks",
+        ),
         (np.full((9, 9), 3.0), ValueError, "divide levels of 0 to 255 by 255"),
         (np.full((9, 9), np.nan), ValueError, "floats must be levels"),
         (np.full((9, 9), 300), ValueError, "integers must be levels"),
@@ -164,7 +169,7 @@ def pictures():
 
 
 def test_page_lets_go_of_every_picture_that_it_has_read(browser, address):
-    """Of one that shows a digit, of a blank one and of one that is too large: a closed picture has no size."""
+    """A digit, a blank one, two specks and one that is too large: a closed picture has no size."""
     page = browser.new_page()
     page.goto(f"{address}/book/glossary.html")
     found = page.evaluate(
@@ -174,9 +179,10 @@ def test_page_lets_go_of_every_picture_that_it_has_read(browser, address):
                 pictures.push(await read(...given));
                 return pictures.at(-1);
             };
-            for (const [side, ink] of [[30, 9], [30, 0], [7100, 0]]) {
-                const canvas = new OffscreenCanvas(side, side);
-                canvas.getContext('2d').fillRect(9, 9, ink, ink);
+            for (const [side, ink] of [[30, 9], [30, 0], [800, 1], [7100, 0]]) {
+                const canvas = new OffscreenCanvas(side, side), context = canvas.getContext('2d');
+                context.fillRect(9, 9, ink, ink);
+                context.fillRect(side - 9, side - 9, ink, ink);
                 await prepareFile(await canvas.convertToBlob()).catch(({ message }) => words.push(message));
             }
             return { sizes: pictures.map(({ width }) => width), words };
@@ -184,9 +190,9 @@ def test_page_lets_go_of_every_picture_that_it_has_read(browser, address):
         f"{address}/_static/lab/images.js",
     )
     page.close()
-    assert found["sizes"] == [0, 0, 0]
-    blank, large = found["words"]
-    assert "background" in blank and "50 million" in large
+    assert found["sizes"] == [0, 0, 0, 0]
+    blank, specks, large = found["words"]
+    assert "background" in blank and "specks" in specks and "50 million" in large
 
 
 def test_page_prepares_as_python_does(browser, address):

@@ -19,7 +19,7 @@ function parts(size, length, count) {
 
 /**
  * Levels 0 to 255, row by row, white ink on black: cut out, made to fit a box of 20 x 20 by the mean level of the area
- * that each new pixel covers, and put where its centre of mass is the middle of 28 x 28. Null where there is no ink.
+ * that each new pixel covers, and put where its centre of mass is the middle of 28 x 28. Null where there is no ink, or specks so few that none is left.
  */
 export function prepareLevels(levels, width) {
   let [left, top, right, bottom] = [Infinity, Infinity, -1, -1];
@@ -46,6 +46,7 @@ export function prepareLevels(levels, width) {
     sumX += level * (x + 0.5);
     sumY += level * (y + 0.5);
   }));
+  if (!mass) return null;
   const [dx, dy] = [sumX, sumY].map((moment) => Math.floor(SIDE / 2 - moment / mass + 0.5));
   return new Float32Array(PIXELS).map((_, i) => {
     const [x, y] = [(i % SIDE) - dx, Math.floor(i / SIDE) - dy];
@@ -107,7 +108,7 @@ export async function prepareFile(file) {
     const canvas = new OffscreenCanvas(width, height), context = canvas.getContext("2d");
     context.drawImage(picture, 0, 0);
     const image = prepareLevels(inkOf(context.getImageData(0, 0, width, height).data, width, height), width);
-    if (!image) throw new Error(`${name} shows nothing but its background: take a picture of one digit.`);
+    if (!image) throw new Error(`${name} shows nothing but its background, or specks that vanish at 28 × 28: take a picture of one digit.`);
     return image;
   } finally {
     picture.close(); // four bytes a pixel, which the garbage collector knows nothing of
