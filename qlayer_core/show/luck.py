@@ -34,23 +34,34 @@ def near_luck(one: Outcome, apart: Spreads) -> bool:
     return not one_network and min(abs(gap - what.by), abs(gap - what.most)) < reach
 
 
+def in_short(frame: pd.DataFrame) -> str:
+    """Return in a sentence how many outcomes another seed might turn."""
+    every, single, several = _turnable(frame)
+    told = sum(one.result in ("holds", "fails") for one in every)
+    return f"Of the {told} comparisons that hold or fail here, another seed might turn {single + several}."
+
+
 def luck(frame: pd.DataFrame) -> Markup:
-    """Return how many outcomes another seed might turn, and that intervals err, as a paragraph."""
+    """Return which outcomes another seed might turn and why, and that intervals err, as a paragraph."""
+    every, single, several = _turnable(frame)
+    judged = sum(one.result != "not measured" for one in every)
+    return paragraph(
+        "The seeds. An interval says how much the choice of test images matters, and not how much the seed does."
+        f" {_moved(claims.spreads(measured.numbers(frame)))} {in_short(frame)} They are marked ¹: {single} have one"
+        f" seed and a small difference, {several} have two or three seeds that lie far apart."
+        f"{_versions()}{_unequal()} The blind attacker has one trained network of each architecture, so everything"
+        f" that is measured with its images shares the luck of that network. And this page reads {judged} intervals"
+        " of 95 %, not corrected for their number, so a few will be wrong by chance."
+    )
+
+
+def _turnable(frame: pd.DataFrame) -> tuple[list[Outcome], int, int]:
+    """Return all outcomes, and how many another seed might turn of those with one seed and with several."""
     known = measured.numbers(frame)
     apart = claims.spreads(known)
     every = [evidence.judge(one, known) for claim in CLAIMS for one in (*claim.protocol, *claim.strongest)]
-    told = [one for one in every if one.result in ("holds", "fails")]
-    judged = sum(one.result != "not measured" for one in every)
-    several = sum(evidence.turned_by_seeds(one) for one in told)
-    near = sum(near_luck(one, apart) for one in told) - several
-    return paragraph(
-        "The seeds. An interval says how much the choice of test images matters, and not how much the seed does."
-        f" {_moved(apart)} {len(told)} comparisons hold or fail here. Another seed might turn {near + several} of"
-        f" them (marked ¹): {near} have one seed and a small difference, {several} have two or three seeds that lie"
-        f" far apart.{_versions()}{_unequal()} The blind attacker has one trained network of each architecture, so"
-        " everything that is measured with its images shares the luck of that network. And this page reads"
-        f" {judged} intervals of 95 %, not corrected for their number, so a few will be wrong by chance."
-    )
+    several = sum(evidence.turned_by_seeds(one) for one in every if one.result in ("holds", "fails"))
+    return every, sum(near_luck(one, apart) for one in every) - several, several
 
 
 def _versions() -> str:
