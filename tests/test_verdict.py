@@ -233,10 +233,7 @@ def test_an_attack_that_was_still_rising_is_said_to_be():
     )
 
 
-INNER = (
-    "in its usual place, behind the convolutions; placed between the two convolutions, it makes the network harder to"
-    " fool."
-)
+INNER = "in its usual place, late in the network; in an earlier place, it makes the network harder to fool."
 
 
 def test_a_layer_between_the_convolutions_that_is_ahead_is_named():
@@ -246,7 +243,7 @@ def test_a_layer_between_the_convolutions_that_is_ahead_is_named():
     assert alone.short == f"{KNOWS} makes the network easier to fool."
     assert both == (
         f"{KNOWS} makes the network easier to fool {INNER}",
-        f"{alone.numbers} Between the convolutions, the layer keeps 16 against 2 at 0.2.",
+        f"{alone.numbers} In an earlier place, between the two convolutions, the layer keeps 16 against 2 at 0.2.",
         "The layer between the convolutions has settings of its own (one network).",
     )
     helps = found.seeing(pd.concat([frame_of(worst((80, 60), (40, 2))), frame_of(inner)]))
@@ -262,9 +259,12 @@ def test_that_others_might_turn_the_lead_between_the_convolutions_is_said():
     inner = [frame_of({worst_case("mnist", "q-inner", 0.2): left}) for left in (8.0, 40.0)]
     seeds += [one.assign(seed=seed) for seed, one in enumerate(inner)]
     caution = "So few networks of each kind were trained that others might turn this."
-    assert found.seeing(pd.concat(seeds)).numbers.endswith(f"the layer keeps 24 against 2 at 0.2. {caution}")
+    doubtful = found.seeing(pd.concat(seeds))
+    assert doubtful.numbers.endswith(f"the layer keeps 24 against 2 at 0.2. {caution}")
+    assert doubtful.short.endswith("in an earlier place, it seems to make the network harder to fool.")
     alike = [one.assign(value=24.0) if "q-inner" in set(one.model) else one for one in seeds]
-    assert caution not in str(found.seeing(pd.concat(alike)))
+    sure = found.seeing(pd.concat(alike))
+    assert caution not in str(sure) and sure.short.endswith(INNER)
 
 
 def test_networks_are_counted_on_the_digits_alone():
@@ -413,12 +413,16 @@ def test_the_lead_has_three_sentences_then_their_numbers_and_the_rest_unfolds():
         " Some of the paper's attacks had failed, and their failures were counted as robustness."
     )
     *numbers, unfolds = rest
-    assert len(numbers) == 3
+    assert len(numbers) == 4
     assert "reads 38 of 100" in numbers[0] and "all attacks together leave 45" in numbers[1]
-    assert numbers[2] == page.typeset(found.symptom().numbers)
+    assert numbers[2:] == [
+        page.typeset(str(text)) for text in (found.trained(frame), found.symptom().numbers)
+    ]
     assert found.balance(frame).short not in found.lead(frame).text  # the reader guesses it first
     assert unfolds.startswith("Another attacker needs no gradient")
-    every = " ".join(map(str, (found.blind(frame), found.seeing(frame), found.symptom())))
+    every = " ".join(
+        map(str, (found.blind(frame), found.seeing(frame), found.trained(frame), found.symptom()))
+    )
     said = found.lead(frame).text.replace(" More numbers. ", " ").replace(found.WHAT_IT_IS, "the Q-Layer")
     assert sorted(said.split()) == sorted(every.split())  # nothing is lost, nothing said twice
 

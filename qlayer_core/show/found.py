@@ -95,33 +95,32 @@ def seeing(frame: pd.DataFrame) -> Finding:
         "both": "helps in one case and harms in the other",
         "luck": "helps or harms, depending on the single training run",
     }[what]
-    between, more = _between(frame)
+    between = _between(frame)
     if what != "helps" and between:
-        does += (
-            " in its usual place, behind the convolutions; placed between the two convolutions, it makes the network"
-            " harder to fool"
-        )
+        does += f" in its usual place, late in the network; {between.short}"
     end, dropout = against.with_dropout(frame, "", what)
     numbers = _left(known) + "".join(
         control.aside(one, frame, f" at {one.comparison.first.eps:g}") for one in _clear(known)[:1]
     )
     return Finding(
         f"Against an attacker who knows it, the layer {does}{end}.",
-        " ".join(filter(None, (numbers, between))),
-        " ".join(filter(None, (more, dropout))),
+        " ".join(filter(None, (numbers, between and between.numbers))),
+        " ".join(filter(None, (between and between.more, dropout))),
     )
 
 
-def _between(frame: pd.DataFrame) -> tuple[str, str]:
-    """Return as sentences where a layer between the convolutions is clearly ahead, and what else to know; else ""."""
+def _between(frame: pd.DataFrame) -> Finding | None:
+    """Return where a layer between the convolutions is clearly ahead, as half a sentence and more; else None."""
     ahead = [one for one in against.against_all(frame, layer=BETWEEN) if one.result == "holds"]
     if not ahead:
-        return "", ""
+        return None
     pairs = [
         f"{whole(one.first)} against {whole(one.second)} at {one.comparison.first.eps:g}" for one in ahead
     ]
-    text = f"Between the convolutions, the layer keeps {listed(pairs)}."
+    text = f"In an earlier place, between the two convolutions, the layer keeps {listed(pairs)}."
+    short = "in an earlier place, it makes the network harder to fool"
     if any(map(evidence.turned_by_seeds, ahead)):
+        short = short.replace("makes", "seems to make")
         text += " So few networks of each kind were trained that others might turn this."
     more = f"The layer between the convolutions has settings of its own ({against.networks(frame, BETWEEN)})."
     alike = against.known_of([control.alike(one, frame) for one in ahead])
@@ -133,7 +132,7 @@ def _between(frame: pd.DataFrame) -> tuple[str, str]:
             )
         )
         more += f" Beside it, a plain network that is trained like the one with the layer keeps {kept} at {where}."
-    return text, more
+    return Finding(short, text, more)
 
 
 def trained(frame: pd.DataFrame) -> Finding:
@@ -267,7 +266,7 @@ def symptom() -> Finding:
     """Return the sign in the paper's own tables that attacks failed."""
     table = paper.TABLES["6b"]
     same = {table.cell("q-base e", f"bim {eps}").accuracy for eps in (0.2, 0.3)}
-    assert len(same) == 1  # it is what the sentence is about
+    assert len(same) == 1 and verdict.seeing_does_worse() > 0  # it is what the sentence is about
     return Finding(
         "Some of the paper's attacks had failed, and their failures were counted as robustness.",
         f"In {verdict.seeing_does_worse()} places of the paper's tables an attacker who sees the network does worse"
@@ -314,10 +313,13 @@ def lead(frame: pd.DataFrame) -> Markup:
     """Return the verdict in three sentences as a page's first paragraph; then its numbers, and what more unfolds."""
     said = (blind(frame), seeing(frame), symptom())  # how many claims hold is for the reader to guess
     text = " ".join(one.short for one in said).replace("the Q-Layer", WHAT_IT_IS, 1)
-    rest = [paragraph(one.more) for one in said if one.more]
+    first, second, last = said
+    other = trained(frame)
+    numbers = (first.numbers, second.numbers, f"{other.short} {other.numbers}".strip(), last.numbers)
+    rest = [paragraph(one.more) for one in (first, second, other) if one.more]
     return joined(
         Markup(f'<p class="lead">{typeset(text)}</p>', text),
-        *(paragraph(one.numbers) for one in said if one.numbers),
+        *(paragraph(one) for one in numbers if one),
         *([folded(MORE, *rest)] if rest else []),
     )
 
