@@ -496,6 +496,30 @@ def test_a_worst_case_comes_from_a_complete_ladder_alone(recorded_ladder):
     assert ladder.complete(recorded_ladder | {"cells": again})  # it looks once more at who still stands
 
 
+def test_a_rung_that_was_another_attack_counts_among_all_together_alone(recorded_ladder, tmp_path):
+    """Beside the same rung of other networks it would compare two attacks."""
+    one, own = (
+        Value("mnist", "q-base", "ladder", f"apgd on the {road}", 0.2) for road in ("shortcut", "e-path")
+    )
+    changed = [
+        cell
+        | {
+            "how": cell["how"] | {"surrogate": "shortcut"},
+            "correct": 0,
+            "right": records.pack(torch.zeros(100) > 0),
+        }
+        if cell["rung"] == one.attack
+        else cell
+        for cell in recorded_ladder["cells"]
+    ]
+    before = measured.numbers(measured.frame())
+    file = tmp_path / "mnist" / "q-base" / "adaptive" / "seed1.json"
+    file.write_text(json.dumps(recorded_ladder | {"cells": changed}))
+    found = measured.numbers(measured.frame())
+    assert one in before and one not in found and found[own] == before[own]
+    assert found[worst_case("mnist", "q-base", 0.2)][1].value == 0.0
+
+
 def test_a_ladder_of_weights_that_were_replaced_counts_no_longer(recorded_ladder, tmp_path):
     here = tmp_path / "mnist" / "q-base"
     ladder_of = recorded_ladder | {"weights_sha256": "old"}

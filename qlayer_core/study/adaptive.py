@@ -16,8 +16,8 @@ from torch import nn
 from qlayer_core import data, files, machine
 from qlayer_core.specs import RunSpec
 from qlayer_core.study import experiments, fingerprint, health, records
-from qlayer_core.study.ladder import AVERAGED, Rung, decisive, doubled, epsilons, ladder
-from qlayer_core.study.rungs import measure, plain, right
+from qlayer_core.study.ladder import AVERAGED, Rung, decisive, doubled, epsilons, ladder, plain
+from qlayer_core.study.rungs import measure, right
 
 IMAGES = 1000  # the first of the test set, unless a call asks for another number
 SEEDS = (0, 1, 2)  # of networks that can lend each other their images

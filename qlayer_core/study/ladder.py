@@ -1,7 +1,8 @@
 """The ladder of attacks of the adaptive evaluation, as data: rung by rung the attacker knows more of the network."""
 
+import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 
 from qlayer_core import attacks, baselines, datasets
 from qlayer_core.specs import RunSpec
@@ -180,6 +181,20 @@ def doubled(rung: Rung, eps: float) -> tuple[Rung, Rung]:
         )
         for what, more in (("steps", {"iterations": 2 * steps}), ("restarts", {"restarts": 2 * restarts}))
     )
+
+
+def plain(rung: Rung) -> dict:
+    """Return a rung as reading it back from JSON would give it."""
+    return json.loads(json.dumps(asdict(rung)))
+
+
+def unchanged(model: str, cell: Mapping) -> bool:
+    """Return whether the rung that has a recorded cell's name today is still the attack that the cell is of.
+
+    If not, the cell counts among all attacks together, but not beside the same rung of other networks.
+    """
+    found = [rung for rung in ladder(experiments.spec(model)) if rung.name == cell["rung"]]
+    return all(plain(rung) == cell["how"] for rung in found)
 
 
 def epsilons(dataset: str) -> tuple[float, ...]:

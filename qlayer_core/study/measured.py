@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict
+from functools import partial
 from itertools import product
 
 import pandas as pd
@@ -48,7 +49,7 @@ def _cells(cells: pd.DataFrame) -> Iterator[dict]:
 def _ladders(evaluations: Iterable[dict]) -> Iterator[dict]:
     for record in evaluations:
         dataset, model, seed = (record[name] for name in ("dataset", "model", "seed"))
-        for cell in record["cells"]:
+        for cell in filter(partial(ladder.unchanged, model), record["cells"]):
             rung = Value(dataset, model, "ladder", cell["rung"], cell["eps"])
             yield _counted(rung, seed, cell["correct"], cell["n"], cell["right"])
         if ladder.complete(record):

@@ -1,16 +1,14 @@
 """One attack of the ladder on one network: which images it leaves right."""
 
-import json
 import time
 import warnings
-from dataclasses import asdict
 
 import torch
 from torch import Tensor, nn
 
 from qlayer_core import attacks
 from qlayer_core.study import making, records
-from qlayer_core.study.ladder import Rung
+from qlayer_core.study.ladder import Rung, plain
 from qlayer_core.study.making import right
 
 
@@ -83,8 +81,3 @@ def measure(
         "seconds": round(time.perf_counter() - started, 1),
         "right": records.pack(survived),
     }
-
-
-def plain(rung: Rung) -> dict:
-    """Return a rung as reading it back from JSON would give it."""
-    return json.loads(json.dumps(asdict(rung)))
