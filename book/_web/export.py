@@ -117,7 +117,7 @@ def tray(dataset: str) -> data.Split:
 
 
 def export(folder: Path) -> dict:
-    """Write a pack a released network, and the manifest; return the manifest.
+    """Write one pack per released network, and the manifest; return the manifest.
 
     The manifest also holds each data set's tray of test images and PyTorch's own logits for them, which a page can
     hold its own against.

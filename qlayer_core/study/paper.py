@@ -1,6 +1,6 @@
 """The numbers that the paper published, Tables 1 to 11 and Figure 2, in the form of our recorded cells.
 
-Accuracies are in percent of the 10,000 test images, typed as the paper prints them, one line a table row, so
+Accuracies are in percent of the 10,000 test images, typed as the paper prints them, one line per table row, so
 that a reader can compare this file with the paper by eye. Nothing is corrected: see `INCONSISTENCIES`.
 
     TABLES["1a"].cell("q-base", "fgsm 0.3").accuracy        # 52.69
