@@ -12,7 +12,7 @@ from qlayer_core import attacks, intervals
 from qlayer_core.attacks import surrogates
 from qlayer_core.layer import QLayer
 from qlayer_core.models import QNet
-from qlayer_core.show import ahead, gradients, ladder
+from qlayer_core.show import ahead, efforts, gradients, ladder
 from qlayer_core.show.flags import flag_table
 from qlayer_core.study import health, paper, records
 from qlayer_core.study import ladder as study
@@ -286,8 +286,20 @@ def test_temperatures_have_a_page_each_with_the_share_of_the_nearest_code(net, t
     assert slider.index == 0, "it may not open at the answer"
 
 
+def test_where_a_rung_kept_what_fooled_another_path_is_said(found):
+    text = efforts.in_words(found).text
+    assert "earlier" not in text
+    for cell in found["q-base"]["cells"]:
+        if cell["rung"] in ("apgd on the e-path", "apgd on the shortcut"):
+            cell["how"]["surrogate"] = cell["how"]["surrogate"].removesuffix(", judged")
+    assert efforts.in_words(found).text == (
+        f"{text} On Q-base, an earlier and weaker form of APGD on the E-path and APGD on the shortcut: it kept the"
+        " image that fooled the path which it follows."
+    )
+
+
 def test_efforts_are_those_of_the_ladder():
-    text = ladder.efforts().text
+    text = efforts.in_words({}).text
     iterations = sorted({r.options["iterations"] for r in study.LAYER if "iterations" in r.options})
     assert iterations == [50, 100, 300]
     assert "PGD and APGD: 100 steps. On images of other networks, and" in text

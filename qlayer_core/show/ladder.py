@@ -24,8 +24,6 @@ from qlayer_core.show.page import (
     listed,
     paragraph,
     table,
-    typeset,
-    upper,
     wrapped,
 )
 from qlayer_core.study import adaptive, experiments, ladder, records
@@ -43,7 +41,6 @@ SPELLED = {
     "ls-pga": "LS-PGA",
     "eps": "epsilon",
 }
-AUTOATTACK_QUERIES = 5000  # of its Square attack, Croce and Hein (2020)
 
 
 def recorded(dataset: str = "mnist", seed: int = 0, *, others: bool = False) -> dict[str, dict]:
@@ -68,32 +65,6 @@ def recorded(dataset: str = "mnist", seed: int = 0, *, others: bool = False) -> 
 def rung_name(name: str) -> str:
     """Return how the text calls a rung: ``"bim on the e-path"`` is ``"BIM on the E-path"``."""
     return re.sub(r"[\w-]+", lambda word: SPELLED.get(word[0], word[0]), name)
-
-
-def efforts() -> Markup:
-    """Return in words how much each attack of a network with the layer may try."""
-    steps = sorted({rung.options["iterations"] for rung in ladder.LAYER if "iterations" in rung.options})
-    soft = sorted(set(re.findall(r"soft ([\d.]+)", " ".join(rung.surrogate or "" for rung in ladder.LAYER))))
-    queries = next(rung.options["queries"] for rung in ladder.LAYER if rung.attack == "square")
-    short, usual, long = steps
-    few, many = (
-        [
-            rung_name(rung.name)
-            for rung in ladder.LAYER
-            if (rung.kind, rung.options.get("iterations")) == ("white-box", count)
-        ]
-        for count in (short, long)
-    )
-    says = (
-        f"PGD and APGD: {usual} steps.",
-        f"On images of other networks, and {listed(few)}: {short} steps (towards each class: {short} for each).",
-        f"{upper(listed(many))}: {long} steps.",
-        f"Soft codes: temperatures {listed(soft)}.",
-        f"Square: {queries:,} questions per image; AutoAttack allows {AUTOATTACK_QUERIES:,}.",
-        "Twice the steps and twice the starts are among the checks below.",
-    )
-    items = "".join(f"<li>{typeset(one)}</li>" for one in says)
-    return folded("How hard each attack tries", Markup(f"<ul>{items}</ul>", " ".join(says)))
 
 
 def climbed(record: dict, eps: float) -> list[dict]:
