@@ -289,7 +289,7 @@ def test_what_is_usually_so_need_not_always_be(held, failed, undecided, expected
 @pytest.mark.parametrize(
     "results, protocol, expected",
     [
-        ([], "reproduced", "not about attacks"),
+        ([], "reproduced", "not put to it"),
         (["holds"], "reproduced", "holds"),
         (["holds"], "not measured yet", "holds"),
         (["fails"], "reproduced", "holds for weak attacks only"),
@@ -342,7 +342,7 @@ def test_had_we_measured_the_papers_numbers_its_claims_would_be_judged_as_it_jud
     assert verdict["several heads make up for lost information"] == "mixed"
     for name in ("C&W transfers badly", "any CNN", "pulling inactive codes beats setting them"):
         assert verdict[name] == "not measured yet" and frame.missing[name]
-    assert set(frame.strongest) <= {"not measured yet", "not about attacks"}
+    assert set(frame.strongest) <= {"not measured yet", "not put to it"}
 
 
 def test_a_claim_that_falls_under_the_strongest_attack():

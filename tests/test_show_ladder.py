@@ -13,7 +13,7 @@ from qlayer_core.attacks import surrogates
 from qlayer_core.layer import QLayer
 from qlayer_core.models import QNet
 from qlayer_core.show import ahead, efforts, gradients, ladder
-from qlayer_core.show.flags import flag_table
+from qlayer_core.show.flags import flag_table, gradient_table
 from qlayer_core.study import health, paper, records
 from qlayer_core.study import ladder as study
 
@@ -192,6 +192,33 @@ def test_flags_are_told_with_their_reasons(found):
     blind = made_up("q-base", {"transfer from a stranger": 5, "square": 50})
     html = flag_table({"q-base": blind}).html
     assert "<strong>Q-base, order.</strong> At epsilon 0.1, transfer from a stranger is stronger than" in html
+
+
+def test_roads_without_a_gradient_are_told_by_loss_and_those_with_the_same_numbers_share_a_row(found):
+    def zero(images: float, pixels: float) -> dict:
+        exact = {"images": 0.0, "pixels": pixels}
+        return {"ce": exact, "clipped": {"images": images, "pixels": pixels + images}}
+
+    alone = {"itself": zero(35.5, 11.2)}
+    roads = {
+        "e": zero(2.5, 0.0),
+        "straight-through": zero(1.0, 0.0),
+        "soft 0.1": zero(1.0, 0.25),  # of some pixels more
+        "latent": zero(1.0, 0.0),
+    }
+    for name, shares in (("cnn", alone), ("q-base", roads)):
+        found[name]["health"] = {"gradients": shares}
+    shown = gradient_table(found)
+    rows = re.findall("<tr>(.*?)</tr>", shown.html)[1:]
+    assert [re.sub("<.*?>", "", row.replace("<td>", " | ")) for row in rows] == [
+        "CNN",
+        "Its own gradient | 0.0 | 35.5 | 11.2 | 46.7",
+        "Q-base",
+        "E-path | 0.0 | 2.5 | 0.0 | 2.5",
+        "Straight through and runner-up codes | 0.0 | 1.0 | 0.0 | 1.0",
+        "Soft codes | 0.0 | 1.0 | 0.2 | 1.2",
+    ]
+    assert shown.text.endswith(f"Of the first {N} test images.")
 
 
 def test_a_rung_is_found_by_name_and_agrees_with_its_own_record(found):

@@ -1,14 +1,15 @@
 """The verdicts as the book shows them: lights, sentences that follow from numbers, and what isn't measured yet."""
 
+import json
 import re
 from dataclasses import asdict, replace
 
 import pandas as pd
 import pytest
 
-from qlayer_core import intervals
+from qlayer_core import files, intervals
 from qlayer_core.show import found, luck, page, verdict
-from qlayer_core.study import claims, evidence, measured, paper, statements
+from qlayer_core.study import adaptive, claims, evidence, ladder, measured, paper, statements
 from qlayer_core.study.evidence import Value, worst_case
 
 N = 200
@@ -502,6 +503,53 @@ def test_lights_can_be_told_apart_without_colour():
     for lights in (verdict.PROTOCOL, verdict.STRONGEST):
         signs = [light[0] for light, _ in lights.values()]
         assert len(set(signs)) == len(signs)
+
+
+@pytest.fixture
+def rules() -> str:
+    """What the chapter says of the lights, to the letter."""
+    chapter = json.loads((files.ROOT / "book" / "16-verdict.ipynb").read_text())
+    text = "\n\n".join("".join(cell["source"]) for cell in chapter["cells"])
+    return text.partition("The rules, to the letter\n")[2].partition("```")[0].lower()
+
+
+def test_the_rules_of_the_chapter_name_every_light(rules):
+    for lights in (verdict.PROTOCOL, verdict.STRONGEST):
+        for _, words in lights.values():
+            assert words.removeprefix("holds ") in rules, words
+
+
+def test_a_claim_without_a_second_light_has_one_of_the_reasons_that_the_rules_give(rules):
+    def networks(one: evidence.Comparison) -> frozenset[tuple[str, str]]:
+        return frozenset((value.dataset, value.model) for value in (one.first, one.second))
+
+    climbed = {(one["dataset"], one["model"]) for one in adaptive.recorded() if ladder.complete(one)}
+    compared = {networks(one) for claim in statements.CLAIMS for one in claim.strongest}
+    without = [claim for claim in statements.CLAIMS if not claim.strongest]
+    found = dict.fromkeys(
+        (
+            "clean images, training or codes",
+            "blind attacks with each other",
+            "have not climbed the ladder",
+            "another claim compares the same networks",
+        ),
+        0,
+    )
+    for claim in without:
+        pairs = [(one.first, one.second) for one in claim.protocol]
+        values = [value for pair in pairs for value in pair]
+        reasons = (
+            {value.setting for value in values} <= {"clean", "validation", "divergence"},
+            all((a.setting, a.model, a.path) == ("black-box", b.model, b.path) for a, b in pairs),
+            # who climbs is the deployed answer
+            any((value.dataset, value.model) not in climbed or value.path == "e" for value in values),
+            {networks(one) for one in claim.protocol} <= compared,
+        )
+        assert any(reasons), claim.name
+        found[list(found)[reasons.index(True)]] += 1
+    assert all(found.values()), "a reason that no claim needs"
+    for reason in found:
+        assert reason in rules, reason
 
 
 def test_comparisons_are_told_in_words():

@@ -1,13 +1,19 @@
-"""Which sanity checks of `study.sanity` raise a flag over a network's ladder, as a table."""
+"""Which sanity checks of `study.sanity` raise a flag over a network's ladder, and where its gradients are zero."""
 
 from collections.abc import Mapping
 from html import escape
 
 from qlayer_core.show import names
 from qlayer_core.show.ladder import rung_name
-from qlayer_core.show.page import Markup, table, upper, wrapped
-from qlayer_core.study import sanity
+from qlayer_core.show.page import Markup, decimal, listed, table, upper, wrapped
+from qlayer_core.study import adaptive, sanity
 
+ROADS = names.PATHS | {  # what an attacker differentiates, see `making.stand_in`
+    "soft 0.1": "soft codes",
+    "latent": "runner-up codes",
+    "ensemble": "both paths",
+    "itself": "its own gradient",
+}
 CHECKS = {  # when each raises its flag
     "more steps": "twice the steps fool clearly more",
     "more restarts": "twice the starts fool clearly more",
@@ -57,3 +63,27 @@ def _light(flag: sanity.Flag) -> str:
         said = {sanity.TOO_FEW: sanity.TOO_FEW, sanity.NOT_TRIED: "not on the strongest"}
         return next((word for end, word in said.items() if flag.message.endswith(end)), "not measured")
     return "<strong>raised</strong>" if flag.raised else "clear"
+
+
+def gradient_table(found: Mapping[str, dict]) -> Markup:
+    """Return the shares of images and of pixels that have no gradient, a row per road and a column per loss.
+
+    Roads of one network that have all numbers in common share a row.
+    """
+    rows = []
+    for name, record in found.items():
+        alike: dict[tuple[str, ...], list[str]] = {}
+        for road, by_loss in record["health"]["gradients"].items():
+            shares = (
+                decimal(by_loss[loss][what], 1) for what in ("images", "pixels") for loss in ("ce", "clipped")
+            )
+            alike.setdefault(tuple(shares), []).append(ROADS.get(road, road))
+        rows.append([names.label(name)])
+        rows += [[wrapped(upper(listed(roads))), *shares] for shares, roads in alike.items()]
+    images = sorted({min(record["n"], adaptive.HEALTH) for record in found.values()})
+    return table(
+        rows,
+        ["road", "images, exact", "images, clipped", "pixels, exact", "pixels, clipped"],
+        "Images and single pixels (%) whose gradient is exactly zero, by the road that an attacker follows, with the"
+        f" exact loss and with the clipped one. Of the first {listed([str(n) for n in images])} test images.",
+    )

@@ -49,7 +49,7 @@ STRONGEST = {
     "does not hold": (RED, "does not hold"),
     "undecided": (OPEN, "undecided"),
     "not measured yet": (GREY, "not measured yet"),
-    "not about attacks": (NONE, "not about the strongest attack"),
+    "not put to it": (NONE, "not put to it"),
 }
 PUBLISHED = "published "  # before images that were scored as those of the published figure
 MEASURES = {
@@ -125,7 +125,7 @@ def _light(light: tuple[str, str]) -> str:
 def _claim(row: dict, frame: pd.DataFrame, apart: Spreads, turned: Counter) -> str:
     own, worst = PROTOCOL[row["protocol"]], STRONGEST[row["strongest"]]
     line = f"{_light(own[0])} {own[1]}{_share(row, 'protocol', turned)}"
-    if row["strongest"] != "not about attacks":
+    if row["strongest"] != "not put to it":
         line += f" &nbsp; {_light(worst[0])} strongest attack: {worst[1]}{_share(row, 'strongest', turned)}"
     counts = []
     if row["in_paper"]:
@@ -289,7 +289,7 @@ def tally(rows: Iterable[dict]) -> Markup:
 
 def _narrow(words: str) -> str:
     """Return the head of a column with places where its long words may be parted: many columns share a line."""
-    for word in ("unde cided", "meas ured", "strong est"):
+    for word in ("unde cided", "meas ured"):
         words = words.replace(word.replace(" ", ""), word.replace(" ", "&shy;"))
     return words
 

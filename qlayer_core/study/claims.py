@@ -23,7 +23,7 @@ STRONGEST = (
     "does not hold",
     "undecided",
     "not measured yet",
-    "not about attacks",
+    "not put to it",
 )
 """Verdicts under the strongest attack; the last two judge nothing."""
 
@@ -138,10 +138,10 @@ def strongest_verdict(results: list[str], protocol: str) -> str:
     fail, and *undecided* where none fails and none holds. If not it *holds for weak attacks only* where it
     is reproduced under the paper's protocol, *holds in part for weak attacks only* where a part of it is, and *does
     not hold* where none is, where the paper gives no numbers, or where it compares attacks. It is *not measured yet*
-    while a number is missing, except where it is mixed already.
+    while a number is missing, except where it is mixed already, and *not put to it* where there is no comparison.
     """
     if not results:
-        return "not about attacks"
+        return "not put to it"
     if all(result == "holds" for result in results):
         return "holds"
     if "not measured" in results and not {"holds", "fails"} <= set(results):
