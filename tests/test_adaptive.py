@@ -1,6 +1,7 @@
 """The adaptive evaluation: the ladder, its worst case per image, resuming, and each sanity check."""
 
 import copy
+import sys
 import warnings
 from functools import partial
 
@@ -500,6 +501,54 @@ def test_random_answers_and_probabilities_are_noticed(trained_cnn, digits):
     x, y = digits.first(10)
     assert health.of(Noisy().eval(), x, y, 0.1, plants=0)["random"]
     assert health.of(nn.Sequential(trained_cnn, nn.Softmax(1)).eval(), x, y, 0.1, plants=0)["probabilities"]
+
+
+@pytest.mark.parametrize("way", ["grad", "backward", "functional"])
+def test_a_network_that_optimizes_when_it_answers_is_noticed(way, net, trained_cnn, digits):
+    def energy(images: Tensor) -> Tensor:
+        return trained_cnn(images).logsumexp(1).sum()
+
+    def slope(images: Tensor) -> Tensor:
+        with torch.enable_grad():
+            leaf = images.detach().requires_grad_()
+            if way == "grad":
+                return torch.autograd.grad(energy(leaf), leaf)[0]
+            energy(leaf).backward(inputs=[leaf])
+            return leaf.grad
+
+    class Purified(nn.Module):
+        """It makes an image more likely first, as purifying defences do."""
+
+        def forward(self, images: Tensor) -> Tensor:
+            uphill = torch.func.grad(energy)(images.detach()) if way == "functional" else slope(images)
+            return trained_cnn(images + 0.01 * uphill.sign())
+
+    x, y = digits.first(10)
+    found = [health.of(network, x, y, 0.1, plants=0) for network in (Purified().eval(), trained_cnn, net)]
+    assert [one["optimizes"] for one in found] == [True, False, False]
+    assert not any(one["random"] or one["probabilities"] for one in found)
+
+
+def test_whoever_watches_calls_goes_on_watching_after_a_network_was(trained_cnn, digits):
+    """A profiler's own watch is put back, also where the network fails."""
+
+    def fails(images: Tensor) -> Tensor:
+        raise RuntimeError("no answer")
+
+    def mine(frame, event, given):
+        pass
+
+    before = sys.getprofile()
+    sys.setprofile(mine)
+    try:
+        health.optimizes(trained_cnn, digits.images[:1])
+        after = [sys.getprofile()]
+        with pytest.raises(RuntimeError, match="no answer"):
+            health.optimizes(fails, digits.images[:1])
+        after.append(sys.getprofile())
+    finally:
+        sys.setprofile(before)
+    assert after == [mine, mine]
 
 
 def test_a_planted_adversarial_example_is_found_unless_the_gradient_is_masked(net, trained_cnn, digits):

@@ -247,6 +247,11 @@ def _health(record: dict) -> Iterator[Flag]:
         if health["probabilities"]
         else "answers are logits",
     )
+    says = {True: "the network computes gradients to answer", False: "the network answers without a gradient"}
+    optimizes = health.get("optimizes")  # records from before it was asked lack it
+    yield Flag(
+        "optimized answers", optimizes, says.get(optimizes, "whether answers are optimized is not measured")
+    )
     missed = health["planted"] - health["found"]
     yield Flag(
         "planted examples",
