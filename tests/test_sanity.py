@@ -101,6 +101,18 @@ def test_an_attack_that_weakens_with_its_budget_is_flagged():
         assert raised(record_with(*cells), "monotone") is expected
 
 
+def test_noise_is_no_attack_that_weakens_with_its_budget():
+    noise = [
+        cell_of("noise", eps, first(count), "control", attack="noise")
+        for eps, count in ((0.1, 40), (0.2, 70))
+    ]
+    for kind in ("white-box", "black-box"):
+        through = [cell_of("through", eps, first(30), kind) for eps in (0.1, 0.2)]
+        assert raised(record_with(*noise, *through), "monotone") is False
+        weaker = [cell_of("through", eps, first(count), kind) for eps, count in ((0.1, 30), (0.2, 60))]
+        assert raised(record_with(*noise, *weaker), "monotone") is True
+
+
 def test_a_black_box_stronger_than_the_white_boxes_is_flagged():
     for blind, expected in ((70, False), (49, False), (20, True)):
         cells = (cell_of("through", 0.2, first(50)), cell_of("transfer", 0.2, first(blind), "black-box"))
