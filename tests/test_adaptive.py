@@ -10,10 +10,20 @@ import torch
 from conftest import small_q_net
 from torch import Tensor, nn
 
-from qlayer_core import attacks, baselines, evaluation
+from qlayer_core import attacks, baselines, datasets, evaluation
 from qlayer_core.layer import QLayer
 from qlayer_core.models import QNet
-from qlayer_core.study import adaptive, experiments, fingerprint, health, ladder, making, records, variants
+from qlayer_core.study import (
+    adaptive,
+    experiments,
+    fingerprint,
+    health,
+    ladder,
+    making,
+    measured,
+    records,
+    variants,
+)
 from qlayer_core.study.ladder import Rung
 
 FAST = {"loss": "margin", "iterations": 5}
@@ -445,6 +455,38 @@ def test_a_worst_case_is_never_better_than_any_single_attack(recorded):
     assert counts == sorted(counts, reverse=True) and counts[0] == clean.sum() > counts[-1]
     with pytest.raises(ValueError, match=r"eps is 0\.25.*choose one of 0\.2, 0\.3"):
         adaptive.worst(record, 0.25)
+
+
+def test_no_committed_attack_leaves_less_than_all_attacks_together():
+    """Image by image and in number, at every budget; and with a larger one, all together never leave more."""
+    found = [*adaptive.recorded(), *measured.climbed(variants.LATER)]
+    assert {record["dataset"] for record in found} == set(datasets.DATASETS)
+    for record in found:
+        where = " ".join(str(record.get(name)) for name in ("dataset", "model", "seed"))
+        smaller = records.unpack({"n": record["n"], "right": record["clean"]})
+        attacks_on = [cell for cell in record["cells"] if cell["how"]["kind"] in adaptive.KINDS]
+        for eps in sorted({cell["eps"] for cell in attacks_on}):
+            worst = adaptive.worst(record, eps)
+            for cell in (cell for cell in attacks_on if cell["eps"] == eps):
+                alone = records.unpack(cell)
+                assert not (worst & ~alone).any(), (where, eps, cell["rung"])
+                assert worst.sum() <= cell["correct"] == alone.sum(), (where, eps, cell["rung"])
+            assert not (worst & ~smaller).any(), (where, eps)
+            smaller = worst
+
+
+def test_the_worst_cases_that_the_verdict_rests_on_fall_with_the_budget_and_below_each_attack():
+    found = measured.frame()
+    worst = found[found.setting == "worst case"]
+    noise = found.attack == "noise"
+    by_rung = (
+        found[(found.setting == "ladder") & ~noise].groupby(["dataset", "model", "seed", "eps"]).value.min()
+    )
+    assert len(worst)
+    for network, rows in worst.groupby(["dataset", "model", "seed"]):
+        left = rows.set_index("eps").value.sort_index()
+        assert left.is_monotonic_decreasing, network
+        assert (left <= by_rung.loc[network].reindex(left.index)).all(), network
 
 
 def test_a_missing_evaluation_names_the_call_that_makes_it(recorded):
