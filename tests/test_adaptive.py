@@ -1,6 +1,7 @@
 """The adaptive evaluation: the ladder, its worst case per image, resuming, and each sanity check."""
 
 import copy
+import sys
 import warnings
 from functools import partial
 
@@ -9,10 +10,20 @@ import torch
 from conftest import small_q_net
 from torch import Tensor, nn
 
-from qlayer_core import attacks, baselines, evaluation
+from qlayer_core import attacks, baselines, datasets, evaluation
 from qlayer_core.layer import QLayer
 from qlayer_core.models import QNet
-from qlayer_core.study import adaptive, experiments, fingerprint, health, ladder, making, records, variants
+from qlayer_core.study import (
+    adaptive,
+    experiments,
+    fingerprint,
+    health,
+    ladder,
+    making,
+    measured,
+    records,
+    variants,
+)
 from qlayer_core.study.ladder import Rung
 
 FAST = {"loss": "margin", "iterations": 5}
@@ -446,6 +457,38 @@ def test_a_worst_case_is_never_better_than_any_single_attack(recorded):
         adaptive.worst(record, 0.25)
 
 
+def test_no_committed_attack_leaves_less_than_all_attacks_together():
+    """Image by image and in number, at every budget; and with a larger one, all together never leave more."""
+    found = [*adaptive.recorded(), *measured.climbed(variants.LATER)]
+    assert {record["dataset"] for record in found} == set(datasets.DATASETS)
+    for record in found:
+        where = " ".join(str(record.get(name)) for name in ("dataset", "model", "seed"))
+        smaller = records.unpack({"n": record["n"], "right": record["clean"]})
+        attacks_on = [cell for cell in record["cells"] if cell["how"]["kind"] in adaptive.KINDS]
+        for eps in sorted({cell["eps"] for cell in attacks_on}):
+            worst = adaptive.worst(record, eps)
+            for cell in (cell for cell in attacks_on if cell["eps"] == eps):
+                alone = records.unpack(cell)
+                assert not (worst & ~alone).any(), (where, eps, cell["rung"])
+                assert worst.sum() <= cell["correct"] == alone.sum(), (where, eps, cell["rung"])
+            assert not (worst & ~smaller).any(), (where, eps)
+            smaller = worst
+
+
+def test_the_worst_cases_that_the_verdict_rests_on_fall_with_the_budget_and_below_each_attack():
+    found = measured.frame()
+    worst = found[found.setting == "worst case"]
+    noise = found.attack == "noise"
+    by_rung = (
+        found[(found.setting == "ladder") & ~noise].groupby(["dataset", "model", "seed", "eps"]).value.min()
+    )
+    assert len(worst)
+    for network, rows in worst.groupby(["dataset", "model", "seed"]):
+        left = rows.set_index("eps").value.sort_index()
+        assert left.is_monotonic_decreasing, network
+        assert (left <= by_rung.loc[network].reindex(left.index)).all(), network
+
+
 def test_a_missing_evaluation_names_the_call_that_makes_it(recorded):
     with pytest.raises(FileNotFoundError, match=r"no adaptive evaluation of q-base on mnist.*adaptive\.run"):
         adaptive.read(recorded)
@@ -500,6 +543,54 @@ def test_random_answers_and_probabilities_are_noticed(trained_cnn, digits):
     x, y = digits.first(10)
     assert health.of(Noisy().eval(), x, y, 0.1, plants=0)["random"]
     assert health.of(nn.Sequential(trained_cnn, nn.Softmax(1)).eval(), x, y, 0.1, plants=0)["probabilities"]
+
+
+@pytest.mark.parametrize("way", ["grad", "backward", "functional"])
+def test_a_network_that_optimizes_when_it_answers_is_noticed(way, net, trained_cnn, digits):
+    def energy(images: Tensor) -> Tensor:
+        return trained_cnn(images).logsumexp(1).sum()
+
+    def slope(images: Tensor) -> Tensor:
+        with torch.enable_grad():
+            leaf = images.detach().requires_grad_()
+            if way == "grad":
+                return torch.autograd.grad(energy(leaf), leaf)[0]
+            energy(leaf).backward(inputs=[leaf])
+            return leaf.grad
+
+    class Purified(nn.Module):
+        """It makes an image more likely first, as purifying defences do."""
+
+        def forward(self, images: Tensor) -> Tensor:
+            uphill = torch.func.grad(energy)(images.detach()) if way == "functional" else slope(images)
+            return trained_cnn(images + 0.01 * uphill.sign())
+
+    x, y = digits.first(10)
+    found = [health.of(network, x, y, 0.1, plants=0) for network in (Purified().eval(), trained_cnn, net)]
+    assert [one["optimizes"] for one in found] == [True, False, False]
+    assert not any(one["random"] or one["probabilities"] for one in found)
+
+
+def test_whoever_watches_calls_goes_on_watching_after_a_network_was(trained_cnn, digits):
+    """A profiler's own watch is put back, also where the network fails."""
+
+    def fails(images: Tensor) -> Tensor:
+        raise RuntimeError("no answer")
+
+    def mine(frame, event, given):
+        pass
+
+    before = sys.getprofile()
+    sys.setprofile(mine)
+    try:
+        health.optimizes(trained_cnn, digits.images[:1])
+        after = [sys.getprofile()]
+        with pytest.raises(RuntimeError, match="no answer"):
+            health.optimizes(fails, digits.images[:1])
+        after.append(sys.getprofile())
+    finally:
+        sys.setprofile(before)
+    assert after == [mine, mine]
 
 
 def test_a_planted_adversarial_example_is_found_unless_the_gradient_is_masked(net, trained_cnn, digits):

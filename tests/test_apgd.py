@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from attacking import accuracy, best_corner, make_linear, make_pixels, margin_of, toolbox
+from attacking import accuracy, best_corner, gap, make_linear, make_pixels, margin_of, toolbox
 from torch import Tensor, nn
 
 from qlayer_core import attacks
@@ -119,17 +119,18 @@ def test_it_is_at_least_as_strong_as_bim(loss, trained_cnn, digits):
 def test_it_agrees_with_the_toolbox(loss, theirs, trained_cnn, digits):
     from art.attacks.evasion import AutoProjectedGradientDescent
 
-    x, y = digits.first(150)
+    x, y = digits.first(500)
     attack = AutoProjectedGradientDescent(
         toolbox(trained_cnn),
         eps=0.1,
         eps_step=0.2,
         max_iter=25,
         nb_random_init=1,
-        batch_size=150,
+        batch_size=500,
         loss_type=theirs,
         verbose=False,
     )
     made = torch.from_numpy(attack.generate(x.numpy(), y.numpy()))
     ours = attacks.apgd(trained_cnn, x, y, eps=0.1, iterations=25, loss=loss)
-    assert accuracy(trained_cnn, ours, y) == pytest.approx(accuracy(trained_cnn, made, y), abs=3)
+    points, error = gap(trained_cnn, ours, made, y)
+    assert abs(points) <= 2 and 3 * error < 2  # the same images fall but for a few

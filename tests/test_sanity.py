@@ -1,11 +1,14 @@
 """Each sanity check of the adaptive evaluation, on made-up records in which its answer is known."""
 
 import json
+import re
 
 import numpy as np
 import pytest
 import torch
+import website
 
+from qlayer_core.show import flags
 from qlayer_core.study import records, sanity
 from qlayer_core.study.ladder import Rung
 
@@ -98,6 +101,18 @@ def test_an_attack_that_weakens_with_its_budget_is_flagged():
         assert raised(record_with(*cells), "monotone") is expected
 
 
+def test_noise_is_no_attack_that_weakens_with_its_budget():
+    noise = [
+        cell_of("noise", eps, first(count), "control", attack="noise")
+        for eps, count in ((0.1, 40), (0.2, 70))
+    ]
+    for kind in ("white-box", "black-box"):
+        through = [cell_of("through", eps, first(30), kind) for eps in (0.1, 0.2)]
+        assert raised(record_with(*noise, *through), "monotone") is False
+        weaker = [cell_of("through", eps, first(count), kind) for eps, count in ((0.1, 30), (0.2, 60))]
+        assert raised(record_with(*noise, *weaker), "monotone") is True
+
+
 def test_a_black_box_stronger_than_the_white_boxes_is_flagged():
     for blind, expected in ((70, False), (49, False), (20, True)):
         cells = (cell_of("through", 0.2, first(50)), cell_of("transfer", 0.2, first(blind), "black-box"))
@@ -150,21 +165,41 @@ def test_what_is_known_of_the_network_is_flagged():
         "gradients": {"e": {"ce": {"images": 0.5, "pixels": 20.0}}},
         "random": False,
         "probabilities": False,
+        "optimizes": False,
         "planted": 10,
         "found": 10,
     }
-    names = ("zero gradients", "random answers", "probabilities", "planted examples")
-    assert [raised(record_with(health=good), name) for name in names] == [False] * 4
+    names = ("zero gradients", "random answers", "probabilities", "optimized answers", "planted examples")
+    assert [raised(record_with(health=good), name) for name in names] == [False] * 5
     bad = {
         "gradients": {"e": {"ce": {"images": 43.7, "pixels": 60.0}}},
         "random": True,
         "probabilities": True,
+        "optimizes": True,
         "planted": 10,
         "found": 9,
     }
-    assert [raised(record_with(health=bad), name) for name in names] == [True] * 4
+    assert [raised(record_with(health=bad), name) for name in names] == [True] * 5
     assert raised(record_with(), "zero gradients") is None
     assert raised(record_with(health=good | {"planted": 0, "found": 0}), "planted examples") is None
+
+
+def test_a_record_from_before_a_check_was_there_is_not_measured_rather_than_clear():
+    old = {"random": False, "probabilities": False, "planted": 10, "found": 10}
+    gradients = {"itself": {"ce": {"images": 0.0, "pixels": 0.0}}}
+    record = record_with(cell_of("through", 0.2, first(50)), health={"gradients": gradients} | old)
+    assert raised(record, "optimized answers") is None
+    (row,) = re.findall(r"optimized answers</th>(.*?)</tr>", flags.flag_table({"cnn": record}).html)
+    assert row.endswith("<td>not measured</td>")
+
+
+def test_the_flags_are_those_of_the_table_and_of_the_glossary():
+    health = {"gradients": {}, "random": False, "probabilities": False, "planted": 0, "found": 0}
+    names = [flag.name for flag in sanity.flags(record_with(health=health))]
+    glossary = (website.ROOT / "book" / "glossary.md").read_text()
+    section = glossary.split("## Flags of an evaluation")[1].split("## ")[0]
+    _, *rows = re.findall(r"^\| (.*?) \|", section, re.MULTILINE)
+    assert names == list(flags.CHECKS) == [re.sub(r"\{term\}`(.*)`", r"\1", row) for row in rows]
 
 
 def test_a_check_of_what_is_not_recorded_is_neither_clear_nor_raised():

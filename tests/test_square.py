@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from attacking import accuracy, best_corner, make_linear, make_pixels, margin_of, toolbox
+from attacking import accuracy, best_corner, gap, make_linear, make_pixels, margin_of, toolbox
 from torch import Tensor, nn
 
 from qlayer_core import attacks
@@ -103,14 +103,16 @@ def test_it_needs_no_gradient(precise_cnn, few):
 
 
 def test_it_agrees_with_the_toolbox(trained_cnn, digits):
-    """The toolbox draws one square for a whole batch: small batches, so that there are several draws."""
+    """The toolbox draws one square for all images of a call: few images in each, so that there are several draws."""
     from art.attacks.evasion import SquareAttack
 
-    x, y = digits.first(300)
+    x, y = digits.first(500)
     attack = SquareAttack(
-        toolbox(trained_cnn), eps=0.1, max_iter=60, p_init=0.8, nb_restarts=1, batch_size=15, verbose=False
+        toolbox(trained_cnn), eps=0.1, max_iter=80, p_init=0.8, nb_restarts=1, batch_size=20, verbose=False
     )
-    made = torch.from_numpy(attack.generate(x.numpy(), y.numpy()))
-    ours = attacks.square(trained_cnn, x, y, eps=0.1, queries=60, batch_size=150)
-    assert accuracy(trained_cnn, ours, y) == pytest.approx(accuracy(trained_cnn, made, y), abs=6)
+    calls = zip(x.split(20), y.split(20), strict=True)
+    made = torch.cat([torch.from_numpy(attack.generate(some.numpy(), of.numpy())) for some, of in calls])
+    ours = attacks.square(trained_cnn, x, y, eps=0.1, queries=80, batch_size=250)
+    points, error = gap(trained_cnn, ours, made, y)
+    assert abs(points) <= 4 and 3 * error < 4  # the two draw different squares: that much is luck
     assert accuracy(trained_cnn, ours, y) < accuracy(trained_cnn, x, y) - 15

@@ -205,15 +205,26 @@ def test_a_temperature_is_positive():
 # ---- a layer put into a trained network, untrained for it ----
 
 
-@pytest.fixture(scope="module")
-def with_layer(trained_cnn: nn.Sequential, train_digits) -> QNet:
-    """`trained_cnn` with 64 codes in front of its last layer, k-means on its features; both tails are its own."""
-    encoder, tail = trained_cnn[:4], trained_cnn[4:]
+def put_in(net: nn.Sequential, images: Tensor, seed: int) -> QNet:
+    """``net`` with 64 codes in front of its last layer, k-means on its features; both tails are its own."""
+    encoder, tail = net[:4], net[4:]
     layer = QLayer(16, codebook_size=64, gate=False, start="k-means")
     with torch.random.fork_rng(devices=[]), torch.no_grad():
-        torch.manual_seed(0)
-        layer.train()(encoder(train_digits.images[:1000]))
+        torch.manual_seed(seed)
+        layer.train()(encoder(images))
     return QNet(encoder, copy.deepcopy(layer), tail, tail).eval()
+
+
+@pytest.fixture(scope="module")
+def with_layer(trained_cnn: nn.Sequential, train_digits) -> QNet:
+    """`trained_cnn` with a layer."""
+    return put_in(trained_cnn, train_digits.images[:1000], seed=0)
+
+
+@pytest.fixture(scope="module")
+def with_another(trained_cnn: nn.Sequential, train_digits) -> QNet:
+    """`trained_cnn` with a layer of other codes: k-means starts elsewhere."""
+    return put_in(trained_cnn, train_digits.images[:1000], seed=1)
 
 
 def test_the_layer_put_in_afterwards_hides_the_gradient_and_costs_little(with_layer, trained_cnn, digits):
@@ -223,14 +234,59 @@ def test_the_layer_put_in_afterwards_hides_the_gradient_and_costs_little(with_la
         attacks.fgsm(with_layer, x, eps=0.3)
 
 
+def assert_broken(net: QNet, found: Tensor, x: Tensor, y: Tensor) -> None:
+    """Of the images found within 0.3 few are right, and of such with random noise of the same size most."""
+    assert (found - x).abs().max() <= 0.3 + 1e-6
+    noise = (x + 0.3 * torch.randn(x.shape, generator=torch.Generator().manual_seed(0)).sign()).clamp(0, 1)
+    assert accuracy(net, found, y) < 15
+    assert accuracy(net, noise, y) > 40
+
+
 @EVERY
 def test_every_surrogate_breaks_it(name, with_layer, digits):
     x, y = digits.first(100)
     surrogate = ALL[name](with_layer)
     found = attacks.pgd(surrogate, x, y, eps=0.3, step=0.05, iterations=20, loss="margin", keep_best=True)
-    noise = (x + 0.3 * torch.randn(x.shape, generator=torch.Generator().manual_seed(0)).sign()).clamp(0, 1)
-    assert accuracy(with_layer, found, y) < 15
-    assert accuracy(with_layer, noise, y) > 40  # noise of the same size does not
+    assert_broken(with_layer, found, x, y)
+
+
+BREAKS = {
+    "fgsm": attacks.fgsm,
+    "bim": partial(attacks.bim, step=0.05, iterations=20),
+    **{f"apgd, {loss}": partial(attacks.apgd, iterations=15, loss=loss) for loss in ("ce", "dlr", "margin")},
+    "apgd towards each class": partial(attacks.apgd_targeted, iterations=5),
+}
+
+
+@pytest.mark.parametrize("attack", BREAKS.values(), ids=BREAKS)
+@pytest.mark.parametrize("name", ["e", "shortcut, judged"])
+def test_every_attack_along_a_gradient_breaks_it_on_a_road_round_the_codes(name, attack, with_layer, digits):
+    x, y = digits.first(100)
+    assert_broken(with_layer, attack(ALL[name](with_layer), x, y, eps=0.3), x, y)
+
+
+@pytest.mark.parametrize("attack", [name for name in BREAKS if name.startswith("apgd")])
+@pytest.mark.parametrize("runners_up", [1, 2])
+def test_auto_pgd_breaks_it_through_the_runner_up_codes(runners_up, attack, with_layer, digits):
+    x, y = digits.first(100)
+    surrogate = surrogates.latent(with_layer, runners_up)
+    assert_broken(with_layer, BREAKS[attack](surrogate, x, y, eps=0.3), x, y)
+    mean = attacks.averaged(surrogate, 0.05, draws=2)
+    assert_broken(with_layer, BREAKS[attack](mean, x, y, eps=0.3), x, y)
+
+
+def test_a_search_without_gradients_breaks_it(with_layer, digits):
+    x, y = digits.first(100)
+    assert_broken(with_layer, attacks.square(with_layer, x, y, eps=0.3, queries=500), x, y)
+
+
+@pytest.mark.parametrize("name", ["straight-through", "latent", "latent, two runners-up"])
+def test_images_made_on_other_codes_break_it(name, with_layer, with_another, digits):
+    x, y = digits.first(100)
+    codes = (net.layer.codebook[0] for net in (with_layer, with_another))
+    assert torch.cdist(*codes).min() > 0.1  # none is the same
+    found = attacks.apgd(ALL[name](with_another), x, y, eps=0.3, iterations=15, loss="margin")
+    assert_broken(with_layer, found, x, y)
 
 
 def test_another_networks_images_are_weaker_but_no_noise(with_layer, digits):

@@ -1,6 +1,8 @@
-"""Whether attacks can work on a network at all: zero gradients, random answers, probabilities, a planted example."""
+"""Whether attacks can work on a network at all: its gradients, how it answers, and a planted example."""
 
+import sys
 from collections.abc import Callable
+from types import FrameType
 from typing import NamedTuple
 
 import torch
@@ -14,6 +16,7 @@ from qlayer_core.models import QNet, answers
 from qlayer_core.study.making import stand_in
 
 SURROGATES = ("e", "shortcut", "straight-through", "soft 0.1", "latent", "ensemble")
+BACKWARD = (torch.autograd.grad.__code__, torch.autograd.backward.__code__)  # all other ways lead to these
 
 
 class Planted(NamedTuple):
@@ -36,7 +39,8 @@ def of(net: nn.Module, images: Tensor, labels: Tensor, eps: float, plants: int =
     Returns:
         ``"gradients"``: per surrogate the shares, in percent, of images without any gradient and of zero pixels, with
         the exact loss and with the clipped one; ``"random"``: whether two calls give two answers;
-        ``"probabilities"``: whether the answers are such; ``"planted"`` and ``"found"``, see `planted`.
+        ``"probabilities"``: whether the answers are such; ``"optimizes"``, see `optimizes`; ``"planted"`` and
+        ``"found"``, see `planted`.
     """
     layer = isinstance(net, QNet)
     names = SURROGATES if layer else ("as it is", "adaptive") if isinstance(net, Defended) else (None,)
@@ -54,6 +58,7 @@ def of(net: nn.Module, images: Tensor, labels: Tensor, eps: float, plants: int =
         "gradients": gradients,
         "random": not torch.equal(once, twice),
         "probabilities": bool(once.min() >= 0 and sums_to_one),
+        "optimizes": optimizes(deployed(net), images),
     } | planted(net, images[:plants], eps, surrogate="latent" if layer else names[-1])._asdict()
 
 
@@ -65,6 +70,28 @@ def deployed(net: nn.Module) -> attacks.Model:
         return found["q"] if "q" in found else found[None]
 
     return model
+
+
+def optimizes(model: attacks.Model, images: Tensor) -> bool:
+    """Return whether the model computes gradients to answer, for images ``(N, 1, H, W)``.
+
+    Defences that first optimize the image, or something beside it, do; an attack that does not know of it may fail.
+    AutoAttack (Croce and Hein, 2020) flags the same, as "optimization at inference time". A network that optimizes
+    without PyTorch's backward pass goes unnoticed.
+    """
+    seen, before = False, sys.getprofile()
+
+    def watch(frame: FrameType, event: str, _: object) -> None:
+        nonlocal seen
+        seen = seen or (event == "call" and frame.f_code in BACKWARD)
+
+    sys.setprofile(watch)  # a patch would miss a network that imported the functions by name
+    try:
+        with torch.no_grad():
+            model(images)
+    finally:
+        sys.setprofile(before)
+    return seen
 
 
 def zero_gradients(model: attacks.Model, images: Tensor, labels: Tensor, loss: str = "ce") -> dict:

@@ -12,7 +12,7 @@ import numpy as np
 
 from qlayer_core import intervals
 from qlayer_core.study import ladder, records
-from qlayer_core.study.adaptive import worst
+from qlayer_core.study.adaptive import KINDS, worst
 
 CLASSES = 10
 POINT = 1.0  # percent of the images below which a difference is let pass
@@ -137,9 +137,13 @@ def _chance(record: dict) -> Flag:
 
 
 def _monotone(record: dict) -> Flag:
-    """A larger budget contains the smaller one: no attack may leave clearly more images right with it."""
+    """A larger budget contains the smaller one: no attack may leave clearly more images right with it.
+
+    A control, such as noise, looks for nothing, and promises nothing of the kind.
+    """
     found, compared = [], False
-    for name in dict.fromkeys(cell["rung"] for cell in _cells(record, purpose="ladder", survivors=False)):
+    rungs = (cell for kind in KINDS for cell in _cells(record, kind=kind, purpose="ladder", survivors=False))
+    for name in dict.fromkeys(cell["rung"] for cell in rungs):
         cells = sorted(
             (cell for cell in record["cells"] if cell["rung"] == name), key=lambda cell: cell["eps"]
         )
@@ -246,6 +250,11 @@ def _health(record: dict) -> Iterator[Flag]:
         "the network answers probabilities, which saturate"
         if health["probabilities"]
         else "answers are logits",
+    )
+    says = {True: "the network computes gradients to answer", False: "the network answers without a gradient"}
+    optimizes = health.get("optimizes")  # records from before it was asked lack it
+    yield Flag(
+        "optimized answers", optimizes, says.get(optimizes, "whether answers are optimized is not measured")
     )
     missed = health["planted"] - health["found"]
     yield Flag(
