@@ -135,6 +135,12 @@ def test_an_attack_no_better_than_noise_is_flagged():
         assert raised(record_with(*cells), "noise") is expected
 
 
+def test_a_ladder_of_which_only_the_noise_is_climbed_raises_no_flag():
+    noise = [cell_of("noise", eps, first(90), "control", attack="noise") for eps in (0.1, 0.2)]
+    assert raised(record_with(*noise), "noise") is None
+    assert raised(record_with(*noise, cell_of("through", 0.2, first(30))), "noise") is False
+
+
 def test_images_left_alone_are_flagged():
     for still, expected in ((0, False), (1, False), (20, True)):
         assert (

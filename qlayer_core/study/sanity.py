@@ -191,12 +191,14 @@ def _noise(record: dict) -> Flag:
     Where it fools more images than noise does, but not clearly more, there are too few of them to tell.
     """
     found, few = [], []
-    for cell in _cells(record, kind="control"):
+    attacked = {cell["eps"] for kind in KINDS for cell in _cells(record, kind=kind)}
+    noises = [cell for cell in _cells(record, kind="control") if cell["eps"] in attacked]
+    for cell in noises:
         still, left = records.unpack(cell), worst(record, cell["eps"])
         if not _clearly_more(still, left):
             (few if left.sum() < still.sum() else found).append(f"{cell['eps']:g}")
-    if not _cells(record, kind="control"):
-        return Flag("noise", None, "no noise is recorded")
+    if not noises:
+        return Flag("noise", None, "no noise is recorded beside an attack")
     if found:
         return Flag("noise", True, f"no better than noise at eps {_listed(found)}")
     if few:
