@@ -16,7 +16,7 @@ from tqdm.auto import tqdm
 from qlayer_core import attacks, baselines, checks, data, evaluation, loop, models
 from qlayer_core.fast import RAdam
 from qlayer_core.layer import QLayer
-from qlayer_core.machine import autocast
+from qlayer_core.machine import autocast, seeded
 from qlayer_core.specs import RunSpec
 
 
@@ -56,10 +56,11 @@ def train(
         `forces`; for adversarial training ``unmoved``, the share of training images without a gradient, in percent.
 
     Raises:
-        ValueError: images outside [0, 1], or none; adversarial training without ``adversarial_eps``, or with one
-            outside [0, 1]; no ``"clean"`` validation set; a network with the layer and a ``spec`` without (or the
-            other way round); a checkpoint of other settings or other labels, or a damaged one; or losses that are no
-            numbers any more.
+        TypeError: the network answers with something else than a tensor.
+        ValueError: images outside [0, 1], or none; answers that are no logits, or labels that are none of their
+            classes; adversarial training without ``adversarial_eps``, or with one outside [0, 1]; no ``"clean"``
+            validation set; a network with the layer and a ``spec`` without (or the other way round); a checkpoint of
+            other settings or other labels, or a damaged one; or losses that are no numbers any more.
     """
     checks.one_of("selection", spec.selection, ("mixed", "clean"))
     for split in (train_set, *validation.values()):
@@ -89,6 +90,12 @@ def train(
         raise ValueError(
             f"adversarial_eps is {adversarial_eps}; it must lie in [0, 1], in units of the pixel range"
         )
+    with seeded(seed), autocast(train_set.images.device):  # an evaluation may draw, too
+        answers = models.answers(model.eval(), train_set.images[:1])
+    for answer in answers.values():
+        logits = checks.answer(answer, 1, "training needs")
+        for split in (train_set, *validation.values()):
+            checks.classes(split.labels, logits)
     if checkpoint is not None and (checkpoint := Path(checkpoint)).exists() and not is_zipfile(checkpoint):
         raise ValueError(f"{checkpoint} is damaged: delete it, to start this training afresh")
     optimizer = optimizer_of(spec, model)

@@ -268,6 +268,26 @@ def test_a_training_that_could_not_learn_is_refused_before_it_begins(some, judge
     assert all(torch.equal(a, b) for a, b in zip(before, weights(net), strict=True))
 
 
+def test_a_network_that_answers_with_no_logits_is_refused_before_training(some, judges):
+    class Tuple(nn.Sequential):
+        def forward(self, images: Tensor) -> tuple:
+            return super().forward(images), None
+
+    with pytest.raises(TypeError, match=r"answers with a tuple; training needs its logits.* or a module"):
+        training.train(CNN, Tuple(small_cnn()), some, judges, seed=SEED)
+    with pytest.raises(ValueError, match=r"1 image with shape \(1, 1\); training needs logits"):
+        training.train(CNN, nn.Sequential(nn.Flatten(), nn.Linear(784, 1)), some, judges, seed=SEED)
+
+
+@pytest.mark.parametrize("which", ["train", "validation"])
+@BOTH
+def test_a_label_that_is_none_of_the_classes_is_refused_before_training(spec, which, some, judges):
+    wrong = some._replace(labels=some.labels + 2)
+    train_set, validation = (wrong, judges) if which == "train" else (some, judges | {"wrong": wrong})
+    with pytest.raises(ValueError, match="labels run from 2 to 11; the model has classes 0 to 9"):
+        training.train(spec, network(spec), train_set, validation, seed=SEED)
+
+
 @BOTH
 def test_a_training_that_ran_away_says_so_instead_of_going_on(spec, some, judges):
     wild = replace(spec, learning_rate=1e20)
