@@ -1,5 +1,6 @@
 """Every refusal of an argument, once; each raises an error that names the value, the rule and the remedy."""
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from numbers import Integral, Real
@@ -15,7 +16,7 @@ MODE = (
 )
 LOST = "the model's {} hold NaN or infinity: check its weights and its number format"
 
-# ---- Attacks ----
+# ---- Options ----
 
 COUNTS = {
     "batch_size": 1,
@@ -26,19 +27,24 @@ COUNTS = {
     "queries": 1,
     "targets": 1,
     "until": 1,
+    "epochs": 1,
+    "patience": 1,
 }
-RATES = ("step", "learning_rate")
+RATES = ("step", "learning_rate", "cooling", "spread")
 
 
 def option(name: str, value: object) -> None:
-    """A count is a whole number that is large enough, a rate a positive number."""
+    """A count is a whole number that is large enough, a rate a positive number, and no number is infinite."""
     whole = isinstance(value, Integral) and not isinstance(value, bool)  # numpy's whole numbers, too
     if name in COUNTS and not (whole and value >= COUNTS[name]):
         raise ValueError(f"{name} is {value!r}; it must be a whole number, at least {COUNTS[name]}")
-    if name in RATES and not value > 0:
-        raise ValueError(f"{name} is {value!r}; it must be greater than 0")
-    if name == "confidence" and not value >= 0:
-        raise ValueError(f"confidence is {value!r}; it must be at least 0")
+    if name in RATES and not 0 < value < math.inf:  # also refuses NaN
+        raise ValueError(f"{name} is {value!r}; it must be greater than 0, and finite")
+    if name == "confidence" and not 0 <= value < math.inf:
+        raise ValueError(f"confidence is {value!r}; it must be at least 0, and finite")
+
+
+# ---- Attacks ----
 
 
 def attack(

@@ -57,12 +57,14 @@ def train(
 
     Raises:
         TypeError: the network answers with something else than a tensor.
-        ValueError: images outside [0, 1], or none; answers that are no logits, or labels that are none of their
-            classes; adversarial training without ``adversarial_eps``, or with one outside [0, 1]; no ``"clean"``
-            validation set; a network with the layer and a ``spec`` without (or the other way round); a checkpoint of
-            other settings or other labels, or a damaged one; or losses that are no numbers any more.
+        ValueError: ``until``, or the epochs, patience or batch size of ``spec``, below 1; images outside [0, 1], or
+            none; answers that are no logits, or labels that are none of their classes; adversarial training without
+            ``adversarial_eps``, or with one outside [0, 1]; no ``"clean"`` validation set; a network with the layer
+            and a ``spec`` without (or the other way round); a checkpoint of other settings or other labels, or a
+            damaged one; or losses that are no numbers any more.
     """
     checks.one_of("selection", spec.selection, ("mixed", "clean"))
+    checks.option("batch_size", spec.batch_size)
     for split in (train_set, *validation.values()):
         checks.pairs(*split)
     if "clean" not in validation:

@@ -285,6 +285,14 @@ def test_a_checkpoint_of_another_model_is_refused(tmp_path):
         pixelcnn.train(other, train_set, train_set[:5], seed=0, checkpoint=checkpoint)
 
 
+@pytest.mark.parametrize("name", ["epochs", "patience", "batch_size", "until"])
+def test_a_training_of_no_epoch_or_no_image_is_refused(name):
+    settings = SMALL if name == "until" else dataclasses.replace(SMALL, **{name: 0})
+    symbols, until = stripes(40), 0 if name == "until" else None
+    with pytest.raises(ValueError, match=f"{name} is 0; it must be a whole number, at least 1"):
+        pixelcnn.train(over(4, settings=settings), symbols, symbols[:5], seed=0, until=until)
+
+
 def test_a_few_steps_on_digits_beat_what_each_pixel_does_alone():
     images = pixelcnn.as_symbols(data.load("mnist", "train", limit=700).images[:, :, 7:21, 7:21])
     settings = Settings(layers=3, filters=16, batch_size=10, epochs=4, learning_rate=0.02)

@@ -288,6 +288,27 @@ def test_a_label_that_is_none_of_the_classes_is_refused_before_training(spec, wh
         training.train(spec, network(spec), train_set, validation, seed=SEED)
 
 
+@pytest.mark.parametrize(
+    "until, changed",
+    [(0, {}), (-1, {})]
+    + [
+        (None, {name: count})
+        for name, count in (
+            ("epochs", 0),
+            ("epochs", -1),
+            ("patience", 0),
+            ("patience", -1),
+            ("batch_size", 0),
+            ("batch_size", -1),
+        )
+    ],
+)
+def test_a_training_of_no_epoch_or_no_image_is_refused(until, changed, some, judges):
+    ((name, count),) = (changed or {"until": until}).items()
+    with pytest.raises(ValueError, match=f"{name} is {count}; it must be a whole number, at least 1"):
+        training.train(replace(CNN, **changed), network(CNN), some, judges, seed=SEED, until=until)
+
+
 @BOTH
 def test_a_training_that_ran_away_says_so_instead_of_going_on(spec, some, judges):
     wild = replace(spec, learning_rate=1e20)
