@@ -31,6 +31,8 @@ class State:
         return self.epoch >= epochs or (self.best is not None and self.epoch - self.best["epoch"] >= patience)
 
 
+@torch.inference_mode(False)  # whatever the caller's mode is
+@torch.enable_grad()
 def run(
     model: nn.Module,
     optimizer: torch.optim.Optimizer,

@@ -201,6 +201,8 @@ def losses(
         }
 
 
+@torch.inference_mode(False)  # whatever the caller's mode is
+@torch.enable_grad()
 def forces(spec: RunSpec, model: models.QNet, some: data.Split) -> dict[str, float]:
     """Return what moves the encoder: gradient norms of L_E and of beta L_{E->Q} there, and the features' length.
 
@@ -215,6 +217,7 @@ def forces(spec: RunSpec, model: models.QNet, some: data.Split) -> dict[str, flo
     """
     modes = {module: module.training for module in model.modules()}
     model.eval()  # no dropout, and the layer's usage stays as it is
+    some = data.Split(*(part.clone() for part in some))  # tensors of inference mode have no gradient
     terms = losses(spec, model, *some)
     encoder = [weight for weight in model.encoder.parameters() if weight.requires_grad]
     found = {}

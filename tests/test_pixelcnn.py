@@ -276,6 +276,16 @@ def test_an_interrupted_training_ends_in_the_same_weights(tmp_path):
     assert all(torch.equal(a, b) for a, b in zip(whole.parameters(), continued.parameters(), strict=True))
 
 
+@pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode])
+def test_the_caller_s_autograd_mode_changes_nothing(mode):
+    symbols, model = stripes(40), over(4)
+    expected = pixelcnn.train(over(4), symbols, symbols[:5], seed=5, until=1)
+    with mode():
+        here = symbols.clone()
+        state = pixelcnn.train(model, here, here[:5], seed=5, until=1)
+    assert state.history == expected.history
+
+
 def test_a_checkpoint_of_another_model_is_refused(tmp_path):
     train_set = stripes(40)
     checkpoint = tmp_path / "checkpoint.pt"

@@ -448,6 +448,28 @@ def test_two_runs_agree_bit_for_bit():
     assert not same_weights(first, run(None, seed=SEED + 1)[0])
 
 
+@pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode])
+@pytest.mark.parametrize("adversarial", [False, True])
+def test_the_caller_s_autograd_mode_changes_nothing_in_training(mode, adversarial, some, judges):
+    spec = replace(LAYERED, adversarial=adversarial, epochs=1)
+    nets = network(spec), network(spec)
+    expected = training.train(spec, nets[0], some, judges, seed=SEED, adversarial_eps=0.2)
+    with mode():
+        here = data.Split(some.images.clone(), some.labels.clone())
+        state = training.train(spec, nets[1], here, judges, seed=SEED, adversarial_eps=0.2)
+        assert torch.is_inference_mode_enabled() == (mode is torch.inference_mode)
+    assert state.history == expected.history and same_weights(*nets)
+
+
+@pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode])
+def test_the_caller_s_autograd_mode_changes_nothing_in_the_pulls(mode, some):
+    model, few = network(LAYERED), some.first(8)
+    expected = training.forces(LAYERED, model, few)
+    with mode():
+        assert training.forces(LAYERED, model, data.Split(*(part.clone() for part in few))) == expected
+    assert expected["pull of e"] > 0 < expected["pull of commitment"]
+
+
 def test_training_leaves_the_random_numbers_of_others_alone(some, judges):
     model = network(CNN)
     before = torch.get_rng_state()
