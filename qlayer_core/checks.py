@@ -3,7 +3,9 @@
 import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from numbers import Integral, Real
+from types import MethodType
 
 import torch
 from torch import Tensor, nn
@@ -197,7 +199,8 @@ def mode(network: nn.Module) -> None:
 def sound_calls(model: Callable[[Tensor], Tensor]) -> Iterator[None]:
     """Whatever is called meanwhile is in evaluation mode, and what a Q-Layer compares with its codes are numbers.
 
-    Of what wraps a network, that is the network and all its parts.
+    Of what wraps a network, that is the network and all its parts. Not seen is only a network that calls no part of
+    its own, and whose ``forward`` a function calls directly.
     """
 
     def refuse(module: nn.Module, _) -> None:
@@ -210,9 +213,11 @@ def sound_calls(model: Callable[[Tensor], Tensor]) -> Iterator[None]:
                 LOST.format("features")
             )  # NaN has a nearest code, too: behind it, it does not show
 
-    for network in (model, getattr(model, "func", None), getattr(model, "__self__", None)):
-        if isinstance(network, nn.Module):
-            refuse(network, None)
+    network = model
+    while isinstance(network, partial | MethodType):
+        network = network.func if isinstance(network, partial) else network.__self__
+    if isinstance(network, nn.Module):
+        refuse(network, None)
     hooks = torch.nn.modules.module
     # A mode is refused before it runs, since running in training mode moves statistics.
     watches = hooks.register_module_forward_pre_hook(refuse), hooks.register_module_forward_hook(look)

@@ -92,7 +92,6 @@ def correct_by_path(
         ValueError: the model is in training mode, answers with something else than logits or with NaN, or images,
             labels and its classes don't fit.
     """
-    checks.mode(model)
     checks.pairs(images, labels)
     checks.option("batch_size", batch_size)
     found: dict[str | None, list[Tensor]] = {}

@@ -358,6 +358,26 @@ def test_a_model_in_training_mode_is_refused_whatever_wraps_it(attack, few):
             attack(model, x, eps=0.1)
 
 
+class Alone(nn.Module):
+    """A linear model that is made of no other modules, so that nothing is called when its forward is."""
+
+    def __init__(self):
+        super().__init__()
+        self.weight = nn.Parameter(torch.eye(3, 12, dtype=torch.float64))
+
+    def forward(self, images: Tensor, scale: float = 1.0) -> Tensor:
+        return nn.functional.dropout(images, training=self.training) @ self.weight.T * scale
+
+
+@EACH
+def test_a_network_in_training_mode_is_found_in_what_calls_its_forward(attack):
+    net = Alone().train()
+    for model in (net.forward, partial(net.forward, scale=2), partial(partial(net.forward), scale=2)):
+        with pytest.raises(ValueError, match=r"training mode.*call eval\(\) first"):
+            attack(model, make_pixels(), eps=0.1)
+    attack(partial(net.eval().forward, scale=2), make_pixels(), eps=0.1)
+
+
 @EACH
 def test_one_module_in_training_mode_is_enough(attack, few):
     """Batch normalisation would move its running statistics, behind whatever wraps it."""
