@@ -99,8 +99,8 @@ def correct_by_path(
         context = torch.autocast(x.device.type, enabled=False) if full_precision else autocast(x.device)
         with context, checks.sound_calls(model):
             answers = models.answers(model, x)
-        for path, answer in answers.items():
-            logits = checks.answer(answer, len(x), "scoring needs")
+        for path, logits in answers.items():
+            checks.answer(logits, len(x), "scoring needs")
             checks.classes(labels, logits)
             found.setdefault(path, []).append(logits.argmax(1) == y)
     return {path: torch.cat(parts) for path, parts in found.items()}

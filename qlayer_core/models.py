@@ -8,8 +8,8 @@ from torch import Tensor, nn
 from qlayer_core import checks
 from qlayer_core.fast import Dropout
 from qlayer_core.layer import QLayer, QLayerOutput
-from qlayer_core.machine import seeded
-from qlayer_core.specs import DROPOUTS, INITIALISATIONS, LayerSpec, RunSpec, seed_of
+from qlayer_core.machine import seed_of, seeded
+from qlayer_core.specs import DROPOUTS, INITIALISATIONS, LayerSpec, RunSpec
 
 CLASSES = 10
 SHAPE = (1, 28, 28)  # of an image

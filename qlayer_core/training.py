@@ -94,8 +94,8 @@ def train(
         )
     with seeded(seed), autocast(train_set.images.device):  # an evaluation may draw, too
         answers = models.answers(model.eval(), train_set.images[:1])
-    for answer in answers.values():
-        logits = checks.answer(answer, 1, "training needs")
+    for logits in answers.values():
+        checks.answer(logits, 1, "training needs")
         for split in (train_set, *validation.values()):
             checks.classes(split.labels, logits)
     if checkpoint is not None and (checkpoint := Path(checkpoint)).exists() and not is_zipfile(checkpoint):
