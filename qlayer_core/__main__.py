@@ -175,7 +175,7 @@ def _evaluate(options: argparse.Namespace) -> None:
         from qlayer_core.study import rechecking
 
         differ, every = rechecking.against_records(
-            unit, options.table, limit=options.check, report=printing.difference
+            unit, options.table, limit=options.check, report=printing.difference, progress=True
         )
         print(f"In all {differ:,} of {every:,} answers differ from the recorded ones.")
         return

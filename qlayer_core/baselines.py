@@ -14,9 +14,8 @@ from torch import Tensor, nn
 from qlayer_core import attacks, models
 from qlayer_core.attacks.contract import Problem, contract
 from qlayer_core.fast import Dropout
-from qlayer_core.machine import seeded
+from qlayer_core.machine import seed_of, seeded
 from qlayer_core.quantizers import BitDepth, Encoding, MedianFilter, RandomDiscretization, Squeezing
-from qlayer_core.specs import seed_of
 
 
 class Defended(nn.Module):

@@ -1,8 +1,11 @@
 """Every refusal of an argument, once; each raises an error that names the value, the rule and the remedy."""
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from numbers import Integral, Real
+from types import MethodType
 
 import torch
 from torch import Tensor, nn
@@ -13,8 +16,9 @@ MODE = (
     "{} is in training mode, where dropout hides gradients and changes answers, and running statistics move:"
     " call eval() first"
 )
+LOST = "the model's {} hold NaN or infinity: check its weights and its number format"
 
-# ---- Attacks ----
+# ---- Options ----
 
 COUNTS = {
     "batch_size": 1,
@@ -25,19 +29,24 @@ COUNTS = {
     "queries": 1,
     "targets": 1,
     "until": 1,
+    "epochs": 1,
+    "patience": 1,
 }
-RATES = ("step", "learning_rate")
+RATES = ("step", "learning_rate", "cooling", "spread")
 
 
 def option(name: str, value: object) -> None:
-    """A count is a whole number that is large enough, a rate a positive number."""
+    """A count is a whole number that is large enough, a rate a positive number, and no number is infinite."""
     whole = isinstance(value, Integral) and not isinstance(value, bool)  # numpy's whole numbers, too
     if name in COUNTS and not (whole and value >= COUNTS[name]):
         raise ValueError(f"{name} is {value!r}; it must be a whole number, at least {COUNTS[name]}")
-    if name in RATES and not value > 0:
-        raise ValueError(f"{name} is {value!r}; it must be greater than 0")
-    if name == "confidence" and not value >= 0:
-        raise ValueError(f"confidence is {value!r}; it must be at least 0")
+    if name in RATES and not 0 < value < math.inf:  # also refuses NaN
+        raise ValueError(f"{name} is {value!r}; it must be greater than 0, and finite")
+    if name == "confidence" and not 0 <= value < math.inf:
+        raise ValueError(f"confidence is {value!r}; it must be at least 0, and finite")
+
+
+# ---- Attacks ----
 
 
 def attack(
@@ -68,11 +77,9 @@ def attack(
         raise ValueError(
             f"images range from {lowest:g} to {highest:g}; they must lie in [0, 1] and hold no NaN"
         )
-    classes = _classes(model, images[:1])
-    if labels is not None and not (labels.min() >= 0 and labels.max() < classes):
-        raise ValueError(
-            f"labels run from {labels.min()} to {labels.max()}; the model has classes 0 to {classes - 1}"
-        )
+    known = logits(model, images[:1], "attacks need")
+    if labels is not None:
+        classes(labels, known)
     return eps
 
 
@@ -103,36 +110,38 @@ def _budget(eps: float | Tensor, n: int) -> float | Tensor:
     return eps
 
 
-def _classes(model: Callable[[Tensor], Tensor], image: Tensor) -> int:
-    """Ask the model about one image, and refuse a mode or an answer that no attack can work with."""
-    lost = []  # NaN has a nearest code, too: behind a Q-Layer it does not show
+# ---- Answers ----
 
-    def look(_module: nn.Module, _given: tuple, out: object) -> None:
-        if isinstance(out, QLayerOutput) and not out.projected.isfinite().all():
-            lost.append(out)
 
-    watch = torch.nn.modules.module.register_module_forward_hook(look)
-    try:
-        with calls_in_evaluation_mode(model):
-            logits = model(image)
-    finally:
-        watch.remove()
-    if not isinstance(logits, Tensor):
+def logits(model: Callable[[Tensor], Tensor], images: Tensor, who: str) -> Tensor:
+    """Ask a model that is in evaluation mode, and return its answer: logits that are numbers, see `answer`."""
+    with sound_calls(model):
+        return answer(model(images), len(images), who)
+
+
+def answer(found: object, n: int, who: str) -> Tensor:
+    """An answer to ``n`` images, asked for by ``who``, is finite logits ``(n, classes)``, two classes at least."""
+    if not isinstance(found, Tensor):
         raise TypeError(
-            f"the model answers with a {type(logits).__name__}; attacks need its logits, a tensor (N, classes):"
-            " wrap it, for example lambda images: model(images)[0]"
+            f"the model answers with a {type(found).__name__}; {who} its logits, a tensor (N, classes): wrap it, for"
+            " example lambda images: model(images)[0], or a module that does so"
         )
-    if logits.ndim != 2 or len(logits) != len(image) or logits.shape[1] < 2:
+    if found.ndim != 2 or len(found) != n or found.shape[1] < 2:
         raise ValueError(
-            f"the model answers {len(image)} image with shape {tuple(logits.shape)}; attacks need logits"
+            f"the model answers {n} image{'s' if n > 1 else ''} with shape {tuple(found.shape)}; {who} logits"
             " (N, classes) of at least two classes: give a single logit z as the two logits 0 and z"
         )
-    if lost or not logits.isfinite().all():
+    if not found.isfinite().all():
+        raise ValueError(LOST.format("logits"))
+    return found
+
+
+def classes(labels: Tensor, found: Tensor) -> None:
+    """Labels are among the classes of the logits ``found`` ``(N, classes)``."""
+    if not (labels.min() >= 0 and labels.max() < found.shape[1]):
         raise ValueError(
-            f"the model's {'features' if lost else 'logits'} hold NaN or infinity, so an attack has nothing to"
-            " follow: check its weights and its number format"
+            f"labels run from {labels.min()} to {labels.max()}; the model has classes 0 to {found.shape[1] - 1}"
         )
-    return logits.shape[1]
 
 
 # ---- Scoring and explorers ----
@@ -187,22 +196,36 @@ def mode(network: nn.Module) -> None:
 
 
 @contextmanager
-def calls_in_evaluation_mode(model: Callable[[Tensor], Tensor]) -> Iterator[None]:
-    """Whatever is called meanwhile is in evaluation mode: of what wraps a network, the network and all its parts."""
+def sound_calls(model: Callable[[Tensor], Tensor]) -> Iterator[None]:
+    """Whatever is called meanwhile is in evaluation mode, and what a Q-Layer compares with its codes are numbers.
+
+    Of what wraps a network, that is the network and all its parts. Not seen is only a network that calls no part of
+    its own, and whose ``forward`` a function calls directly.
+    """
 
     def refuse(module: nn.Module, _) -> None:
         if module.training:
             raise ValueError(MODE.format("the model"))
 
-    for network in (model, getattr(model, "func", None), getattr(model, "__self__", None)):
-        if isinstance(network, nn.Module):
-            refuse(network, None)
-    # Refused before it runs, since running in training mode moves statistics.
-    watch = torch.nn.modules.module.register_module_forward_pre_hook(refuse)
+    def look(_module: nn.Module, _given: tuple, out: object) -> None:
+        if isinstance(out, QLayerOutput) and not out.projected.isfinite().all():
+            raise ValueError(
+                LOST.format("features")
+            )  # NaN has a nearest code, too: behind it, it does not show
+
+    network = model
+    while isinstance(network, partial | MethodType):
+        network = network.func if isinstance(network, partial) else network.__self__
+    if isinstance(network, nn.Module):
+        refuse(network, None)
+    hooks = torch.nn.modules.module
+    # A mode is refused before it runs, since running in training mode moves statistics.
+    watches = hooks.register_module_forward_pre_hook(refuse), hooks.register_module_forward_hook(look)
     try:
         yield
     finally:
-        watch.remove()
+        for watch in watches:
+            watch.remove()
 
 
 def seed(value: int) -> None:

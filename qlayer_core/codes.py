@@ -198,6 +198,8 @@ def drift(
     return found
 
 
+@torch.inference_mode(False)  # whatever the caller's mode is
+@torch.enable_grad()
 def losses_reach(network: QNet, images: Tensor, labels: Tensor) -> dict[str, dict[str, float]]:
     """Return the L2 norm of each loss's gradient in each part of the network, by loss and part.
 
@@ -213,6 +215,7 @@ def losses_reach(network: QNet, images: Tensor, labels: Tensor) -> dict[str, dic
         raise ValueError(
             "the network has one tail for both paths; give one with two, such as models.q_net(LayerSpec())"
         )
+    images, labels = images.clone(), labels.clone()  # tensors of inference mode have no gradient
     layer, out = network.layer, network(images, path="both")
     codebook_loss, commitment_loss = layer.losses(out.layer)
     losses = {

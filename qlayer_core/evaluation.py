@@ -88,16 +88,21 @@ def correct_by_path(
         ``(N,)`` bool for path ``"q"`` and ``"e"`` of a QNet, or for path None of a plain CNN.
 
     Raises:
-        ValueError: the model is in training mode, or images and labels don't fit.
+        TypeError: the model answers with something else than a tensor.
+        ValueError: the model is in training mode, answers with something else than logits or with NaN, or images,
+            labels and its classes don't fit.
     """
-    checks.mode(model)
     checks.pairs(images, labels)
     checks.option("batch_size", batch_size)
     found: dict[str | None, list[Tensor]] = {}
     for x, y in zip(images.split(batch_size), labels.split(batch_size), strict=True):
-        with torch.autocast(x.device.type, enabled=False) if full_precision else autocast(x.device):
-            for path, logits in models.answers(model, x).items():
-                found.setdefault(path, []).append(logits.argmax(1) == y)
+        context = torch.autocast(x.device.type, enabled=False) if full_precision else autocast(x.device)
+        with context, checks.sound_calls(model):
+            answers = models.answers(model, x)
+        for path, logits in answers.items():
+            checks.answer(logits, len(x), "scoring needs")
+            checks.classes(labels, logits)
+            found.setdefault(path, []).append(logits.argmax(1) == y)
     return {path: torch.cat(parts) for path, parts in found.items()}
 
 
@@ -105,15 +110,24 @@ def accuracy(model: attacks.Model, images: Tensor, labels: Tensor) -> float:
     """Return the percentage of ``images`` that any callable from images to logits classifies as ``labels``.
 
     Raises:
-        ValueError: a network that it calls is in training mode, or images and labels don't fit.
+        TypeError: it answers with something else than a tensor.
+        ValueError: a network that it calls is in training mode, it answers with something else than logits or with
+            NaN, or images, labels and its classes don't fit.
     """
     checks.pairs(images, labels)
-    with torch.no_grad(), checks.calls_in_evaluation_mode(model):
-        return 100 * (model(images).argmax(1) == labels).float().mean().item()
+    with torch.no_grad():
+        logits = checks.logits(model, images, "scoring needs")
+    checks.classes(labels, logits)
+    return 100 * (logits.argmax(1) == labels).float().mean().item()
 
 
 def worst_case(rights: Sequence[Tensor]) -> Tensor:
     """Return which images stay right under every one of several attacks, ``(N,)`` bool each and in all."""
     if not rights:
         raise ValueError("no attack is given: the worst case needs at least one")
+    if any(right.shape != rights[0].shape for right in rights):
+        raise ValueError(
+            f"what is right has the shapes {', '.join(str(tuple(right.shape)) for right in rights)}: give the same"
+            " images for each attack"
+        )
     return torch.stack(list(rights)).all(0)

@@ -172,6 +172,10 @@ class QLayer(nn.Module):
         Both are sums over all ``heads * dim`` channels, averaged over images and positions. The first moves codes
         only, the second input and projection only.
 
+        A distance is the square of a norm, which takes one pass; a sum of squares differs in its last digits, and so
+        does its gradient. The first derivative is right everywhere. The second is NaN where all distances are zero,
+        instead of 2 over the number of panels on its diagonal: whoever needs it there takes a sum of squares.
+
         Args:
             out: what the layer gave.
             commitment: ``"squared"``, the squared L2 distance of eq. 8; ``"linear"``, ``z_e - sg(z_q)^2``, an earlier

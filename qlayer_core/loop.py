@@ -13,7 +13,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from qlayer_core import files
+from qlayer_core import checks, files
 from qlayer_core.machine import seeded
 
 
@@ -31,6 +31,8 @@ class State:
         return self.epoch >= epochs or (self.best is not None and self.epoch - self.best["epoch"] >= patience)
 
 
+@torch.inference_mode(False)  # whatever the caller's mode is
+@torch.enable_grad()
 def run(
     model: nn.Module,
     optimizer: torch.optim.Optimizer,
@@ -59,8 +61,11 @@ def run(
         report: called with each new row.
 
     Raises:
-        ValueError: the checkpoint is from a run with other settings.
+        ValueError: nothing would be trained, or the checkpoint is from a run with other settings.
     """
+    for name, count in {"epochs": epochs, "patience": patience, "until": until}.items():
+        if count is not None:
+            checks.option(name, count)
     state, best_weights = State(), _copy(model)
     if checkpoint is not None and checkpoint.exists():
         state, best_weights = _restore(checkpoint, settings, model, optimizer)

@@ -1,14 +1,17 @@
-"""What this machine is fast at: its device and its number format.
+"""What this machine is fast at: its device and its number format; and what a run draws on it.
 
 Autocast keeps weights and optimizer state in float32 and runs convolutions and matrix products in bfloat16.
 ``QLAYER_PRECISION=float32`` forces full precision, ``bfloat16`` the other.
 """
 
 import os
+import zlib
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 
 import torch
+
+from qlayer_core.specs import PRINTED
 
 CHOICES = ("auto", "float32", "bfloat16")
 
@@ -49,6 +52,14 @@ def autocast(device: torch.device | str = "cpu") -> AbstractContextManager:
     """Return the context in which training, attacks and evaluation run on ``device``."""
     kind = torch.device(device).type
     return torch.autocast(kind, torch.bfloat16, enabled=number_format(device) == "bfloat16")
+
+
+def seed_of(name: str, seed: int) -> int:
+    """Return the seed of everything random in one run: different for each model and each ``seed``.
+
+    A run by the paper's text draws what the one beside it draws, so that only their settings differ.
+    """
+    return zlib.crc32(f"{name.replace(PRINTED, '')}/{seed}".encode())
 
 
 @contextmanager

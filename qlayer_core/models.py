@@ -5,10 +5,11 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from qlayer_core import checks
 from qlayer_core.fast import Dropout
 from qlayer_core.layer import QLayer, QLayerOutput
-from qlayer_core.machine import seeded
-from qlayer_core.specs import DROPOUTS, INITIALISATIONS, LayerSpec, RunSpec, seed_of
+from qlayer_core.machine import seed_of, seeded
+from qlayer_core.specs import DROPOUTS, INITIALISATIONS, LayerSpec, RunSpec
 
 CLASSES = 10
 SHAPE = (1, 28, 28)  # of an image
@@ -90,7 +91,12 @@ def straight_through(before: Tensor, after: Tensor) -> Tensor:
 
 @torch.no_grad()
 def answers(model: nn.Module, images: Tensor) -> dict[str | None, Tensor]:
-    """Return logits ``(N, classes)`` by path: ``"q"`` and ``"e"`` of a `QNet`, None of any other network."""
+    """Return logits ``(N, classes)`` by path: ``"q"`` and ``"e"`` of a `QNet`, None of any other network.
+
+    Raises:
+        ValueError: the network, or a part of it, is in training mode.
+    """
+    checks.mode(model)
     if isinstance(model, QNet):
         out = model(images, path="both")
         return {"q": out.q, "e": out.e}

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from tqdm.auto import tqdm
 
-from qlayer_core import loop
+from qlayer_core import checks, loop
 from qlayer_core.fast import RAdam
 from qlayer_core.layer import QLayer
 from qlayer_core.machine import autocast
@@ -298,6 +298,7 @@ def train(
         learned) and ``validation``, and ``score``, minus the latter.
     """
     settings = model.settings
+    checks.option("batch_size", settings.batch_size)
     optimizer = RAdam(model.parameters(), lr=settings.learning_rate)
 
     def epoch(finished: int) -> dict:

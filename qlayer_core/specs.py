@@ -1,6 +1,5 @@
 """What describes a run, in plain values: networks, training and attacks as frozen records. Imports no torch."""
 
-import zlib
 from dataclasses import dataclass
 
 DROPOUTS = ("off", "front", "behind")
@@ -74,11 +73,3 @@ class Attack:
         """Return for example ``white-box bim 0.2 e``."""
         parts = (self.setting, self.attack, f"{self.eps:g}", self.source, self.attacked_path)
         return " ".join(part for part in parts if part)
-
-
-def seed_of(name: str, seed: int) -> int:
-    """Return the seed of everything random in one run: different for each model and each ``seed``.
-
-    A run by the paper's text draws what the one beside it draws, so that only their settings differ.
-    """
-    return zlib.crc32(f"{name.replace(PRINTED, '')}/{seed}".encode())

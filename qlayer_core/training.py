@@ -16,7 +16,7 @@ from tqdm.auto import tqdm
 from qlayer_core import attacks, baselines, checks, data, evaluation, loop, models
 from qlayer_core.fast import RAdam
 from qlayer_core.layer import QLayer
-from qlayer_core.machine import autocast
+from qlayer_core.machine import autocast, seeded
 from qlayer_core.specs import RunSpec
 
 
@@ -56,12 +56,15 @@ def train(
         `forces`; for adversarial training ``unmoved``, the share of training images without a gradient, in percent.
 
     Raises:
-        ValueError: images outside [0, 1], or none; adversarial training without ``adversarial_eps``, or with one
-            outside [0, 1]; no ``"clean"`` validation set; a network with the layer and a ``spec`` without (or the
-            other way round); a checkpoint of other settings or other labels, or a damaged one; or losses that are no
-            numbers any more.
+        TypeError: the network answers with something else than a tensor.
+        ValueError: ``until``, or the epochs, patience or batch size of ``spec``, below 1; images outside [0, 1], or
+            none; answers that are no logits, or labels that are none of their classes; adversarial training without
+            ``adversarial_eps``, or with one outside [0, 1]; no ``"clean"`` validation set; a network with the layer
+            and a ``spec`` without (or the other way round); a checkpoint of other settings or other labels, or a
+            damaged one; or losses that are no numbers any more.
     """
     checks.one_of("selection", spec.selection, ("mixed", "clean"))
+    checks.option("batch_size", spec.batch_size)
     for split in (train_set, *validation.values()):
         checks.pairs(*split)
     if "clean" not in validation:
@@ -89,6 +92,12 @@ def train(
         raise ValueError(
             f"adversarial_eps is {adversarial_eps}; it must lie in [0, 1], in units of the pixel range"
         )
+    with seeded(seed), autocast(train_set.images.device):  # an evaluation may draw, too
+        answers = models.answers(model.eval(), train_set.images[:1])
+    for logits in answers.values():
+        checks.answer(logits, 1, "training needs")
+        for split in (train_set, *validation.values()):
+            checks.classes(split.labels, logits)
     if checkpoint is not None and (checkpoint := Path(checkpoint)).exists() and not is_zipfile(checkpoint):
         raise ValueError(f"{checkpoint} is damaged: delete it, to start this training afresh")
     optimizer = optimizer_of(spec, model)
@@ -192,6 +201,8 @@ def losses(
         }
 
 
+@torch.inference_mode(False)  # whatever the caller's mode is
+@torch.enable_grad()
 def forces(spec: RunSpec, model: models.QNet, some: data.Split) -> dict[str, float]:
     """Return what moves the encoder: gradient norms of L_E and of beta L_{E->Q} there, and the features' length.
 
@@ -206,6 +217,7 @@ def forces(spec: RunSpec, model: models.QNet, some: data.Split) -> dict[str, flo
     """
     modes = {module: module.training for module in model.modules()}
     model.eval()  # no dropout, and the layer's usage stays as it is
+    some = data.Split(*(part.clone() for part in some))  # tensors of inference mode have no gradient
     terms = losses(spec, model, *some)
     encoder = [weight for weight in model.encoder.parameters() if weight.requires_grad]
     found = {}

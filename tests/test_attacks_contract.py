@@ -22,7 +22,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from qlayer_core import attacks
+from qlayer_core import attacks, baselines
 
 # ---- the box ----
 
@@ -319,11 +319,20 @@ def test_bad_input_is_refused(case, attack):
         (attacks.bim, {"iterations": 1.5}, "iterations is 1.5; it must be a whole number, at least 0"),
         (attacks.bim, {"step": 0.0}, "step is 0.0; it must be greater than 0"),
         (attacks.bim, {"step": float("nan")}, "step is nan; it must be greater than 0"),
+        (attacks.bim, {"step": float("inf")}, "step is inf; it must be greater than 0, and finite"),
+        (attacks.pgd, {"step": float("inf")}, "step is inf; it must be greater than 0, and finite"),
         (attacks.pgd, {"restarts": 0}, "restarts is 0; it must be a whole number, at least 1"),
         (attacks.cw_linf, {"halvings": -1}, "halvings is -1; it must be a whole number, at least 0"),
         (attacks.cw_linf, {"doublings": 0.5}, "doublings is 0.5; it must be a whole number, at least 0"),
         (attacks.cw_linf, {"learning_rate": -0.01}, "learning_rate is -0.01; it must be greater than 0"),
+        (attacks.cw_linf, {"learning_rate": float("inf")}, "learning_rate is inf; .* and finite"),
         (attacks.cw_linf, {"confidence": -1.0}, "confidence is -1.0; it must be at least 0"),
+        (
+            attacks.cw_linf,
+            {"confidence": float("inf")},
+            "confidence is inf; it must be at least 0, and finite",
+        ),
+        (baselines.ls_pga, {"cooling": 0.0}, "cooling is 0.0; it must be greater than 0"),
     ],
 )
 def test_numbers_out_of_range_are_refused(attack, options, message):
@@ -347,6 +356,26 @@ def test_a_model_in_training_mode_is_refused_whatever_wraps_it(attack, few):
     for model in wrapped:
         with pytest.raises(ValueError, match=r"training mode.*call eval\(\) first"):
             attack(model, x, eps=0.1)
+
+
+class Alone(nn.Module):
+    """A linear model that is made of no other modules, so that nothing is called when its forward is."""
+
+    def __init__(self):
+        super().__init__()
+        self.weight = nn.Parameter(torch.eye(3, 12, dtype=torch.float64))
+
+    def forward(self, images: Tensor, scale: float = 1.0) -> Tensor:
+        return nn.functional.dropout(images, training=self.training) @ self.weight.T * scale
+
+
+@EACH
+def test_a_network_in_training_mode_is_found_in_what_calls_its_forward(attack):
+    net = Alone().train()
+    for model in (net.forward, partial(net.forward, scale=2), partial(partial(net.forward), scale=2)):
+        with pytest.raises(ValueError, match=r"training mode.*call eval\(\) first"):
+            attack(model, make_pixels(), eps=0.1)
+    attack(partial(net.eval().forward, scale=2), make_pixels(), eps=0.1)
 
 
 @EACH

@@ -51,6 +51,14 @@ def test_the_ratio_of_logit_differences_does_not_change_with_their_scale():
     torch.testing.assert_close(losses.dlr(1e6 * logits + 7, labels), losses.dlr(logits, labels))
 
 
+@pytest.mark.parametrize("name", losses.LOSSES)
+@pytest.mark.parametrize("labels", [[0], [0, 1], [[0], [1], [2]]])
+def test_each_row_has_a_label_of_its_own(name, labels):
+    message = r"labels have shape \(.*\); give one per row of the logits: \(3,\)"
+    with pytest.raises(ValueError, match=message):
+        losses.LOSSES[name](torch.rand(3, 4), torch.tensor(labels))
+
+
 def test_the_ratio_needs_a_third_class():
     with pytest.raises(ValueError, match=r"the model has 2 classes.*use loss='margin'"):
         attacks.fgsm(make_linear(2), torch.rand(2, 12).double(), eps=0.1, loss="dlr")

@@ -21,6 +21,16 @@ def test_each_loss_reaches_its_own_parts(digits):
     }
 
 
+@pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode])
+def test_the_caller_s_autograd_mode_changes_nothing_in_what_the_losses_reach(mode, digits):
+    net = small_q_net().eval()
+    expected = codes.losses_reach(net, digits.images[:4], digits.labels[:4])
+    with mode():
+        found = codes.losses_reach(net, digits.images[:4].clone(), digits.labels[:4].clone())
+        assert torch.is_inference_mode_enabled() == (mode is torch.inference_mode)
+    assert found == expected
+
+
 def test_one_tail_for_both_paths_is_refused_where_parts_are_told_apart(digits):
     net = small_q_net().eval()
     net.tail_e = None

@@ -140,6 +140,22 @@ def test_a_network_that_draws_begins_with_the_same_draws_whatever_was_measured_b
     assert all(torch.equal(one, first[0]) for one in first)
 
 
+def test_an_evaluation_and_its_check_both_show_the_batches_of_each_attack(miniature, monkeypatch):
+    for name in ("validation-a", "source-a", "cnn"):
+        main(["train", "mnist", name])
+    shown, make = [], crafting.make
+
+    def spy(one, model, images, attack, progress, **options):
+        shown.append((str(attack), progress))
+        return make(one, model, images, attack, progress, **options)
+
+    monkeypatch.setattr(crafting, "make", spy)
+    main(["evaluate", "mnist", "cnn", "--table", "1a"])
+    measured = shown.copy()
+    main(["evaluate", "mnist", "cnn", "--table", "1a", "--check", "10"])
+    assert measured and shown == 2 * measured and all(progress for _, progress in shown)
+
+
 def test_a_table_marks_numbers_of_fewer_images_and_of_attacks_that_failed_a_check(capsys):
     assert main(["table", "2a"]) == 0
     printed = "\n".join(lines(capsys))

@@ -90,12 +90,67 @@ def test_images_and_labels_that_do_not_fit_are_not_scored(images, labels, messag
         evaluation.cells(net, IMAGES, LABELS, Attack("white-box", "fgsm", 0.1), IMAGES[:3])
 
 
+NO_LOGITS = {
+    "NaN": (lambda z: z * float("nan"), ValueError, "logits hold NaN or infinity: check its weights"),
+    "one logit": (lambda z: z[:, :1], ValueError, r"5 images with shape \(5, 1\); scoring needs logits"),
+    "a number per image": (lambda z: z[:, 0], ValueError, r"5 images with shape \(5,\)"),
+    "a tuple": (lambda z: (z, None), TypeError, "answers with a tuple; scoring needs its logits"),
+    "a dict": (lambda z: {"logits": z}, TypeError, "answers with a dict; scoring needs its logits"),
+}
+
+
+class Answers(nn.Flatten):
+    """Answers with something that is made of the logits."""
+
+    def __init__(self, made):
+        super().__init__()
+        self.made = made
+
+    def forward(self, images: Tensor):
+        return self.made(super().forward(images))
+
+
+@pytest.mark.parametrize("made, error, message", NO_LOGITS.values(), ids=NO_LOGITS)
+def test_answers_that_are_no_logits_are_not_scored(made, error, message):
+    net = Answers(made).eval()
+    for score in (
+        lambda: evaluation.correct_by_path(net, IMAGES, LABELS),
+        lambda: evaluation.cells(net, IMAGES, LABELS, Attack("clean", "none", 0.0)),
+        lambda: evaluation.accuracy(net, IMAGES, LABELS),
+        lambda: evaluation.accuracy(lambda images: net(images), IMAGES, LABELS),
+    ):
+        with pytest.raises(error, match=message):
+            score()
+
+
+@pytest.mark.parametrize("label", [3, -1])
+def test_a_label_that_is_none_of_the_classes_is_not_counted_as_a_wrong_answer(label):
+    net, labels = nn.Flatten().eval(), torch.tensor([0, 1, 1, 1, label])
+    for score in (evaluation.correct_by_path, evaluation.accuracy):
+        with pytest.raises(ValueError, match=r"labels run from -?\d to \d; the model has classes 0 to 2"):
+            score(net, IMAGES, labels)
+
+
+def test_features_without_a_number_are_not_scored_though_a_code_is_nearest_to_them(digits):
+    net, some = small_q_net().eval(), digits.first(4)
+    net.encoder[0].weight.data.fill_(torch.nan)
+    for score, model in (
+        (evaluation.accuracy, net),
+        (evaluation.correct_by_path, net),
+        (evaluation.correct_by_path, nn.Sequential(nn.Identity(), net).eval()),
+    ):
+        with pytest.raises(ValueError, match="features hold NaN or infinity"):
+            score(model, *some)
+
+
 def test_the_worst_case_is_right_under_every_attack():
     one, other = torch.tensor([True, True, False]), torch.tensor([True, False, True])
     assert evaluation.worst_case([one, other]).tolist() == [True, False, False]
     assert evaluation.worst_case([one]).tolist() == one.tolist()
     with pytest.raises(ValueError, match="no attack is given: the worst case needs at least one"):
         evaluation.worst_case([])
+    with pytest.raises(ValueError, match=r"the shapes \(3,\), \(2,\): give the same images for each attack"):
+        evaluation.worst_case([one, other[:2]])
 
 
 def test_accuracy_takes_any_callable():

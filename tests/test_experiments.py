@@ -5,7 +5,8 @@ from dataclasses import replace
 
 import pytest
 
-from qlayer_core.specs import Attack, seed_of
+from qlayer_core.machine import seed_of
+from qlayer_core.specs import Attack
 from qlayer_core.study import experiments, paper
 from qlayer_core.study.experiments import RUNS, attacks_on
 

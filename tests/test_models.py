@@ -212,6 +212,16 @@ def test_answers_are_those_of_every_path_that_answers():
     assert torch.equal(models.answers(plain, x)[None], plain(x))
 
 
+@pytest.mark.parametrize("net", [nn.Sequential(nn.BatchNorm2d(1), nn.Flatten()), small_q_net()])
+def test_a_network_in_training_mode_is_not_asked(net):
+    """Its running statistics would move, and so would the counts of its codes."""
+    before = {name: tensor.clone() for name, tensor in net.train().state_dict().items()}
+    with pytest.raises(ValueError, match=r"training mode.*call eval\(\) first"):
+        models.answers(net, images().float())
+    assert all(torch.equal(before[name], tensor) for name, tensor in net.state_dict().items())
+    assert not isinstance(net, QNet) or not net.layer.usage.any()
+
+
 # ---- any model of the paper by name ----
 
 

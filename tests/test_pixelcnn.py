@@ -276,6 +276,16 @@ def test_an_interrupted_training_ends_in_the_same_weights(tmp_path):
     assert all(torch.equal(a, b) for a, b in zip(whole.parameters(), continued.parameters(), strict=True))
 
 
+@pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode])
+def test_the_caller_s_autograd_mode_changes_nothing(mode):
+    symbols, model = stripes(40), over(4)
+    expected = pixelcnn.train(over(4), symbols, symbols[:5], seed=5, until=1)
+    with mode():
+        here = symbols.clone()
+        state = pixelcnn.train(model, here, here[:5], seed=5, until=1)
+    assert state.history == expected.history
+
+
 def test_a_checkpoint_of_another_model_is_refused(tmp_path):
     train_set = stripes(40)
     checkpoint = tmp_path / "checkpoint.pt"
@@ -283,6 +293,14 @@ def test_a_checkpoint_of_another_model_is_refused(tmp_path):
     other = over(4, settings=dataclasses.replace(SMALL, filters=5))
     with pytest.raises(ValueError, match="other settings"):
         pixelcnn.train(other, train_set, train_set[:5], seed=0, checkpoint=checkpoint)
+
+
+@pytest.mark.parametrize("name", ["epochs", "patience", "batch_size", "until"])
+def test_a_training_of_no_epoch_or_no_image_is_refused(name):
+    settings = SMALL if name == "until" else dataclasses.replace(SMALL, **{name: 0})
+    symbols, until = stripes(40), 0 if name == "until" else None
+    with pytest.raises(ValueError, match=f"{name} is 0; it must be a whole number, at least 1"):
+        pixelcnn.train(over(4, settings=settings), symbols, symbols[:5], seed=0, until=until)
 
 
 def test_a_few_steps_on_digits_beat_what_each_pixel_does_alone():

@@ -11,8 +11,8 @@ import torch
 from conftest import small_cnn, small_q_net
 from safetensors.torch import load_file, save_file
 
-from qlayer_core import attacks, files, intervals, layer, models
-from qlayer_core.study import experiments, fingerprint, ladder, paper, records, tables, units
+from qlayer_core import attacks, datasets, files, intervals, layer, models
+from qlayer_core.study import experiments, fingerprint, fitting, ladder, paper, records, tables, units
 from qlayer_core.study.records import Unit, unit
 
 
@@ -108,11 +108,37 @@ def test_a_variant_has_a_place_of_its_own_and_the_seed_of_its_run():
 # ---- the code's fingerprint ----
 
 SOURCE = """
+from qlayer_core import data
+
 def double(x):
     if x is None:
         raise ValueError("x is missing") from error
     return 2 * x
 """
+
+
+def begun_with(lines: str) -> Callable[[str], str]:
+    """Return what puts lines at the beginning of the function."""
+    indented = "".join(f"    {line}\n" for line in lines.splitlines())
+    return lambda source: source.replace("double(x):\n", f"double(x):\n{indented}")
+
+
+REFUSALS = (
+    "if x < 0:\n    raise ValueError('x is negative')",
+    "if x < 0:\n    how = 'negative'\n    raise ValueError(how)",
+    "if x < 0:\n    raise ValueError\nelif x > 9:\n    raise ValueError",
+    "if x is not None:\n    if x < 0:\n        raise ValueError",
+    "for one in (x, -x):\n    if one > 9:\n        raise ValueError",
+    "checks.option('x', x)",
+)
+ACTIONS = (
+    "if x < 0:\n    x = 0",
+    "if x < 0:\n    raise ValueError\nelse:\n    x += 1",
+    "if (y := x) < 0:\n    raise ValueError",
+    "if x < 0:\n    return 0\n    raise ValueError",
+    "x = checks.attack(x)",
+    "for one in (x, -x):\n    x += one",
+)
 
 
 @pytest.mark.parametrize(
@@ -122,11 +148,18 @@ def double(x):
         (lambda s: '"""A module."""\n' + s + "\n# a comment\n", True),
         (lambda s: s.replace("2 * x", "(2 *  x)"), True),
         (lambda s: s.replace('ValueError("x is missing") from error', 'TypeError("give x")'), True),
-        (lambda s: s.replace("x is None", "x == 0"), False),
+        (lambda s: s.replace("x is None", "x == 0"), True),
+        (lambda s: s.replace("import data", "import checks, data"), True),
+        *((begun_with(lines), True) for lines in REFUSALS),
+        *((begun_with(lines), False) for lines in ACTIONS),
         (lambda s: s.replace("2 * x", "x * 2"), False),
         (lambda s: s.replace("2 *", "3 *"), False),
     ],
-    ids=["docstring", "module and comment", "layout", "what an error says", "when", "order", "number"],
+    ids=[
+        *("docstring", "module and comment", "layout", "what an error says", "when", "import"),
+        *(REFUSALS + ACTIONS),
+        *("order", "number"),
+    ],
 )
 def test_only_what_python_runs_changes_the_fingerprint(change, same):
     assert (fingerprint.of_source(change(SOURCE)) == fingerprint.of_source(SOURCE)) == same
@@ -134,11 +167,28 @@ def test_only_what_python_runs_changes_the_fingerprint(change, same):
 
 def test_every_python_gives_the_same_fingerprint():
     """Newer ones write syntax trees differently; these are what Python 3.11 gives."""
-    empty = "class Pair:\n    def first(self) -> int: ...\n"
+    empty = "class Pair:\n    def first(self) -> int: ...\n    def last(self):\n        raise TypeError\n"
     assert [fingerprint.of_source(source)[:12] for source in (SOURCE, empty)] == [
-        "c0cd9c121e61",
-        "3f5b46948be7",
+        "26af27dc5831",
+        "aecbfce30271",
     ]
+
+
+def test_a_fingerprint_is_of_the_code_that_runs_though_its_files_are_edited_meanwhile(tmp_path, monkeypatch):
+    before = fingerprint.of("scoring")
+    for module in fingerprint.STAGES["scoring"]:
+        (tmp_path / module).with_suffix(".py").write_text("edited = True")
+    monkeypatch.setattr(fingerprint, "PACKAGE", tmp_path)
+    assert fingerprint.of.__wrapped__("scoring") == before
+
+
+def test_what_seeds_a_run_and_what_bounds_attacked_images_in_training_are_of_its_stage():
+    for what, stages in (
+        (fitting.seed_of, ("training", "scoring", "quantizers", "pixelcnn")),
+        (datasets.find, ("training",)),  # whose bound stands in no record
+    ):
+        module = what.__module__.removeprefix("qlayer_core.")
+        assert all(module in fingerprint.STAGES[stage] for stage in stages)
 
 
 def test_stages_name_modules_that_are_there_and_the_grid_is_in_none():

@@ -7,7 +7,7 @@ import torch
 from conftest import small_cnn, small_q_net
 
 from qlayer_core import data, models, training
-from qlayer_core.specs import seed_of
+from qlayer_core.machine import seed_of
 from qlayer_core.study import experiments, records, units, variants
 from qlayer_core.study.variants import CHANGES, SETTINGS, STUDIED, Setting
 

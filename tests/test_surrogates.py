@@ -343,7 +343,7 @@ def test_the_mean_gradient_asks_once_where_none_is_wanted_and_draws_the_same_eac
     assert len(asked) == 6 and torch.equal(asked[1], asked[4]) and not torch.equal(asked[1], asked[2])
 
 
-@pytest.mark.parametrize("wrong, value", [("spread", 0), ("draws", 0)])
+@pytest.mark.parametrize("wrong, value", [("spread", 0), ("spread", float("inf")), ("draws", 0)])
 def test_a_neighbourhood_has_a_size(wrong, value):
     with pytest.raises(ValueError, match=f"{wrong} is {value}; it must be"):
         attacks.averaged(_wavy, **({"spread": 0.1} | {wrong: value}))

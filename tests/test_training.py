@@ -268,6 +268,47 @@ def test_a_training_that_could_not_learn_is_refused_before_it_begins(some, judge
     assert all(torch.equal(a, b) for a, b in zip(before, weights(net), strict=True))
 
 
+def test_a_network_that_answers_with_no_logits_is_refused_before_training(some, judges):
+    class Tuple(nn.Sequential):
+        def forward(self, images: Tensor) -> tuple:
+            return super().forward(images), None
+
+    with pytest.raises(TypeError, match=r"answers with a tuple; training needs its logits.* or a module"):
+        training.train(CNN, Tuple(small_cnn()), some, judges, seed=SEED)
+    with pytest.raises(ValueError, match=r"1 image with shape \(1, 1\); training needs logits"):
+        training.train(CNN, nn.Sequential(nn.Flatten(), nn.Linear(784, 1)), some, judges, seed=SEED)
+
+
+@pytest.mark.parametrize("which", ["train", "validation"])
+@BOTH
+def test_a_label_that_is_none_of_the_classes_is_refused_before_training(spec, which, some, judges):
+    wrong = some._replace(labels=some.labels + 2)
+    train_set, validation = (wrong, judges) if which == "train" else (some, judges | {"wrong": wrong})
+    with pytest.raises(ValueError, match="labels run from 2 to 11; the model has classes 0 to 9"):
+        training.train(spec, network(spec), train_set, validation, seed=SEED)
+
+
+@pytest.mark.parametrize(
+    "until, changed",
+    [(0, {}), (-1, {})]
+    + [
+        (None, {name: count})
+        for name, count in (
+            ("epochs", 0),
+            ("epochs", -1),
+            ("patience", 0),
+            ("patience", -1),
+            ("batch_size", 0),
+            ("batch_size", -1),
+        )
+    ],
+)
+def test_a_training_of_no_epoch_or_no_image_is_refused(until, changed, some, judges):
+    ((name, count),) = (changed or {"until": until}).items()
+    with pytest.raises(ValueError, match=f"{name} is {count}; it must be a whole number, at least 1"):
+        training.train(replace(CNN, **changed), network(CNN), some, judges, seed=SEED, until=until)
+
+
 @BOTH
 def test_a_training_that_ran_away_says_so_instead_of_going_on(spec, some, judges):
     wild = replace(spec, learning_rate=1e20)
@@ -405,6 +446,28 @@ def test_two_runs_agree_bit_for_bit():
     (first, state), (second, again) = run(None), run(None)
     assert same_weights(first, second) and state.history == again.history
     assert not same_weights(first, run(None, seed=SEED + 1)[0])
+
+
+@pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode])
+@pytest.mark.parametrize("adversarial", [False, True])
+def test_the_caller_s_autograd_mode_changes_nothing_in_training(mode, adversarial, some, judges):
+    spec = replace(LAYERED, adversarial=adversarial, epochs=1)
+    nets = network(spec), network(spec)
+    expected = training.train(spec, nets[0], some, judges, seed=SEED, adversarial_eps=0.2)
+    with mode():
+        here = data.Split(some.images.clone(), some.labels.clone())
+        state = training.train(spec, nets[1], here, judges, seed=SEED, adversarial_eps=0.2)
+        assert torch.is_inference_mode_enabled() == (mode is torch.inference_mode)
+    assert state.history == expected.history and same_weights(*nets)
+
+
+@pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode])
+def test_the_caller_s_autograd_mode_changes_nothing_in_the_pulls(mode, some):
+    model, few = network(LAYERED), some.first(8)
+    expected = training.forces(LAYERED, model, few)
+    with mode():
+        assert training.forces(LAYERED, model, data.Split(*(part.clone() for part in few))) == expected
+    assert expected["pull of e"] > 0 < expected["pull of commitment"]
 
 
 def test_training_leaves_the_random_numbers_of_others_alone(some, judges):

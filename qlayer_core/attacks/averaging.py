@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor
 
+from qlayer_core import checks
 from qlayer_core.attacks.contract import Model
 
 
@@ -19,8 +20,7 @@ def averaged(model: Model, spread: float, draws: int = 4, generator: torch.Gener
         generator: where the noise comes from; one seeded with 0 if left out. It goes on from call to call, since
             every step must draw afresh: to attack once more in the same way, make the surrogate anew.
     """
-    if not spread > 0:
-        raise ValueError(f"spread is {spread!r}; it must be greater than 0")
+    checks.option("spread", spread)
     if not draws >= 1:
         raise ValueError(f"draws is {draws!r}; it must be at least 1")
     generator = generator or torch.Generator().manual_seed(0)

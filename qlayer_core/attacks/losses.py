@@ -74,6 +74,14 @@ def named(loss: str | Loss) -> Loss:
 
 
 def _split(values: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-    """Return each row's value at its label, ``(N,)``, and the rows with minus infinity there."""
+    """Return each row's value at its label, ``(N,)``, and the rows with minus infinity there.
+
+    Raises:
+        ValueError: there is not one label per row; one would count for all of them.
+    """
+    if labels.shape != values.shape[:1]:
+        raise ValueError(
+            f"labels have shape {tuple(labels.shape)}; give one per row of the logits: ({len(values)},)"
+        )
     at = labels.unsqueeze(1)
     return values.gather(1, at).squeeze(1), values.scatter(1, at, -torch.inf)

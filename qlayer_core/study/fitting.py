@@ -8,8 +8,8 @@ from pathlib import Path
 from torch import nn
 
 from qlayer_core import checks, data, datasets, files, loop, machine, models, training
+from qlayer_core.machine import seed_of
 from qlayer_core.quantizers import RandomDiscretization
-from qlayer_core.specs import seed_of
 from qlayer_core.study import experiments, fingerprint, records
 from qlayer_core.study.records import Unit
 

@@ -23,7 +23,6 @@ from qlayer_core import checks, codes, data, datasets, evaluation, files, machin
 from qlayer_core.files import RESULTS, RUNS, WEIGHTS
 from qlayer_core.models import QNet
 from qlayer_core.pixelcnn import PixelCNN, Settings
-from qlayer_core.specs import seed_of
 from qlayer_core.study import experiments, records, scores
 from qlayer_core.study.perturbations import EPSILONS, FIGURE_2, PERTURBATIONS, perturbed
 
@@ -130,7 +129,7 @@ def train(
         model,
         train_set,
         validation_set,
-        seed=seed_of(f"pixelcnn/{unit.name}", unit.seed),
+        seed=machine.seed_of(f"pixelcnn/{unit.name}", unit.seed),
         checkpoint=checkpoint,
         until=until,
         report=report,
@@ -319,7 +318,7 @@ def _network(unit: Unit, device: torch.device | str, again: bool = False) -> tup
 
 
 def _untrained(unit: Unit, network: QNet | None) -> PixelCNN:
-    with machine.seeded(seed_of(f"pixelcnn/{unit.name}", unit.seed)):
+    with machine.seeded(machine.seed_of(f"pixelcnn/{unit.name}", unit.seed)):
         if network is None:
             return pixelcnn.over_pixels(unit.settings)
         return pixelcnn.over_codes(network.layer, unit.settings)

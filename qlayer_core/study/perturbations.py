@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from qlayer_core import attacks, pixelcnn
-from qlayer_core.specs import seed_of
+from qlayer_core.machine import seed_of
 from qlayer_core.study import experiments, records
 
 EPSILONS = (0.1, 0.2, 0.3, 0.4)

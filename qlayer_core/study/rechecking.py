@@ -9,7 +9,12 @@ from qlayer_core.study.records import Unit
 
 
 def against_records(
-    unit: Unit, tables: Sequence[str] = (), *, limit: int, report: Callable[[dict, int], None]
+    unit: Unit,
+    tables: Sequence[str] = (),
+    *,
+    limit: int,
+    report: Callable[[dict, int], None],
+    progress: bool = False,
 ) -> tuple[int, int]:
     """Attack the first images of the test set anew, and compare with what is recorded; nothing is written.
 
@@ -20,6 +25,7 @@ def against_records(
         tables: only the cells that these tables of the paper show; all recorded attacks if there are none.
         limit: how many of the first test images; cells of fewer are left out.
         report: called with each cell and how many of its answers differ.
+        progress: show the batches of an attack as they pass.
 
     Returns:
         How many answers differ, and of how many.
@@ -38,7 +44,7 @@ def against_records(
     for attack in dict.fromkeys(attack for attack, _ in recorded):
         if tables and dataclasses.replace(attack, attack=attack.attack.split("-")[0]) not in shown:
             continue
-        made, *_ = crafting.make(unit, model, images, attack, progress=False, keep=False)
+        made, *_ = crafting.make(unit, model, images, attack, progress, keep=False)
         for cell in evaluation.cells(model.eval(), made, labels, attack):
             before = records.unpack(recorded[attack, cell["path"]])[: len(labels)]
             wrong = int((before != cell["right"].numpy()).sum())
