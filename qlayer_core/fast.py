@@ -17,6 +17,11 @@ CHUNK = 512  # panels per head whose distances to all codes are held at once: th
 def nearest(panels: Tensor, codebook: Tensor) -> Tensor:
     """Return the index of the nearest row of each head's codebook, eq. 2; the lowest where two are equally near.
 
+    A search takes 1.5 to 1.6 times as long with the library's `torch.cdist` for four heads, 1.2 times for one; a step
+    of Q-large takes 1.04 (1.03) times as long. With all panels at once, without `CHUNK`, a search takes about 1.1
+    times as long for four heads, but only 0.9 times for one, and a step shows neither: what is saved is memory, such
+    as 100 MB of distances for a batch of Q-inner's.
+
     Args:
         panels: ``(heads, M, dim)``.
         codebook: ``(heads, codes, dim)``, whose number format decides.
