@@ -9,6 +9,7 @@ from html import escape
 from qlayer_core import data, datasets
 from qlayer_core.show import keeping, ladder, names, training
 from qlayer_core.show.flags import flag_table
+from qlayer_core.show.marks import FEW
 from qlayer_core.show.page import (
     Markup,
     decimal,
@@ -22,7 +23,6 @@ from qlayer_core.show.page import (
     struck,
     table,
 )
-from qlayer_core.show.results import FEW
 from qlayer_core.study import experiments, records, sanity
 
 NETWORKS = (*experiments.TARGETS, *experiments.QUANTIZED)

@@ -1,14 +1,15 @@
 """Signs that an attack failed: white box over black box, and a Carlini-Wagner attack beside a simpler one."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import pandas as pd
 
-from qlayer_core import data, datasets
-from qlayer_core.show import names
+from qlayer_core import datasets
+from qlayer_core.show import marks, names
+from qlayer_core.show.marks import FEW
 from qlayer_core.show.page import Markup, decimal, listed, struck, table
 from qlayer_core.show.plot import MUTED, TEXT, axes, picture
-from qlayer_core.show.results import FEW, column_name, measured, row_name, summary
+from qlayer_core.show.results import column_name, measured, row_name, summary
 from qlayer_core.study import experiments, paper, tables
 
 TARGETS = experiments.TARGETS
@@ -34,10 +35,10 @@ def weaker_white_box(seed: int | None = None, dataset: str = "mnist") -> Markup:
             odd |= seeing > blind
             text = decimal(seeing)
             text = struck(text, white.loc[place, "unreliable"] if whose == "ours" else None)
-            marks = [FEW if whose == "ours" and one.loc[place, "few"] else "" for one in (black, white)]
+            circles = [FEW if whose == "ours" and one.loc[place, "few"] else "" for one in (black, white)]
             line += [
-                f"{decimal(blind)}{marks[0]}",
-                (f"<strong>{text}</strong>" if seeing > blind else text) + marks[1],
+                f"{decimal(blind)}{circles[0]}",
+                (f"<strong>{text}</strong>" if seeing > blind else text) + circles[1],
             ]
         if odd:
             rows.append(line)
@@ -56,46 +57,52 @@ def clipped_table(dataset: str = "mnist", models: Sequence[str] = TRAINED, seed:
 
     A row per model and attack, of the deployed answer; with what share of the images the clipped gradient moved none.
     """
-    number, rows, failed = MAIN[dataset][1], [], False
+    number, kinds = MAIN[dataset][1], ("{}", "{}-clipped")
+    found, others = {}, {}
     for name in models:
         mine = white_box(dataset, name, seed)
         for attack in ("fgsm", "bim"):
             for eps in datasets.find(dataset).epsilons:
                 exact, clipped = (
-                    mine[(mine.attack == kind) & (mine.eps == eps)] for kind in (attack, f"{attack}-clipped")
+                    mine[(mine.attack == kind.format(attack)) & (mine.eps == eps)] for kind in kinds
                 )
                 if clipped.empty:
                     continue
-                failed |= bool(exact.unreliable.notna().any() or clipped.unreliable.notna().any())
+                row = f"{names.label(name)}, {names.attack(attack)} {eps}"
+                found |= {(row, "exact"): exact, (row, "clipped"): clipped}
                 unmoved = 100 * (clipped.unmoved / clipped.n).astype(float).mean()
-                published = paper.TABLES[number].cell(name, f"{attack} {eps}").accuracy
-                cells = decimal(published), _mean(exact), _mean(clipped), decimal(unmoved, 1)
-                rows.append([f"{names.label(name)}, {names.attack(attack)} {eps}", *cells])
+                others[row] = paper.TABLES[number].cell(name, f"{attack} {eps}").accuracy, unmoved
+    shown, alone = _means(found)
+    failed = any(cells.unreliable.notna().any() for cells in found.values())
     return table(
-        rows,
+        [
+            [row, decimal(published), shown[row, "exact"], shown[row, "clipped"], decimal(unmoved, 1)]
+            for row, (published, unmoved) in others.items()
+        ],
         ["network, attack", "paper", "exact gradient", "clipped gradient", "unmoved, %"],
         "White-box accuracy (%) by the exact gradient and by that of probabilities clipped in single precision, and"
-        f" the share of images that the clipped gradient left as they were. {measured(number, seed, bounds=False)}"
+        " the share of images that the clipped gradient left as they were."
+        f" {measured(number, seed, bounds=False)}{alone}"
         + (" Struck through: failed a sanity check." if failed else ""),
     )
 
 
 def cw_table(dataset: str = "mnist", models: Sequence[str] = TRAINED, seed: int | None = None) -> Markup:
     """Return the paper's C&W columns beside ours on logits and on probabilities, and beside BIM."""
-    number, rows = MAIN[dataset][1], []
+    number, kinds = MAIN[dataset][1], ("cw", "cw-softmax", "bim")
+    found, published = {}, {}
     for name in models:
         mine = white_box(dataset, name, seed)
         for eps in datasets.find(dataset).epsilons if len(mine) else ():
-            published = paper.TABLES[number].cell(name, f"cw {eps}").accuracy
-            found = [
-                _mean(mine[(mine.attack == kind) & (mine.eps == eps)]) for kind in ("cw", "cw-softmax", "bim")
-            ]
-            rows.append([f"{names.label(name)}, {eps}", decimal(published), *found])
+            row = f"{names.label(name)}, {eps}"
+            found |= {(row, kind): mine[(mine.attack == kind) & (mine.eps == eps)] for kind in kinds}
+            published[row] = paper.TABLES[number].cell(name, f"cw {eps}").accuracy
+    shown, alone = _means(found)
     return table(
-        rows,
+        [[row, decimal(theirs), *(shown[row, kind] for kind in kinds)] for row, theirs in published.items()],
         ["network, epsilon", "paper", "logits", "probabilities", "BIM"],
         "Accuracy (%) under the Carlini-Wagner attack: the paper's, ours on logits, and ours on probabilities; beside"
-        f" it BIM with the same epsilon. {measured(number, seed, bounds=False)}",
+        f" it BIM with the same epsilon. {measured(number, seed, bounds=False)}{alone}",
     )
 
 
@@ -190,12 +197,19 @@ def white_box(dataset: str, name: str, seed: int | None = None) -> pd.DataFrame:
     return frame if seed is None else frame[frame.seed == seed]
 
 
-def _mean(cells: pd.DataFrame) -> str:
-    """Return the mean accuracy of cells, struck through where one is unreliable; a dash for none."""
-    cells = tables.alike(cells)
-    mean = decimal(cells.accuracy.astype(float).mean() if len(cells) else None)
-    few = FEW if (cells.n < data.TEST_IMAGES).any() else ""
-    return struck(mean, tables.unreliable(cells)) + few
+def _means(found: Mapping[tuple[str, str], pd.DataFrame]) -> tuple[dict[tuple[str, str], str], str]:
+    """Return the mean accuracy of cells by row and column, with marks, and what the daggers mean.
+
+    It is struck through where a cell is unreliable; a dash for none.
+    """
+    fewer, alone = marks.seeds({place: tuple(cells.seed) for place, cells in found.items()})
+    few = marks.images(n for cells in found.values() for n in cells.n)
+    shown = {}
+    for place, cells in found.items():
+        cells = tables.alike(cells)
+        mean = decimal(cells.accuracy.astype(float).mean() if len(cells) else None)
+        shown[place] = struck(mean, tables.unreliable(cells)) + few.get(cells.n.min(), "") + fewer[place]
+    return shown, alone
 
 
 def _equal(values: pd.Series, wanted: str | None) -> pd.Series:

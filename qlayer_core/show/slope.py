@@ -11,9 +11,9 @@ import pandas as pd
 from qlayer_core import data
 from qlayer_core.show import names, slides
 from qlayer_core.show.controls import choice, explorer
+from qlayer_core.show.marks import FEW
 from qlayer_core.show.page import DASH, decimal, listed
 from qlayer_core.show.plot import apart
-from qlayer_core.show.results import FEW
 from qlayer_core.study import experiments, paper, tables
 
 ATTACKERS = {  # what the list offers: setting and source of `paper.KEY`

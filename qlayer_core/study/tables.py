@@ -1,10 +1,12 @@
 """All recorded cells as one data frame, and the paper's tables beside ours."""
 
+from statistics import mean
 from typing import NamedTuple
 
+import numpy as np
 import pandas as pd
 
-from qlayer_core import intervals
+from qlayer_core import data, intervals
 from qlayer_core.study import experiments, paper, records, variants
 
 KEY = ("dataset", "model", *paper.KEY)
@@ -64,6 +66,46 @@ def table(number: str, seed: int | None = 0) -> pd.DataFrame:
     return frame[[*columns, "unreliable", "right"]]
 
 
+def summary(number: str, seed: int | None = None) -> pd.DataFrame:
+    """Return a table of the paper beside ours, one row per cell, seeds taken together.
+
+    Returns:
+        Index row and column, in the paper's order. Columns paper, ours (mean over seeds, each of the images that all
+        were measured on), low and high (lowest and highest of several seeds, else the 95 % Wilson interval), chosen
+        (of the seed that `preferred` names), difference, seeds (how many; 0 where nothing is recorded), which (a
+        tuple of them), n (how many images ours is of, or NaN), few (whether only the first of the test images were
+        attacked) and unreliable (a reason, or None).
+    """
+    found, best = {}, {}
+    for place, part in table(number, seed).groupby(["row", "column"], sort=False):
+        one, same_images = part.iloc[0], alike(part[part.ours.notna()], "ours")
+        ours, about = list(same_images.ours), paper.TABLES[number].cell(*place)
+        if seed is None and about.model not in best:
+            best[about.model] = preferred(about.dataset, about.model)
+        chosen = dict(zip(same_images.seed, ours, strict=True)).get(best.get(about.model), np.nan)
+        low, high = (min(ours), max(ours)) if len(ours) > 1 else (one.low, one.high)
+        found[place] = {
+            "paper": one.paper,
+            "ours": round(mean(ours), 2) if ours else np.nan,
+            "low": low,
+            "high": high,
+            "chosen": chosen,
+            "difference": round(mean(ours) - one.paper, 2) if ours else np.nan,
+            "seeds": len(ours),
+            "which": tuple(same_images.seed),
+            "n": part.n.min(),
+            "few": bool((part.n < data.TEST_IMAGES).any()),
+            "unreliable": unreliable(part),
+        }
+    frame = pd.DataFrame.from_dict(found, orient="index")
+    return (
+        frame.rename_axis(["row", "column"])
+        .astype({"unreliable": object})
+        .where(frame.notna(), None)
+        .astype(dict.fromkeys(("paper", "ours", "low", "high", "chosen", "difference", "n"), float))
+    )
+
+
 Measurements = dict[tuple, pd.DataFrame]
 
 
@@ -92,16 +134,18 @@ class Behind(NamedTuple):
 def behind(number: str, seed: int | None = None) -> Behind:
     """Return what stands behind our numbers of a table, of one seed or of all."""
     found = by_measurement(cells())
-    frame = pd.concat([same(found, cell) for cell in paper.TABLES[number].cells])
+    parts = [same(found, cell) for cell in paper.TABLES[number].cells]
     if seed is not None:
-        frame = frame[frame.seed == seed]
+        parts = [part[part.seed == seed] for part in parts]
+    frame = pd.concat(parts)
+    images = {int(part.n.min()) for part in parts if len(part)}  # a cell is of what all its seeds are of
     runs = {
         run: records.read(*run)
         for run in sorted(set(zip(frame.dataset, frame.model, frame.seed, strict=True)))
     }
     formats = {where["number_format"] for record in runs.values() for where in record["environments"]}
     paused = [run[1:] for run, record in runs.items() if not records.finished(record)]
-    return Behind(sorted(set(frame.seed)), sorted(set(frame.n)), sorted(formats), paused)
+    return Behind(sorted(set(frame.seed)), sorted(images), sorted(formats), paused)
 
 
 def alike(rows: pd.DataFrame, value: str = "accuracy") -> pd.DataFrame:
