@@ -382,3 +382,21 @@ def test_white_over_black_says_where_seeing_does_worse(write):
     assert "Q-base: white box above black box at 0.2." in sanity.white_over_black().text
     write("q-base", [(CLEAN, 97), (BLACK, 40), (WHITE, 30)])
     assert "Q-base: white box above black box at no epsilon." in sanity.white_over_black().text
+
+
+def test_white_over_black_crosses_out_what_failed_a_sanity_check_in_picture_legend_and_words(write):
+    """It fails for one of two seeds, as the tables strike a mean."""
+    write("q-base", [(CLEAN, 97), (BLACK, 40), (WHITE, 30)])
+    write("q-base", [(CLEAN, 97), (BLACK, 40), (WHITE, 30)], seed=1)
+    shown = sanity.white_over_black()
+    assert "Crossed" not in shown.text and "attack failed" not in shown.html
+    crosses = shown.html.count("<use")
+    record = records.read("mnist", "q-base", 1)
+    (seeing,) = (cell for cell in record["cells"] if cell["setting"] == "white-box")
+    records.write(record | {"cells": [*record["cells"][:-1], seeing | {"unreliable": REASON}]})
+    shown = sanity.white_over_black()
+    assert "Crossed out, since the attack failed a sanity check: Q-base, white box, at 0.2." in shown.text
+    assert "attack failed a sanity check</text>" in shown.html
+    assert shown.html.count("<use") == crosses + 2, "one in the panel, one in the legend"
+    assert sanity.failed("white-box") == {("q-base", "q"): [0.2]}
+    assert sanity.failed("white-box", seed=0) == {("q-base", "q"): []}

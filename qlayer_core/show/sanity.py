@@ -121,6 +121,29 @@ def recorded_curves(
         Model name, or model name and path, to epsilons, accuracies in percent and the band: the number of images or,
         with several seeds, the lowest and the highest values.
     """
+    found = {}
+    for key, mine in _fgsm(setting, dataset, models, seed).items():
+        by_eps = mine.assign(accuracy=mine.accuracy.astype(float)).groupby("eps").accuracy
+        several = mine.seed.nunique() > 1
+        band = (by_eps.min().tolist(), by_eps.max().tolist()) if several else int(mine.n.min())
+        found[key] = by_eps.mean().index.tolist(), by_eps.mean().tolist(), band
+    return found
+
+
+def failed(
+    setting: str, dataset: str = "mnist", models: Sequence[str] = TARGETS, seed: int | None = None
+) -> dict[tuple | str, list[float]]:
+    """Return at which epsilons of the curves of `recorded_curves` the attack failed a sanity check, for any seed."""
+    return {
+        key: sorted(set(mine[mine.unreliable.notna()].eps))
+        for key, mine in _fgsm(setting, dataset, models, seed).items()
+    }
+
+
+def _fgsm(
+    setting: str, dataset: str, models: Sequence[str], seed: int | None
+) -> dict[tuple | str, pd.DataFrame]:
+    """Return the cells of each curve of `recorded_curves`, those of one epsilon all of the same images."""
     frame = tables.cells()
     frame = frame[frame.dataset == dataset]
     if seed is not None:
@@ -140,19 +163,21 @@ def recorded_curves(
             ]
             if mine.eps.nunique() < 2:
                 continue
-            mine = pd.concat([tables.alike(part) for _, part in mine.groupby("eps")])
-            by_eps = mine.assign(accuracy=mine.accuracy.astype(float)).groupby("eps").accuracy
-            several = mine.seed.nunique() > 1
-            band = (by_eps.min().tolist(), by_eps.max().tolist()) if several else int(mine.n.min())
-            found[(name, path) if path else name] = by_eps.mean().index.tolist(), by_eps.mean().tolist(), band
+            parts = [tables.alike(part) for _, part in mine.groupby("eps")]
+            found[(name, path) if path else name] = pd.concat(parts)
     return found
 
 
 @picture
 def white_over_black(dataset: str = "mnist", models: Sequence[str] = TARGETS, seed: int | None = None):
-    """Draw FGSM accuracy of the deployed answer against epsilon, white box over black box, a panel per model."""
+    """Draw FGSM accuracy of the deployed answer against epsilon, white box over black box, a panel per model.
+
+    A point whose attack failed a sanity check is crossed out.
+    """
     settings = {"black-box": ("-", "o"), "white-box": ("--", "s")}
+    cross = {"marker": "x", "linestyle": "", "color": TEXT, "markersize": 9, "markeredgewidth": 1.5}
     both = {setting: recorded_curves(setting, dataset, models, seed) for setting in settings}
+    crossed = {setting: failed(setting, dataset, models, seed) for setting in settings}
     keys = [
         key
         for key in both["black-box"]
@@ -162,12 +187,18 @@ def white_over_black(dataset: str = "mnist", models: Sequence[str] = TARGETS, se
     down = -(-max(1, len(keys)) // across)
     figure, grid = axes(2.3 * across, 2.3 * down + 0.5, down, across, sharey=True)
     figure.get_layout_engine().set(h_pad=0.1, w_pad=0.1)
-    words = []
+    words, struck_out = [], []
     for ax, key in zip(grid.flat, keys, strict=False):
         name = key if isinstance(key, str) else key[0]
         for setting, (dash, marker) in settings.items():
             xs, ys, _ = both[setting][key]
             ax.plot(xs, ys, dash, marker=marker, color=names.colour(name))
+            bad = [(x, y) for x, y in zip(xs, ys, strict=True) if x in crossed[setting][key]]
+            if bad:
+                ax.plot(*zip(*bad, strict=True), **cross)
+                struck_out.append(
+                    f"{names.label(name)}, {names.SETTINGS[setting]}, at {listed([f'{x:g}' for x, _ in bad])}"
+                )
         blind, seeing = (dict(zip(*both[setting][key][:2], strict=True)) for setting in settings)
         above = [f"{eps:g}" for eps in blind if seeing.get(eps, 0) > blind[eps]]
         words.append(
@@ -180,11 +211,18 @@ def white_over_black(dataset: str = "mnist", models: Sequence[str] = TARGETS, se
         ax.set_ylabel("accuracy (%)")
     for setting, (dash, marker) in settings.items():
         grid[0, 0].plot([], [], dash, marker=marker, color=MUTED, label=names.SETTINGS[setting])
-    figure.legend(*grid[0, 0].get_legend_handles_labels(), loc="outside upper left", ncols=2, labelcolor=TEXT)
+    if struck_out:
+        grid[0, 0].plot([], [], label="attack failed a sanity check", **cross)
+    figure.legend(*grid[0, 0].get_legend_handles_labels(), loc="outside upper left", ncols=3, labelcolor=TEXT)
     return (
         figure,
         "Accuracy under FGSM against epsilon, by an attacker who sees the network and by one who doesn't."
-        f" {'; '.join(words)}.",
+        f" {'; '.join(words)}."
+        + (
+            f" Crossed out, since the attack failed a sanity check: {'; '.join(struck_out)}."
+            if struck_out
+            else ""
+        ),
     )
 
 

@@ -1,5 +1,6 @@
 """All recorded cells as one data frame, and the paper's tables beside ours."""
 
+from collections.abc import Iterable
 from statistics import mean
 from typing import NamedTuple
 
@@ -143,9 +144,13 @@ def behind(number: str, seed: int | None = None) -> Behind:
         run: records.read(*run)
         for run in sorted(set(zip(frame.dataset, frame.model, frame.seed, strict=True)))
     }
-    formats = {where["number_format"] for record in runs.values() for where in record["environments"]}
     paused = [run[1:] for run, record in runs.items() if not records.finished(record)]
-    return Behind(sorted(set(frame.seed)), sorted(images), sorted(formats), paused)
+    return Behind(sorted(set(frame.seed)), sorted(images), formats(runs.values()), paused)
+
+
+def formats(runs: Iterable[dict]) -> list[str]:
+    """Return in which number formats the attacks of these records were computed."""
+    return sorted({where["number_format"] for record in runs for where in record["environments"]})
 
 
 def alike(rows: pd.DataFrame, value: str = "accuracy") -> pd.DataFrame:
