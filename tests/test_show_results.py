@@ -320,7 +320,7 @@ def test_a_number_of_fewer_images_is_marked_in_that_list_too(write):
         correct=60,
     )
     html = sanity.weaker_white_box().html
-    assert f"<td>40.00{marks.FEW}</td><td><strong>60.00</strong>{marks.FEW}</td>" in html
+    assert f"<td>40.00{tables.FEW}</td><td><strong>60.00</strong>{tables.FEW}</td>" in html
 
 
 def test_a_failed_attack_is_struck_in_the_list_of_them_too_on_either_data_set(write):

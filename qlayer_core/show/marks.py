@@ -1,18 +1,10 @@
-"""Marks beside a table's numbers that are of fewer images or seeds than others, for its caption to explain."""
+"""Marks beside a table's numbers that are of fewer seeds than others, for its caption to explain."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
-from qlayer_core import data
 from qlayer_core.show.page import listed
 
-FEW = "°"  # of the first test images only
 FEWER = "†"  # of fewer seeds than its row
-
-
-def images(counts: Iterable[int]) -> dict[int, str]:
-    """Return the mark of each number of images, one circle more for each that is smaller; of all of them, none."""
-    some = sorted({n for n in counts if n < data.TEST_IMAGES}, reverse=True)
-    return {data.TEST_IMAGES: ""} | {n: FEW * at for at, n in enumerate(some, 1)}
 
 
 def _alone(some: Sequence[int]) -> str:

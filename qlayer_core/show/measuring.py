@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from qlayer_core import attacks, intervals
-from qlayer_core.show import marks, names
+from qlayer_core.show import names
 from qlayer_core.show.page import Markup, decimal, listed, struck, table, wrapped
 from qlayer_core.show.plot import MUTED, SERIES, TEXT, WRONG, axes, picture
 from qlayer_core.study import experiments, records, tables
@@ -278,7 +278,7 @@ def weak(dataset: str = "mnist", seed: int | None = None) -> list[dict]:
 def weak_table(rows: Sequence[dict]) -> Markup:
     """Return `weak` as a table."""
     *fewer, images = sorted({row["n"] for row in rows})
-    few = marks.images(fewer)
+    few = tables.circles(fewer)
     some = "".join(f" ({mark} the first {n:,})" for n, mark in few.items() if mark)
     *_, most = seeds = sorted({row["seeds"] for row in rows})
     each = "one seed" if most == 1 else f"mean over {listed([str(n) for n in seeds])} seeds"

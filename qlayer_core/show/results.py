@@ -40,7 +40,7 @@ def measured(
     ends = f", with {interval}" if bounds else ""
     seeds = listed([str(one) for one in about.seeds])
     who = f"{'seed' if len(about.seeds) == 1 else 'mean over seeds'} {seeds}"
-    first = [f"{mark} the first {n:,}" for n, mark in marks.images(about.images).items() if mark]
+    first = [f"{mark} the first {n:,}" for n, mark in tables.circles(about.images).items() if mark]
     some = f" ({', '.join(first)})" if first else ""
     words = [f"{names.label(name)} (seed {seed})" for name, seed in about.paused]
     still = f" Training of {listed(words)} was paused before it was over: provisional." if words else ""
@@ -57,7 +57,7 @@ def comparison(number: str, seed: int | None = None) -> Markup:
     """
     frame = summary(number, seed)
     columns, rows = _columns(frame), []
-    few, (fewer, alone) = marks.images(frame.n), marks.seeds(frame.which.to_dict())
+    few, (fewer, alone) = tables.circles(frame.n), marks.seeds(frame.which.to_dict())
     for row in _recorded_rows(frame):
         says = *_BOUNDS, *(["chosen"] if frame.loc[row].chosen.notna().any() else []), "paper", "difference"
         line = [
@@ -248,7 +248,7 @@ def gain_table(number: str, seed: int | None = None) -> Markup:
     """Return `gains` as a table."""
     found = gains(number, seed)
     columns = list(dict.fromkeys(gain["column"] for gain in found))
-    few = marks.images(gain["n"] for gain in found if gain["n"])
+    few = tables.circles(gain["n"] for gain in found if gain["n"])
     every = {(gain["row"], gain["column"]): gain["pairs"] for gain in found}
     fewer, alone = marks.seeds(
         every, lambda some: f"{len(some)} pair{'s' if len(some) > 1 else ''} of seeds alone"

@@ -6,7 +6,6 @@ import pandas as pd
 
 from qlayer_core import datasets
 from qlayer_core.show import marks, names
-from qlayer_core.show.marks import FEW
 from qlayer_core.show.page import Markup, decimal, listed, struck, table
 from qlayer_core.show.plot import MUTED, TEXT, axes, picture
 from qlayer_core.show.results import column_name, measured, row_name, summary
@@ -35,7 +34,9 @@ def weaker_white_box(seed: int | None = None, dataset: str = "mnist") -> Markup:
             odd |= seeing > blind
             text = decimal(seeing)
             text = struck(text, white.loc[place, "unreliable"] if whose == "ours" else None)
-            circles = [FEW if whose == "ours" and one.loc[place, "few"] else "" for one in (black, white)]
+            circles = [
+                tables.FEW if whose == "ours" and one.loc[place, "few"] else "" for one in (black, white)
+            ]
             line += [
                 f"{decimal(blind)}{circles[0]}",
                 (f"<strong>{text}</strong>" if seeing > blind else text) + circles[1],
@@ -48,7 +49,7 @@ def weaker_white_box(seed: int | None = None, dataset: str = "mnist") -> Markup:
         ["network, attack", "paper, black box", "paper, white box", "ours, black box", "ours, white box"],
         "Accuracy (%) where, in the paper or in ours, a white-box attack is weaker (bold) than the same attack made"
         " blind. Struck through: ours, where it failed."
-        + (f" {FEW} Only the first of the test images." if few else ""),
+        + (f" {tables.FEW} Only the first of the test images." if few else ""),
     )
 
 
@@ -241,7 +242,7 @@ def _means(found: Mapping[tuple[str, str], pd.DataFrame]) -> tuple[dict[tuple[st
     It is struck through where a cell is unreliable; a dash for none.
     """
     fewer, alone = marks.seeds({place: tuple(cells.seed) for place, cells in found.items()})
-    few = marks.images(n for cells in found.values() for n in cells.n)
+    few = tables.circles(n for cells in found.values() for n in cells.n)
     shown = {}
     for place, cells in found.items():
         cells = tables.alike(cells)
