@@ -114,7 +114,12 @@ def _parser() -> argparse.ArgumentParser:
     one.add_argument("--again", action="store_true", help="begin anew, where its network was trained anew")
     one = command(_table, "print one of the paper's tables beside ours")
     one.add_argument("number", choices=tuple(paper.TABLES))
-    one.add_argument("--seed", type=int, default=0)
+    one.add_argument(
+        "--seed",
+        type=_seed_or_all,
+        default=0,
+        help="a number, or all: mean and range over all seeds, and which of them validation images prefer",
+    )
     command(_claims, "print every claim of the paper with its verdict, from what is recorded")
     return parser
 
@@ -126,6 +131,14 @@ def _at_least(least: int) -> Callable[[str], int]:
         return value
 
     return number
+
+
+def _seed_or_all(text: str) -> int | None:
+    """Return a seed, or None for all."""
+    try:
+        return None if text == "all" else int(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is given; it must be a whole number, or all") from None
 
 
 def _runs(options: argparse.Namespace) -> None:
@@ -257,32 +270,9 @@ def _trail(options: argparse.Namespace) -> None:
 
 
 def _table(options: argparse.Namespace) -> None:
-    from qlayer_core.data import TEST_IMAGES
     from qlayer_core.study import tables
 
-    frame = tables.table(options.number, options.seed)
-    if frame.ours.isna().all():
-        print(f"Of this table nothing is recorded with seed {options.seed}.")
-        return
-    about, width = tables.behind(options.number, options.seed), (frame.high - frame.low).max()
-    few, doubted = frame.n < TEST_IMAGES, frame.unreliable.notna()
-    marks = few.map({True: "\N{DEGREE SIGN}", False: ""}) + doubted.map({True: "~", False: ""})
-    for value in ("ours", "difference"):
-        frame[value] = frame[value].map("{:.2f}".format).mask(frame[value].isna(), "-") + marks
-    for value in ("paper", "ours", "difference"):
-        print(f"\n{value}: {paper.TABLES[options.number].caption}")
-        wide = frame.pivot(index="row", columns="column", values=value).loc[frame.row.unique()]
-        print(wide[frame.column.unique()].to_string(na_rep="-"))
-    print(
-        f"\nours: seed {options.seed} alone, on {max(about.images):,} test images; 95 % Wilson intervals are at most"
-        f" {width:.1f} points wide; attacks computed in {' or '.join(about.formats)}, answers in float32"
-    )
-    if few.any():
-        counts = " or ".join(f"{n:,.0f}" for n in sorted(frame.n[few].unique()))
-        others = "" if few[frame.n.notna()].all() else f", the others of {TEST_IMAGES:,}"
-        print(f"\n\N{DEGREE SIGN} of the first {counts} test images{others}")
-    if doubted.any():
-        print("\n~ the attack failed a sanity check: the number says little about the network")
+    print(tables.report(options.number, options.seed))
 
 
 class _Counting:

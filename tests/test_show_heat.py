@@ -32,6 +32,26 @@ def test_each_recorded_seed_is_a_number_of_its_cell(monkeypatch):
     assert "K = 2, 16 codes: paper 60.38, ours 61.00, 63.00" in heat.table_8("8a").text
 
 
+def test_the_caption_is_seen_and_says_which_numbers_are_of_fewer_seeds(monkeypatch):
+    frame = tables.table("8a", None).drop_duplicates(["row", "column"])
+    some = frame.assign(seed=0, n=10_000, ours=50.0, low=49.0, high=51.5)
+    there = frame.column != "n_c=128"
+    again = some[(some.row == "K=2") & (some.column == "n_c=16")].assign(seed=1, ours=60.0)
+    none = frame[~there].assign(seed=None, n=float("nan"), ours=float("nan"))
+    monkeypatch.setattr(tables, "table", lambda number, seed: pd.concat([some[there], again, none]))
+    monkeypatch.setattr(tables, "preferred", lambda *_: None)
+    shown = heat.table_8("8a")
+    caption = shown.html.split("</figure>")[-1].replace("&nbsp;", " ")
+    where = "K = 1 with 16 and 64 codes; K = 2 with 64 codes; K = 4 with 16 and 64 codes"
+    assert f"Seed 0 alone: 5 of 9 numbers ({where})." in caption
+    assert "95 % Wilson interval of a number of one seed is at most 2.5 points wide" in caption
+    for part in ("in percent", "mean over seeds", "on 10,000 test images", "computed in bfloat16"):
+        assert part in caption, "of the records"
+    assert "test images" not in shown.html.split("</figure>")[0], (
+        "who hears the picture hears the caption next"
+    )
+
+
 def test_seeds_of_more_images_are_counted_on_those_that_all_were_measured_on(monkeypatch):
     frame = tables.table("8a", None).assign(seed=None, ours=float("nan"))
     cell = frame[(frame.row == "K=2") & (frame.column == "n_c=16")]

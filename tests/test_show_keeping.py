@@ -37,6 +37,23 @@ def test_at_equal_clean_accuracy_the_most_robust_epoch_counts():
     assert keeping.at_least(LAYERED, 98) is None
 
 
+def test_only_trainings_that_reach_the_clean_accuracy_count():
+    """The layered one keeps 80 and 60 at best, 70 and 40 with 96 %; the plain one 70 and 30, or 60 and 20 with 98."""
+    both = [LAYERED, PLAIN]
+    assert keeping.reached(both, 94) == [70, 50] and keeping.reached(both, 96) == [55, 50]
+    assert keeping.reached(both, 98) == [40] and keeping.reached(both, 99.5) == []
+
+
+def test_accuracy_under_attack_of_a_network_that_saw_clean_images_alone_is_refused():
+    selected = [{"epoch": 1, "accuracy": {None: {"clean": 98.5}}}]
+    assert keeping.accuracies(selected) == [{"clean": 98.5}]
+    for ask in (keeping.kept, lambda history: keeping.equal_table({"cnn-clean-selected": [history]}, (97,))):
+        with pytest.raises(
+            ValueError, match=r"'clean': 98.5.*leave out networks that are selected on clean images"
+        ):
+            ask(selected)
+
+
 def test_a_gain_shrinks_at_equal_clean_accuracy():
     """Kept: 70 against 50 under attack. At 97 % clean or more: 55 against 50."""
     found = keeping.gains({"cnn": [PLAIN], "q-base": [LAYERED]}, "cnn")

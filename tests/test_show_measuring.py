@@ -9,7 +9,7 @@ import torch
 
 from qlayer_core import attacks
 from qlayer_core.show import measuring
-from qlayer_core.study import records
+from qlayer_core.study import records, tables
 
 
 def follow(loss):
@@ -82,8 +82,36 @@ def test_the_ladder_says_what_each_attacker_leaves():
 
 def test_the_weak_attack_is_read_from_records():
     rows = measuring.weak()
-    assert {"model", "eps", "fgsm", "bim", "cw", "n", "seeds"} == set(rows[0])
+    assert {"model", "eps", "fgsm", "bim", "cw", "n", "seeds", "unreliable", "formats"} == set(rows[0])
     assert measuring.weak_table(rows).html.count('<th scope="row">') == len(rows)
+
+
+def test_the_weak_attack_s_table_strikes_what_failed_and_says_interval_and_number_format():
+    row = {"model": "cnn-adv", "eps": 0.3, "fgsm": 50.0, "bim": 5.0, "cw": 70.0, "n": 1000, "seeds": 1}
+    row |= {"formats": ["bfloat16"], "unreliable": {"fgsm": "blind is stronger", "bim": None, "cw": None}}
+    shown = measuring.weak_table([row])
+    assert '<td>\u2007<s title="blind is stronger">50.0</s>' in shown.html
+    assert "<td>\u2007\u20075.0</td><td>\u200770.0</td>" in shown.html
+    assert "95 % Wilson intervals are at most 6.2 points wide" in shown.text  # 50 of 100, the widest
+    assert "computed in bfloat16, answers in float32. Struck through" in shown.text
+    both = measuring.weak_table([row, row | {"model": "cnn", "n": 500}])
+    assert "on the first 1,000 test images (° the first 500), one seed" in both.text
+    assert "5.0</td>" in both.html and "5.0°</td>" in both.html
+    assert "Struck" not in measuring.weak_table([row | {"unreliable": dict.fromkeys(row["unreliable"])}]).text
+
+
+def test_every_weak_number_whose_attack_failed_in_the_records_is_struck():
+    """Single steps on adversarially trained networks, which Table 2a strikes, too."""
+    found = {
+        (row["model"], row["eps"], kind)
+        for row in measuring.weak()
+        for kind, why in row["unreliable"].items()
+        if why
+    }
+    frame = tables.table("2a")
+    frame = frame[frame.unreliable.notna()]
+    wanted = {(one.row, float(one.column.split()[1]), one.column.split()[0]) for one in frame.itertuples()}
+    assert wanted and wanted <= found
 
 
 def test_the_weak_attack_is_compared_on_the_same_networks_and_images(monkeypatch):
@@ -93,7 +121,7 @@ def test_the_weak_attack_is_compared_on_the_same_networks_and_images(monkeypatch
         fields = {"dataset": "mnist", "model": "cnn", "setting": "white-box", "eps": 0.2, "path": None}
         accuracy = 100 * right.float().mean().item()
         fields |= {"attacked_path": None, "attack": attack, "seed": seed, "accuracy": accuracy}
-        return fields | {"n": len(right), "right": records.pack(right)}
+        return fields | {"n": len(right), "right": records.pack(right), "unreliable": None}
 
     hard = torch.arange(1000) >= 700  # 30 % of the first thousand, 65 % of two
     rows = [

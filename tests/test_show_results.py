@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from qlayer_core import data
-from qlayer_core.show import results, sanity
+from qlayer_core.show import marks, results, sanity
 from qlayer_core.study import paper, records, tables
 
 REASON = "the same attack made on another network leaves fewer images right"
@@ -155,6 +155,61 @@ def test_a_mean_over_seeds_is_of_the_images_that_every_seed_was_measured_on(writ
     assert (cell.low, cell.high, cell.ours, cell.few) == (20, 30, 25, True)
 
 
+def test_a_number_of_fewer_seeds_than_its_row_is_marked_and_the_caption_says_which_seeds(write):
+    """Its bounds are the interval over images, those of its neighbours the range over seeds."""
+    fgsm, weak = key("2a", "q-base", "fgsm 0.3"), key("2a", "q-base", "cw 0.3")
+    write("q-base", [(fgsm, 50), (weak, 80)])
+    write("q-base", [(fgsm, 60)], seed=1)
+    write("cnn", [(key("2a", "cnn", "fgsm 0.3"), 10), (key("2a", "cnn", "cw 0.3"), 40)])
+    shown = results.comparison("2a")
+    html = seen(shown.html)
+    assert "<strong>55.00</strong>" in html and "<strong>80.00†</strong>" in html
+    assert "answers in float32. † seed 0 alone. Chosen" in shown.text
+    assert "CNN (1 seed)" in html and "<strong>40.00</strong>" in html  # the whole row has one
+    gains = results.gain_table("2a")
+    assert "<strong>+45.0</strong>" in seen(gains.html) and "<strong>+40.0†</strong>" in seen(gains.html)
+    assert "† 1 pair of seeds alone." in gains.text
+    assert "†" not in results.comparison("2a", seed=0).html + results.gain_table("2a", seed=0).html
+
+
+def test_a_row_of_gains_says_of_how_many_pairs_of_seeds_it_is_if_others_are_of_more(write):
+    for name, seeds in (("cnn", 2), ("q-base", 2), ("q-large", 1)):
+        for seed in range(seeds):
+            write(name, [(key("1a", name, "fgsm 0.3"), 50)], seed=seed)
+    html = results.gain_table("1a").html
+    assert "<strong>Q-base</strong>" in html and "<strong>Q-large (2 pairs)</strong>" in html
+
+
+def test_each_choice_of_seeds_has_its_own_mark():
+    which = {("one", "a"): (0, 1, 2), ("one", "b"): (0,), ("one", "c"): (0, 1), ("other", "a"): (0,)}
+    found, said = marks.seeds(which | {("other", "b"): ()})
+    assert list(found.values()) == ["", "†", "††", "", ""]
+    assert said == " † seed 0 alone, †† seeds 0 and 1 alone."
+    assert marks.seeds({("one", "a"): (0, 1)}) == ({("one", "a"): ""}, "")
+
+
+def test_each_number_of_images_has_its_own_mark(write):
+    write("q-base", [(key("1a", "q-base", "fgsm 0.3"), 50)], n=100, correct=50)
+    write("q-large", [(key("1a", "q-large", "fgsm 0.3"), 60)], n=500, correct=300)
+    write("cnn", [(key("1a", "cnn", "fgsm 0.3"), 40)])
+    shown = results.comparison("1a")
+    for number in ("40.00</strong>", "60.00°</strong>", "50.00°°</strong>"):
+        assert f"<strong>{number}" in seen(shown.html)
+    assert "on 1,000 test images (° the first 500, °° the first 100)" in shown.text
+    assert "<strong>+10.0°°</strong>" in seen(results.gain_table("1a").html)
+
+
+def test_a_caption_names_no_images_that_only_one_of_two_seeds_was_measured_on(write):
+    """The mean is of the first 100, which both were: no number is of 500."""
+    for seed, n in ((0, 100), (1, 500)):
+        right = records.pack(torch.arange(n) < n / 2)
+        write("q-base", [(key("1a", "q-base", "fgsm 0.3"), 50)], seed=seed, n=n, correct=n // 2, right=right)
+    write("cnn", [(key("1a", "cnn", "fgsm 0.3"), 40)])
+    shown = results.comparison("1a")
+    assert "(° the first 100)" in shown.text and "500" not in shown.text
+    assert "<strong>75.00°</strong>" in seen(shown.html)
+
+
 def test_an_agreement_is_of_the_seed_that_is_asked_for(write):
     for seed, accuracy in ((0, 50), (1, 60)):
         write("q-base", [(key("1a", "q-base", "fgsm 0.3"), accuracy)], seed=seed)
@@ -265,7 +320,7 @@ def test_a_number_of_fewer_images_is_marked_in_that_list_too(write):
         correct=60,
     )
     html = sanity.weaker_white_box().html
-    assert f"<td>40.00{results.FEW}</td><td><strong>60.00</strong>{results.FEW}</td>" in html
+    assert f"<td>40.00{tables.FEW}</td><td><strong>60.00</strong>{tables.FEW}</td>" in html
 
 
 def test_a_failed_attack_is_struck_in_the_list_of_them_too_on_either_data_set(write):
@@ -290,6 +345,9 @@ def test_both_carlini_wagner_attacks_stand_beside_the_paper_and_beside_bim(write
     row = '<th scope="row">Q-base, 0.2</th><td>90.46</td><td>75.00</td><td>82.00</td><td>47.00</td>'
     assert row in html and '<th scope="row">Q-base, 0.3</th><td>85.77</td><td>-</td>' in html
     assert html.count('<th scope="row">') == 2
+    write("q-base", [((*(cell | {"attack": "bim"}).values(),), 49)], seed=1)
+    shown = sanity.cw_table(models=("q-base",))
+    assert "<td>75.00†</td><td>82.00†</td><td>48.00</td>" in shown.html and "† seed 0 alone." in shown.text
 
 
 def test_the_clipped_gradient_stands_beside_the_exact_one_with_what_it_left_unmoved(write):
@@ -324,3 +382,21 @@ def test_white_over_black_says_where_seeing_does_worse(write):
     assert "Q-base: white box above black box at 0.2." in sanity.white_over_black().text
     write("q-base", [(CLEAN, 97), (BLACK, 40), (WHITE, 30)])
     assert "Q-base: white box above black box at no epsilon." in sanity.white_over_black().text
+
+
+def test_white_over_black_crosses_out_what_failed_a_sanity_check_in_picture_legend_and_words(write):
+    """It fails for one of two seeds, as the tables strike a mean."""
+    write("q-base", [(CLEAN, 97), (BLACK, 40), (WHITE, 30)])
+    write("q-base", [(CLEAN, 97), (BLACK, 40), (WHITE, 30)], seed=1)
+    shown = sanity.white_over_black()
+    assert "Crossed" not in shown.text and "attack failed" not in shown.html
+    crosses = shown.html.count("<use")
+    record = records.read("mnist", "q-base", 1)
+    (seeing,) = (cell for cell in record["cells"] if cell["setting"] == "white-box")
+    records.write(record | {"cells": [*record["cells"][:-1], seeing | {"unreliable": REASON}]})
+    shown = sanity.white_over_black()
+    assert "Crossed out, since the attack failed a sanity check: Q-base, white box, at 0.2." in shown.text
+    assert "attack failed a sanity check</text>" in shown.html
+    assert shown.html.count("<use") == crosses + 2, "one in the panel, one in the legend"
+    assert sanity.failed("white-box") == {("q-base", "q"): [0.2]}
+    assert sanity.failed("white-box", seed=0) == {("q-base", "q"): []}

@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.patches import Rectangle
 
 from qlayer_core.show import results
-from qlayer_core.show.page import Markup, paragraph
+from qlayer_core.show.page import Markup, joined, listed, paragraph, upper
 from qlayer_core.show.plot import GRID, MUTED, SERIES, TEXT, axes, picture
 from qlayer_core.show.switches import HEADS, SIZES
 from qlayer_core.study import paper, tables
@@ -27,9 +27,13 @@ def ablation(number: str) -> tuple[dict[Place, list[float]], dict[Place, float]]
     return ours, published
 
 
+def table_8(number: str) -> Markup:
+    """Return Table 8a or 8b, each cell's left half the paper's number, its right half ours, over a caption."""
+    return joined(_table_8(number), _behind(number))
+
+
 @picture
-def table_8(number: str):
-    """Draw Table 8a or 8b: each cell's left half the paper's number, its right half ours, with a dot per seed."""
+def _table_8(number: str):
     ours, published = ablation(number)
     done = [place for place, values in ours.items() if values]
     values = [*published.values(), *(value for place in done for value in ours[place])]
@@ -45,8 +49,28 @@ def table_8(number: str):
         own = f"ours {', '.join(f'{value:.2f}' for value in mine)}" if mine else "ours not trained yet"
         words.append(f"K = {heads}, {codes} codes: paper {number_of_theirs:.2f}, {own}")
     ax.set_xlabel(f"each scale: {min(values):.1f} to {max(values):.1f} %")
-    about, how = paper.TABLES[number].caption, results.measured(number, bounds=False)
-    return figure, f"{about}, in percent. {how} {'; '.join(words)}."
+    return figure, f"{paper.TABLES[number].caption}, in percent. {'; '.join(words)}."
+
+
+def _behind(number: str) -> Markup:
+    """Return in words what stands behind our numbers of Table 8a or 8b, and which have fewer seeds than others."""
+    frame = results.summary(number)
+    text = f"{results.title(number)}, in percent. {results.measured(number, bounds=False)}"
+    fewer = frame[(frame.seeds > 0) & (frame.seeds < frame.seeds.max())]
+    for which, part in fewer.groupby("which", sort=False):
+        rows = [
+            f"{row.replace('=', ' = ')} with {listed([column.split('=')[1] for column in some.index])} codes"
+            for row, some in part.droplevel("row").groupby(part.index.get_level_values("row"), sort=False)
+        ]
+        seeds = f"seed{'s' if len(which) > 1 else ''} {listed([str(seed) for seed in which])}"
+        text += f" {upper(seeds)} alone: {len(part)} of {len(frame)} numbers ({'; '.join(rows)})."
+    single = frame[frame.seeds == 1]
+    if len(single):
+        wide = (single.high - single.low).max()
+        text += f" The 95 % Wilson interval of a number of one seed is at most {wide:.1f} points wide."
+    if frame.seeds.max() > 1:
+        text += " Where there are several, their dots show the range."
+    return paragraph(text)
 
 
 def wins(values: Mapping[Place, float]) -> dict[str, tuple[int, int]]:

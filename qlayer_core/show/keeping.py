@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 from ipywidgets import VBox
 
+from qlayer_core import data
 from qlayer_core.show import names
 from qlayer_core.show.controls import explorer, slider
 from qlayer_core.show.page import DASH, Markup, decimal, lines, listed, mean_and_range, paragraph, table
@@ -28,8 +29,19 @@ def accuracies(history: History) -> list[dict[str, float]]:
 
 
 def attacked(row: Mapping[str, float]) -> float:
-    """Return the mean accuracy of one epoch over the attacked sets, in percent."""
-    return mean(value for kind, value in row.items() if kind != "clean")
+    """Return the mean accuracy of one epoch over the attacked sets, in percent.
+
+    Raises:
+        ValueError: the epoch was scored on clean images alone.
+    """
+    values = [value for kind, value in row.items() if kind != "clean"]
+    if not values:
+        raise ValueError(
+            f"an epoch is recorded with {row} alone, but its accuracy under attack is asked for, which needs"
+            " validation images that were attacked: leave out networks that are selected on clean images, such as"
+            " cnn-clean-selected"
+        )
+    return mean(values)
 
 
 def kept(history: History, weight: float = 0.5) -> int:
@@ -48,6 +60,12 @@ def at_least(history: History, clean: float) -> int | None:
     rows = accuracies(history)
     places = [place for place, row in enumerate(rows) if row["clean"] >= clean]
     return max(places, key=lambda place: attacked(rows[place]), default=None)
+
+
+def reached(runs: Runs, clean: float) -> list[float]:
+    """Return the accuracy under attack, in percent, at the place `at_least` of each training that has one."""
+    places = [(accuracies(history), at_least(history, clean)) for history in runs]
+    return [attacked(rows[place]) for rows, place in places if place is not None]
 
 
 @picture
@@ -152,9 +170,9 @@ def equal_table(networks: Mapping[str, Runs], floors: Sequence[float]) -> Markup
     return table(
         rows,
         ["network", "seeds", "epoch", *map(names.attack, sets)],
-        "For each clean accuracy: of the epochs that reach it, the one that is best under attack, and its validation"
-        " accuracies (%). Seeds: how many of the recorded seeds have such an epoch. Bold: their mean and, below it,"
-        " the lowest and the highest of several. A dash: no epoch reaches it.",
+        "For each clean accuracy: of the epochs that reach it, the one that is best under attack, and its accuracies"
+        f" (%) on {data.VALIDATION_IMAGES:,} validation images. Seeds: how many of the recorded seeds have such an"
+        " epoch. Bold: their mean and, below it, the lowest and the highest of several. A dash: no epoch reaches it.",
     )
 
 

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from qlayer_core import attacks, intervals
 from qlayer_core.show import names
-from qlayer_core.show.page import Markup, decimal, listed, table, wrapped
+from qlayer_core.show.page import Markup, decimal, listed, struck, table, wrapped
 from qlayer_core.show.plot import MUTED, SERIES, TEXT, WRONG, axes, picture
 from qlayer_core.study import experiments, records, tables
 
@@ -250,7 +250,8 @@ def weak(dataset: str = "mnist", seed: int | None = None) -> list[dict]:
 
     One dict per network of the grid and epsilon: model, eps, and accuracies in percent as ``"fgsm"``, ``"bim"`` and
     ``"cw"``, mean over the ``"seeds"`` that have all three, on the first ``"n"`` images, which all are of; of the
-    deployed answer, attacked through the E-path where there is one.
+    deployed answer, attacked through the E-path where there is one. ``"unreliable"`` has a reason, or None, for each
+    of the three, and ``"formats"`` the number formats in which they were computed.
     """
     frame = tables.cells()
     frame = frame[(frame.dataset == dataset) & (frame.setting == "white-box")]
@@ -267,26 +268,37 @@ def weak(dataset: str = "mnist", seed: int | None = None) -> list[dict]:
             if whole.any():
                 part = tables.alike(part[whole])
                 means = part.assign(accuracy=part.accuracy.astype(float)).groupby("attack").accuracy.mean()
-                counts = {"n": int(part.n.min()), "seeds": part.seed.nunique()}
-                rows.append({"model": model, "eps": eps, **means[list(WEAK)], **counts})
+                about = {"n": int(part.n.min()), "seeds": part.seed.nunique()}
+                about["unreliable"] = {kind: tables.unreliable(part[part.attack == kind]) for kind in WEAK}
+                about["formats"] = tables.formats(records.read(dataset, model, one) for one in set(part.seed))
+                rows.append({"model": model, "eps": eps, **means[list(WEAK)], **about})
     return rows
 
 
 def weak_table(rows: Sequence[dict]) -> Markup:
     """Return `weak` as a table."""
-    counts = [f"{n:,}" for n in sorted({row["n"] for row in rows})]
+    *fewer, images = sorted({row["n"] for row in rows})
+    few = tables.circles(fewer)
+    some = "".join(f" ({mark} the first {n:,})" for n, mark in few.items() if mark)
     *_, most = seeds = sorted({row["seeds"] for row in rows})
     each = "one seed" if most == 1 else f"mean over {listed([str(n) for n in seeds])} seeds"
+    formats = sorted({one for row in rows for one in row["formats"]})
+    bounds = [intervals.wilson(round(row[kind] * row["n"] / 100), row["n"]) for row in rows for kind in WEAK]
+    doubted = any(why for row in rows for why in row["unreliable"].values())
+
+    def number(row: dict, kind: str) -> str:
+        text = decimal(row[kind], 1)
+        # with spaces as wide as a digit, so that the points stand below each other
+        return "\u2007" * (5 - len(text)) + struck(text, row["unreliable"][kind]) + few.get(row["n"], "")
+
     return table(
         [
-            [
-                f"{names.label(row['model'])}, {row['eps']}",
-                # with spaces as wide as a digit, so that the points stand below each other
-                *(decimal(row[kind], 1).rjust(5, "\u2007") for kind in WEAK),
-            ]
+            [f"{names.label(row['model'])}, {row['eps']}", *(number(row, kind) for kind in WEAK)]
             for row in rows
         ],
         ["network, epsilon", *map(names.attack, WEAK)],
         "Our counterpart of Table 2a: white-box accuracy (%), one network at one epsilon per row, on the first"
-        f" {' or '.join(counts)} test images, {each} of each network.",
+        f" {images:,} test images{some}, {each} of each network. Their 95 % Wilson intervals are at most"
+        f" {max(high - low for low, high in bounds):.1f} points wide. Attacks computed in {listed(formats)},"
+        f" answers in float32.{' Struck through: the attack failed a sanity check.' if doubted else ''}",
     )

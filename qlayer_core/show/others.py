@@ -22,8 +22,7 @@ from qlayer_core.show.page import (
     struck,
     table,
 )
-from qlayer_core.show.results import FEW
-from qlayer_core.study import experiments, records, sanity
+from qlayer_core.study import experiments, records, sanity, tables
 
 NETWORKS = (*experiments.TARGETS, *experiments.QUANTIZED)
 BLIND, PLAIN, ADAPTIVE = "blind", "as it is", "adaptive"
@@ -97,14 +96,14 @@ def results_table(dataset: str = "mnist") -> Markup:
         "Test images (%) that are classified correctly, seed 0. Bold: the attacker is blind, and made the images on"
         " another network. Below: the attacker sees the network. They follow its gradient as it is (with the Q-Layer,"
         " that of the E-path) or, adaptive, one that suits its quantizer of the input. Struck through: the attack"
-        f" failed a sanity check.{f' {FEW} Only the first {listed(few)} test images.' if few else ''}",
+        f" failed a sanity check.{f' {tables.FEW} Only the first {listed(few)} test images.' if few else ''}",
     )
 
 
 def _number(one: dict | None) -> str:
     if one is None:
         return decimal(None)
-    few = FEW if one["n"] < data.TEST_IMAGES else ""
+    few = tables.FEW if one["n"] < data.TEST_IMAGES else ""
     return struck(decimal(one["accuracy"], 1), one.get("unreliable")) + few
 
 

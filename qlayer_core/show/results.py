@@ -6,57 +6,19 @@ the mean over seeds, and what stands around it their lowest and highest. Rows wi
 
 from collections.abc import Sequence
 from html import escape
+from itertools import product
 from statistics import mean
 
 import numpy as np
 import pandas as pd
 
-from qlayer_core import data
-from qlayer_core.show import names
+from qlayer_core.show import marks, names
 from qlayer_core.show.page import DASH, Markup, decimal, finding, line_names, lines, listed, struck, table
 from qlayer_core.show.plot import axes, picture
 from qlayer_core.study import evidence, experiments, paper, records, tables
+from qlayer_core.study.tables import summary
 
 _BOUNDS = ("at least", "at most")
-
-FEW = "°"  # marks numbers of the first test images only
-
-
-def summary(number: str, seed: int | None = None) -> pd.DataFrame:
-    """Return a table of the paper beside ours, one row per cell, seeds taken together.
-
-    Returns:
-        Index row and column, in the paper's order. Columns paper, ours (mean over seeds, each of the images that all
-        were measured on), low and high (lowest and highest of several seeds, else the 95 % Wilson interval), chosen
-        (of the seed that `tables.preferred` names), difference, seeds (how many; 0 where nothing is recorded), few
-        (whether only the first of the test images were attacked) and unreliable (a reason, or None).
-    """
-    found, preferred = {}, {}
-    for place, part in tables.table(number, seed).groupby(["row", "column"], sort=False):
-        one, alike = part.iloc[0], tables.alike(part[part.ours.notna()], "ours")
-        ours, about = list(alike.ours), paper.TABLES[number].cell(*place)
-        if seed is None and about.model not in preferred:
-            preferred[about.model] = tables.preferred(about.dataset, about.model)
-        chosen = dict(zip(alike.seed, ours, strict=True)).get(preferred.get(about.model), np.nan)
-        low, high = (min(ours), max(ours)) if len(ours) > 1 else (one.low, one.high)
-        found[place] = {
-            "paper": one.paper,
-            "ours": round(mean(ours), 2) if ours else np.nan,
-            "low": low,
-            "high": high,
-            "chosen": chosen,
-            "difference": round(mean(ours) - one.paper, 2) if ours else np.nan,
-            "seeds": len(ours),
-            "few": bool((part.n < data.TEST_IMAGES).any()),
-            "unreliable": tables.unreliable(part),
-        }
-    frame = pd.DataFrame.from_dict(found, orient="index")
-    return (
-        frame.rename_axis(["row", "column"])
-        .astype({"unreliable": object})
-        .where(frame.notna(), None)
-        .astype(dict.fromkeys(("paper", "ours", "low", "high", "chosen", "difference"), float))
-    )
 
 
 def measured(
@@ -78,8 +40,8 @@ def measured(
     ends = f", with {interval}" if bounds else ""
     seeds = listed([str(one) for one in about.seeds])
     who = f"{'seed' if len(about.seeds) == 1 else 'mean over seeds'} {seeds}"
-    first = [f"{n:,}" for n in about.images if n < data.TEST_IMAGES]
-    some = f" ({FEW} the first {listed(first)})" if first else ""
+    first = [f"{mark} the first {n:,}" for n, mark in tables.circles(about.images).items() if mark]
+    some = f" ({', '.join(first)})" if first else ""
     words = [f"{names.label(name)} (seed {seed})" for name, seed in about.paused]
     still = f" Training of {listed(words)} was paused before it was over: provisional." if words else ""
     return (
@@ -95,14 +57,15 @@ def comparison(number: str, seed: int | None = None) -> Markup:
     """
     frame = summary(number, seed)
     columns, rows = _columns(frame), []
+    few, (fewer, alone) = tables.circles(frame.n), marks.seeds(frame.which.to_dict())
     for row in _recorded_rows(frame):
         says = *_BOUNDS, *(["chosen"] if frame.loc[row].chosen.notna().any() else []), "paper", "difference"
-        here = frame.loc[row].seeds.max()
-        fewer = f" ({here:.0f} seed{'s' if here > 1 else ''})" if here < frame.seeds.max() else ""
-        line = [line_names(row_name(row) + fewer, *says)]
+        line = [
+            line_names(row_name(row) + _less(frame.loc[row].seeds.max(), frame.seeds.max(), "seed"), *says)
+        ]
         for column in columns:
             cell = frame.loc[(row, column)]
-            ours = struck(decimal(cell.ours), cell.unreliable) + (FEW if cell.few else "")
+            ours = struck(decimal(cell.ours), cell.unreliable) + few.get(cell.n, "") + fewer[row, column]
             values = dict(zip(_BOUNDS, (cell.low, cell.high), strict=True)) | cell.to_dict()
             others = (decimal(values[name], sign=name == "difference") for name in says)
             line.append(lines(ours, *others, says=("ours", *says)))
@@ -110,7 +73,7 @@ def comparison(number: str, seed: int | None = None) -> Markup:
     return table(
         rows,
         ["network", *map(column_name, columns)],
-        f"{title(number)}, in percent. {measured(number, seed)}{_struck(frame)}"
+        f"{title(number)}, in percent. {measured(number, seed)}{alone}{_struck(frame)}"
         + (
             " Chosen: the one of our seeds that validation images prefer; the paper shows the best of three."
             if frame.chosen.notna().any()
@@ -255,8 +218,9 @@ def gains(number: str, seed: int | None = None) -> list[dict]:
 
     One dict per model and attack: row, column, paper, ours (points, mean over all pairs of seeds, of the images that
     all were measured on), low and high (lowest and highest of several pairs, else the 95 % interval),
-    ``agrees``, whether ours has the paper's sign, ``unreliable``, a reason where one of the two cells has one, and
-    ``few``, whether one is of the first images only. Ours and the rest are None where a cell is missing.
+    ``agrees``, whether ours has the paper's sign, ``unreliable``, a reason where one of the two cells has one, ``n``,
+    of how many images the gain is, and ``pairs``, of seeds of the two networks. Where a cell is missing, ours and the
+    rest are None, and there is no pair.
     """
     frame, each, rows = summary(number, seed), tables.table(number, seed), []
     for row, column in frame.index:
@@ -265,7 +229,7 @@ def gains(number: str, seed: int | None = None) -> list[dict]:
             continue
         pair = [frame.loc[(one, column)] for one in (row, plain)]
         gain = {"row": row, "column": column, "paper": round(pair[0].paper - pair[1].paper, 2)}
-        gain |= dict.fromkeys(("ours", "low", "high", "agrees", "unreliable", "few"))
+        gain |= dict.fromkeys(("ours", "low", "high", "agrees", "unreliable", "n")) | {"pairs": ()}
         if both := evidence.side_by_side(each[each.column == column], row, plain)[column]:
             found = [one.value - other.value for one, other in both]
             low, high = min(found), max(found)
@@ -274,7 +238,8 @@ def gains(number: str, seed: int | None = None) -> list[dict]:
             gain |= {"ours": round(mean(found), 2), "low": low, "high": high}
             gain["agrees"] = (gain["ours"] > 0) == (gain["paper"] > 0)
             gain["unreliable"] = pair[0].unreliable or pair[1].unreliable
-            gain["few"] = bool(pair[0].few or pair[1].few)
+            gain["n"] = min(cell.n for cell in pair)
+            gain["pairs"] = tuple(product(*(cell.which for cell in pair)))
         rows.append(gain)
     return rows
 
@@ -283,33 +248,43 @@ def gain_table(number: str, seed: int | None = None) -> Markup:
     """Return `gains` as a table."""
     found = gains(number, seed)
     columns = list(dict.fromkeys(gain["column"] for gain in found))
-    measured_rows = {gain["row"] for gain in found if gain["ours"] is not None}
+    few = tables.circles(gain["n"] for gain in found if gain["n"])
+    every = {(gain["row"], gain["column"]): gain["pairs"] for gain in found}
+    fewer, alone = marks.seeds(
+        every, lambda some: f"{len(some)} pair{'s' if len(some) > 1 else ''} of seeds alone"
+    )
+    pairs = {name: max(len(some) for (row, _), some in every.items() if row == name) for name, _ in every}
     rows: dict[str, list[str]] = {}
     for gain in found:
-        if gain["row"] not in measured_rows:
+        row, column = gain["row"], gain["column"]
+        if not pairs[row]:
             continue
-        line = rows.setdefault(
-            gain["row"], [line_names(row_name(gain["row"]), *_BOUNDS, "paper", "same sign")]
-        )
+        name = row_name(row) + _less(pairs[row], max(pairs.values()), "pair")
+        line = rows.setdefault(row, [line_names(name, *_BOUNDS, "paper", "same sign")])
         ours, low, high, published = (
             decimal(gain[name], 1, sign=True) for name in ("ours", "low", "high", "paper")
         )
         agrees = {None: DASH, True: "yes", False: "no"}[gain["agrees"]]
         says = ("our gain", *_BOUNDS, "paper", "same sign")
-        ours = struck(ours, gain["unreliable"]) + (FEW if gain["few"] else "")
+        ours = struck(ours, gain["unreliable"]) + few.get(gain["n"], "") + fewer[row, column]
         line.append(lines(ours, low, high, published, agrees, says=says))
     return table(
         list(rows.values()),
         ["network", *map(column_name, columns)],
         f"Table {number}: gain over the plain CNN, raw beside raw and adversarially trained beside"
         " adversarially trained, in points, every seed against every seed."
-        f" {measured(number, seed, interval='its 95 % interval')}"
+        f" {measured(number, seed, interval='its 95 % interval')}{alone}"
         + (
             " Struck through: one of the two attacks failed a sanity check."
             if any(g["unreliable"] for g in found)
             else ""
         ),
     )
+
+
+def _less(here: float, most: float, unit: str) -> str:
+    """Return in brackets how many seeds, or pairs of them, a row has if another of its table has more."""
+    return f" ({here:.0f} {unit}{'s' if here > 1 else ''})" if here < most else ""
 
 
 def _columns(frame: pd.DataFrame) -> list[str]:

@@ -1,14 +1,14 @@
 """Signs that an attack failed: white box over black box, and a Carlini-Wagner attack beside a simpler one."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import pandas as pd
 
-from qlayer_core import data, datasets
-from qlayer_core.show import names
+from qlayer_core import datasets
+from qlayer_core.show import marks, names
 from qlayer_core.show.page import Markup, decimal, listed, struck, table
 from qlayer_core.show.plot import MUTED, TEXT, axes, picture
-from qlayer_core.show.results import FEW, column_name, measured, row_name, summary
+from qlayer_core.show.results import column_name, measured, row_name, summary
 from qlayer_core.study import experiments, paper, tables
 
 TARGETS = experiments.TARGETS
@@ -34,10 +34,12 @@ def weaker_white_box(seed: int | None = None, dataset: str = "mnist") -> Markup:
             odd |= seeing > blind
             text = decimal(seeing)
             text = struck(text, white.loc[place, "unreliable"] if whose == "ours" else None)
-            marks = [FEW if whose == "ours" and one.loc[place, "few"] else "" for one in (black, white)]
+            circles = [
+                tables.FEW if whose == "ours" and one.loc[place, "few"] else "" for one in (black, white)
+            ]
             line += [
-                f"{decimal(blind)}{marks[0]}",
-                (f"<strong>{text}</strong>" if seeing > blind else text) + marks[1],
+                f"{decimal(blind)}{circles[0]}",
+                (f"<strong>{text}</strong>" if seeing > blind else text) + circles[1],
             ]
         if odd:
             rows.append(line)
@@ -47,7 +49,7 @@ def weaker_white_box(seed: int | None = None, dataset: str = "mnist") -> Markup:
         ["network, attack", "paper, black box", "paper, white box", "ours, black box", "ours, white box"],
         "Accuracy (%) where, in the paper or in ours, a white-box attack is weaker (bold) than the same attack made"
         " blind. Struck through: ours, where it failed."
-        + (f" {FEW} Only the first of the test images." if few else ""),
+        + (f" {tables.FEW} Only the first of the test images." if few else ""),
     )
 
 
@@ -56,46 +58,52 @@ def clipped_table(dataset: str = "mnist", models: Sequence[str] = TRAINED, seed:
 
     A row per model and attack, of the deployed answer; with what share of the images the clipped gradient moved none.
     """
-    number, rows, failed = MAIN[dataset][1], [], False
+    number, kinds = MAIN[dataset][1], ("{}", "{}-clipped")
+    found, others = {}, {}
     for name in models:
         mine = white_box(dataset, name, seed)
         for attack in ("fgsm", "bim"):
             for eps in datasets.find(dataset).epsilons:
                 exact, clipped = (
-                    mine[(mine.attack == kind) & (mine.eps == eps)] for kind in (attack, f"{attack}-clipped")
+                    mine[(mine.attack == kind.format(attack)) & (mine.eps == eps)] for kind in kinds
                 )
                 if clipped.empty:
                     continue
-                failed |= bool(exact.unreliable.notna().any() or clipped.unreliable.notna().any())
+                row = f"{names.label(name)}, {names.attack(attack)} {eps}"
+                found |= {(row, "exact"): exact, (row, "clipped"): clipped}
                 unmoved = 100 * (clipped.unmoved / clipped.n).astype(float).mean()
-                published = paper.TABLES[number].cell(name, f"{attack} {eps}").accuracy
-                cells = decimal(published), _mean(exact), _mean(clipped), decimal(unmoved, 1)
-                rows.append([f"{names.label(name)}, {names.attack(attack)} {eps}", *cells])
+                others[row] = paper.TABLES[number].cell(name, f"{attack} {eps}").accuracy, unmoved
+    shown, alone = _means(found)
+    failed = any(cells.unreliable.notna().any() for cells in found.values())
     return table(
-        rows,
+        [
+            [row, decimal(published), shown[row, "exact"], shown[row, "clipped"], decimal(unmoved, 1)]
+            for row, (published, unmoved) in others.items()
+        ],
         ["network, attack", "paper", "exact gradient", "clipped gradient", "unmoved, %"],
         "White-box accuracy (%) by the exact gradient and by that of probabilities clipped in single precision, and"
-        f" the share of images that the clipped gradient left as they were. {measured(number, seed, bounds=False)}"
+        " the share of images that the clipped gradient left as they were."
+        f" {measured(number, seed, bounds=False)}{alone}"
         + (" Struck through: failed a sanity check." if failed else ""),
     )
 
 
 def cw_table(dataset: str = "mnist", models: Sequence[str] = TRAINED, seed: int | None = None) -> Markup:
     """Return the paper's C&W columns beside ours on logits and on probabilities, and beside BIM."""
-    number, rows = MAIN[dataset][1], []
+    number, kinds = MAIN[dataset][1], ("cw", "cw-softmax", "bim")
+    found, published = {}, {}
     for name in models:
         mine = white_box(dataset, name, seed)
         for eps in datasets.find(dataset).epsilons if len(mine) else ():
-            published = paper.TABLES[number].cell(name, f"cw {eps}").accuracy
-            found = [
-                _mean(mine[(mine.attack == kind) & (mine.eps == eps)]) for kind in ("cw", "cw-softmax", "bim")
-            ]
-            rows.append([f"{names.label(name)}, {eps}", decimal(published), *found])
+            row = f"{names.label(name)}, {eps}"
+            found |= {(row, kind): mine[(mine.attack == kind) & (mine.eps == eps)] for kind in kinds}
+            published[row] = paper.TABLES[number].cell(name, f"cw {eps}").accuracy
+    shown, alone = _means(found)
     return table(
-        rows,
+        [[row, decimal(theirs), *(shown[row, kind] for kind in kinds)] for row, theirs in published.items()],
         ["network, epsilon", "paper", "logits", "probabilities", "BIM"],
         "Accuracy (%) under the Carlini-Wagner attack: the paper's, ours on logits, and ours on probabilities; beside"
-        f" it BIM with the same epsilon. {measured(number, seed, bounds=False)}",
+        f" it BIM with the same epsilon. {measured(number, seed, bounds=False)}{alone}",
     )
 
 
@@ -114,6 +122,29 @@ def recorded_curves(
         Model name, or model name and path, to epsilons, accuracies in percent and the band: the number of images or,
         with several seeds, the lowest and the highest values.
     """
+    found = {}
+    for key, mine in _fgsm(setting, dataset, models, seed).items():
+        by_eps = mine.assign(accuracy=mine.accuracy.astype(float)).groupby("eps").accuracy
+        several = mine.seed.nunique() > 1
+        band = (by_eps.min().tolist(), by_eps.max().tolist()) if several else int(mine.n.min())
+        found[key] = by_eps.mean().index.tolist(), by_eps.mean().tolist(), band
+    return found
+
+
+def failed(
+    setting: str, dataset: str = "mnist", models: Sequence[str] = TARGETS, seed: int | None = None
+) -> dict[tuple | str, list[float]]:
+    """Return at which epsilons of the curves of `recorded_curves` the attack failed a sanity check, for any seed."""
+    return {
+        key: sorted(set(mine[mine.unreliable.notna()].eps))
+        for key, mine in _fgsm(setting, dataset, models, seed).items()
+    }
+
+
+def _fgsm(
+    setting: str, dataset: str, models: Sequence[str], seed: int | None
+) -> dict[tuple | str, pd.DataFrame]:
+    """Return the cells of each curve of `recorded_curves`, those of one epsilon all of the same images."""
     frame = tables.cells()
     frame = frame[frame.dataset == dataset]
     if seed is not None:
@@ -133,19 +164,21 @@ def recorded_curves(
             ]
             if mine.eps.nunique() < 2:
                 continue
-            mine = pd.concat([tables.alike(part) for _, part in mine.groupby("eps")])
-            by_eps = mine.assign(accuracy=mine.accuracy.astype(float)).groupby("eps").accuracy
-            several = mine.seed.nunique() > 1
-            band = (by_eps.min().tolist(), by_eps.max().tolist()) if several else int(mine.n.min())
-            found[(name, path) if path else name] = by_eps.mean().index.tolist(), by_eps.mean().tolist(), band
+            parts = [tables.alike(part) for _, part in mine.groupby("eps")]
+            found[(name, path) if path else name] = pd.concat(parts)
     return found
 
 
 @picture
 def white_over_black(dataset: str = "mnist", models: Sequence[str] = TARGETS, seed: int | None = None):
-    """Draw FGSM accuracy of the deployed answer against epsilon, white box over black box, a panel per model."""
+    """Draw FGSM accuracy of the deployed answer against epsilon, white box over black box, a panel per model.
+
+    A point whose attack failed a sanity check is crossed out.
+    """
     settings = {"black-box": ("-", "o"), "white-box": ("--", "s")}
+    cross = {"marker": "x", "linestyle": "", "color": TEXT, "markersize": 9, "markeredgewidth": 1.5}
     both = {setting: recorded_curves(setting, dataset, models, seed) for setting in settings}
+    crossed = {setting: failed(setting, dataset, models, seed) for setting in settings}
     keys = [
         key
         for key in both["black-box"]
@@ -155,12 +188,18 @@ def white_over_black(dataset: str = "mnist", models: Sequence[str] = TARGETS, se
     down = -(-max(1, len(keys)) // across)
     figure, grid = axes(2.3 * across, 2.3 * down + 0.5, down, across, sharey=True)
     figure.get_layout_engine().set(h_pad=0.1, w_pad=0.1)
-    words = []
+    words, struck_out = [], []
     for ax, key in zip(grid.flat, keys, strict=False):
         name = key if isinstance(key, str) else key[0]
         for setting, (dash, marker) in settings.items():
             xs, ys, _ = both[setting][key]
             ax.plot(xs, ys, dash, marker=marker, color=names.colour(name))
+            bad = [(x, y) for x, y in zip(xs, ys, strict=True) if x in crossed[setting][key]]
+            if bad:
+                ax.plot(*zip(*bad, strict=True), **cross)
+                struck_out.append(
+                    f"{names.label(name)}, {names.SETTINGS[setting]}, at {listed([f'{x:g}' for x, _ in bad])}"
+                )
         blind, seeing = (dict(zip(*both[setting][key][:2], strict=True)) for setting in settings)
         above = [f"{eps:g}" for eps in blind if seeing.get(eps, 0) > blind[eps]]
         words.append(
@@ -173,11 +212,18 @@ def white_over_black(dataset: str = "mnist", models: Sequence[str] = TARGETS, se
         ax.set_ylabel("accuracy (%)")
     for setting, (dash, marker) in settings.items():
         grid[0, 0].plot([], [], dash, marker=marker, color=MUTED, label=names.SETTINGS[setting])
-    figure.legend(*grid[0, 0].get_legend_handles_labels(), loc="outside upper left", ncols=2, labelcolor=TEXT)
+    if struck_out:
+        grid[0, 0].plot([], [], label="attack failed a sanity check", **cross)
+    figure.legend(*grid[0, 0].get_legend_handles_labels(), loc="outside upper left", ncols=3, labelcolor=TEXT)
     return (
         figure,
         "Accuracy under FGSM against epsilon, by an attacker who sees the network and by one who doesn't."
-        f" {'; '.join(words)}.",
+        f" {'; '.join(words)}."
+        + (
+            f" Crossed out, since the attack failed a sanity check: {'; '.join(struck_out)}."
+            if struck_out
+            else ""
+        ),
     )
 
 
@@ -190,12 +236,19 @@ def white_box(dataset: str, name: str, seed: int | None = None) -> pd.DataFrame:
     return frame if seed is None else frame[frame.seed == seed]
 
 
-def _mean(cells: pd.DataFrame) -> str:
-    """Return the mean accuracy of cells, struck through where one is unreliable; a dash for none."""
-    cells = tables.alike(cells)
-    mean = decimal(cells.accuracy.astype(float).mean() if len(cells) else None)
-    few = FEW if (cells.n < data.TEST_IMAGES).any() else ""
-    return struck(mean, tables.unreliable(cells)) + few
+def _means(found: Mapping[tuple[str, str], pd.DataFrame]) -> tuple[dict[tuple[str, str], str], str]:
+    """Return the mean accuracy of cells by row and column, with marks, and what the daggers mean.
+
+    It is struck through where a cell is unreliable; a dash for none.
+    """
+    fewer, alone = marks.seeds({place: tuple(cells.seed) for place, cells in found.items()})
+    few = tables.circles(n for cells in found.values() for n in cells.n)
+    shown = {}
+    for place, cells in found.items():
+        cells = tables.alike(cells)
+        mean = decimal(cells.accuracy.astype(float).mean() if len(cells) else None)
+        shown[place] = struck(mean, tables.unreliable(cells)) + few.get(cells.n.min(), "") + fewer[place]
+    return shown, alone
 
 
 def _equal(values: pd.Series, wanted: str | None) -> pd.Series:

@@ -13,7 +13,6 @@ from qlayer_core.show import names, slides
 from qlayer_core.show.controls import choice, explorer
 from qlayer_core.show.page import DASH, decimal, listed
 from qlayer_core.show.plot import apart
-from qlayer_core.show.results import FEW
 from qlayer_core.study import experiments, paper, tables
 
 ATTACKERS = {  # what the list offers: setting and source of `paper.KEY`
@@ -156,7 +155,7 @@ def in_words(found: Mapping[str, Sequence[Line]]) -> str:
     if any(len(line.ours) > 1 for _, line in every):
         text.append("Small dots: the seeds; the line ends at their mean.")
     if any(line.few for _, line in every):
-        text.append(f"{FEW} Only the first images of the test set.")
+        text.append(f"{tables.FEW} Only the first images of the test set.")
     if any(line.unreliable for _, line in every):
         text.append("Struck through: the attack failed a sanity check.")
     for who, there in (
@@ -209,7 +208,7 @@ def _numbers(
         line = (lines or {}).get(name)
         shade = f' fill="var(--model-{name.removesuffix("-adv")}, currentColor)"'  # dark enough for text
         strike = ' text-decoration="line-through"' if line and line.unreliable else ""
-        text = f"{there[name]:.0f}{FEW if line and line.few else ''}"
+        text = f"{there[name]:.0f}{tables.FEW if line and line.few else ''}"
         parts.append(f'<text x="{x}" y="{_height(place) + 3}"{shade}{strike}>{text}</text>')
     return f'<g font-size="10.5" fill="currentColor" text-anchor="{anchor}">{"".join(parts)}</g>'
 

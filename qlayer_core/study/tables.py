@@ -1,13 +1,17 @@
 """All recorded cells as one data frame, and the paper's tables beside ours."""
 
+from collections.abc import Iterable
+from statistics import mean
 from typing import NamedTuple
 
+import numpy as np
 import pandas as pd
 
-from qlayer_core import intervals
+from qlayer_core import data, intervals
 from qlayer_core.study import experiments, paper, records, variants
 
 KEY = ("dataset", "model", *paper.KEY)
+FEW = "\N{DEGREE SIGN}"  # marks numbers of the first test images only
 
 
 def cells(setting: variants.Setting | None = None) -> pd.DataFrame:
@@ -64,6 +68,115 @@ def table(number: str, seed: int | None = 0) -> pd.DataFrame:
     return frame[[*columns, "unreliable", "right"]]
 
 
+def summary(number: str, seed: int | None = None) -> pd.DataFrame:
+    """Return a table of the paper beside ours, one row per cell, seeds taken together.
+
+    Returns:
+        Index row and column, in the paper's order. Columns paper, ours (mean over seeds, each of the images that all
+        were measured on), low and high (lowest and highest of several seeds, else the 95 % Wilson interval), chosen
+        (of the seed that `preferred` names), difference, seeds (how many; 0 where nothing is recorded), which (a
+        tuple of them), n (how many images ours is of, or NaN), few (whether only the first of the test images were
+        attacked) and unreliable (a reason, or None).
+    """
+    found, best = {}, {}
+    for place, part in table(number, seed).groupby(["row", "column"], sort=False):
+        one, same_images = part.iloc[0], alike(part[part.ours.notna()], "ours")
+        ours, about = list(same_images.ours), paper.TABLES[number].cell(*place)
+        if seed is None and about.model not in best:
+            best[about.model] = preferred(about.dataset, about.model)
+        chosen = dict(zip(same_images.seed, ours, strict=True)).get(best.get(about.model), np.nan)
+        low, high = (min(ours), max(ours)) if len(ours) > 1 else (one.low, one.high)
+        found[place] = {
+            "paper": one.paper,
+            "ours": round(mean(ours), 2) if ours else np.nan,
+            "low": low,
+            "high": high,
+            "chosen": chosen,
+            "difference": round(mean(ours) - one.paper, 2) if ours else np.nan,
+            "seeds": len(ours),
+            "which": tuple(same_images.seed),
+            "n": part.n.min(),
+            "few": bool((part.n < data.TEST_IMAGES).any()),
+            "unreliable": unreliable(part),
+        }
+    frame = pd.DataFrame.from_dict(found, orient="index")
+    return (
+        frame.rename_axis(["row", "column"])
+        .astype({"unreliable": object})
+        .where(frame.notna(), None)
+        .astype(dict.fromkeys(("paper", "ours", "low", "high", "chosen", "difference", "n"), float))
+    )
+
+
+def circles(counts: Iterable[float]) -> dict[float, str]:
+    """Return the mark of each number of images, one circle more for each that is smaller; of all of them, none."""
+    some = sorted({n for n in counts if n < data.TEST_IMAGES}, reverse=True)
+    return {data.TEST_IMAGES: ""} | {n: FEW * at for at, n in enumerate(some, 1)}
+
+
+def report(number: str, seed: int | None = None) -> str:
+    """Return a table of the paper beside ours as text, row by row of plain words and numbers.
+
+    Args:
+        number: ``"1a"`` to ``"11"``.
+        seed: whose results to show; None for the mean over all, their range, and what the one has that `preferred`
+            names.
+    """
+    frame, whose = summary(number, seed).reset_index(), "all seeds" if seed is None else f"seed {seed}"
+    if not frame.seeds.any():
+        return f"Of this table nothing is recorded with {whose}."
+    marks, doubted = circles(frame.n), frame.unreliable.notna()
+    after = frame.n.map(marks).fillna("") + doubted.map({True: "~", False: ""})
+
+    def text(name: str) -> pd.Series:
+        return frame[name].map("{:.2f}".format).mask(frame[name].isna(), "-")
+
+    values = {name: text(name) for name in ("paper", "ours", "difference")}
+    for name in ("ours", "difference"):
+        values[name] += after
+    if seed is None:
+        values["range"] = (text("low") + "-" + text("high")).mask(frame.ours.isna(), "-")
+        values |= {
+            "chosen": text("chosen") + after.mask(frame.chosen.isna(), ""),
+            "seeds": frame.seeds.astype(str),
+        }
+    parts = []
+    for name, shown in values.items():
+        wide = frame.assign(shown=shown).pivot(index="row", columns="column", values="shown")
+        wide = wide.loc[frame.row.unique(), frame.column.unique()].rename_axis(None, axis=1)
+        parts.append(f"{name}: {paper.TABLES[number].caption}\n{wide.to_string()}")
+    about = behind(number, seed)
+    how = f"attacks computed in {' or '.join(about.formats)}, answers in float32"
+    if seed is None:
+        parts.append(
+            f"ours: mean over seeds {', '.join(map(str, about.seeds))}, on {max(about.images):,} test images; range:"
+            f" lowest and highest of several seeds or, with one, its 95 % Wilson interval; {how}"
+        )
+        parts.append(f"chosen: the seed that validation images prefer: {_chosen(number)}")
+    else:
+        wide = (frame.high - frame.low).max()
+        parts.append(
+            f"ours: seed {seed} alone, on {max(about.images):,} test images; 95 % Wilson intervals are at most"
+            f" {wide:.1f} points wide; {how}"
+        )
+    few = [f"{mark} of the first {n:,.0f}" for n, mark in marks.items() if mark]
+    if few:
+        rest = f", the others of {data.TEST_IMAGES:,}" if (frame.n == data.TEST_IMAGES).any() else ""
+        parts.append(f"{', '.join(few)} test images{rest}")
+    if doubted.any():
+        parts.append("~ the attack failed a sanity check: the number says little about the network")
+    return "\n\n".join(parts)
+
+
+def _chosen(number: str) -> str:
+    """Return in words which seed of each model of a table validation images prefer."""
+    models = dict.fromkeys((cell.dataset, cell.model) for cell in paper.TABLES[number].cells)
+    found = {name: preferred(dataset, name) for dataset, name in models}
+    words = [f"{name} {seed}" for name, seed in found.items() if seed is not None]
+    rest = "; the others have one seed" if len(words) < len(found) else ""
+    return (", ".join(words) or "none, since no network has several") + rest * bool(words)
+
+
 Measurements = dict[tuple, pd.DataFrame]
 
 
@@ -92,16 +205,22 @@ class Behind(NamedTuple):
 def behind(number: str, seed: int | None = None) -> Behind:
     """Return what stands behind our numbers of a table, of one seed or of all."""
     found = by_measurement(cells())
-    frame = pd.concat([same(found, cell) for cell in paper.TABLES[number].cells])
+    parts = [same(found, cell) for cell in paper.TABLES[number].cells]
     if seed is not None:
-        frame = frame[frame.seed == seed]
+        parts = [part[part.seed == seed] for part in parts]
+    frame = pd.concat(parts)
+    images = {int(part.n.min()) for part in parts if len(part)}  # a cell is of what all its seeds are of
     runs = {
         run: records.read(*run)
         for run in sorted(set(zip(frame.dataset, frame.model, frame.seed, strict=True)))
     }
-    formats = {where["number_format"] for record in runs.values() for where in record["environments"]}
     paused = [run[1:] for run, record in runs.items() if not records.finished(record)]
-    return Behind(sorted(set(frame.seed)), sorted(set(frame.n)), sorted(formats), paused)
+    return Behind(sorted(set(frame.seed)), sorted(images), formats(runs.values()), paused)
+
+
+def formats(runs: Iterable[dict]) -> list[str]:
+    """Return in which number formats the attacks of these records were computed."""
+    return sorted({where["number_format"] for record in runs for where in record["environments"]})
 
 
 def alike(rows: pd.DataFrame, value: str = "accuracy") -> pd.DataFrame:
