@@ -26,7 +26,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from qlayer_core import attacks, data, files, machine, models, training
 from qlayer_core.specs import RunSpec
-from qlayer_core.study import records
+from qlayer_core.study import fingerprint, records
 
 HERE = Path(__file__).parent
 ALONE = ("fgsm cnn", "bim q-large", "layer 4 12", "layer 4 28", *(f"step {name}" for name in Sizes.models))
@@ -230,6 +230,7 @@ def run(sizes: Sizes) -> dict:
             name: version(name)
             for name in ("torch", "adversarial-robustness-toolbox", "foolbox", "vector-quantize-pytorch")
         },
+        "code": {stage: fingerprint.of(stage) for stage in fingerprint.TIMED},
         "rows": [*rows, carlini_wagner(sizes)],
         "growth": growth(sizes),
         "seconds": time.perf_counter() - started,

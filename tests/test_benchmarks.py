@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from qlayer_core import models
+from qlayer_core.show import speed
 from qlayer_core.study import experiments
 
 BENCHMARKS = Path(__file__).parent.parent / "benchmarks"
@@ -61,6 +62,7 @@ def test_the_quick_form_measures_everything_once(tmp_path):
     found = json.loads((tmp_path / "results.json").read_text())
     assert list(found) == ["float32"]
     check(found["float32"], cases.QUICK)
+    assert not speed.of_other_code(found)
 
 
 def test_a_damaged_file_of_results_is_refused_before_anything_is_measured(tmp_path, monkeypatch):

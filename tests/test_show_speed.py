@@ -6,7 +6,7 @@ import ipywidgets as w
 import pytest
 
 from qlayer_core.show import speed
-from qlayer_core.study import records
+from qlayer_core.study import fingerprint, records
 
 
 def run(number_format: str, ratio: float) -> dict:
@@ -131,3 +131,12 @@ def test_number_formats_are_compared_path_by_path(tmp_path):
     found["weights"]["q-base"] = today  # of another network
     (tmp_path / "agreement.json").write_text(json.dumps(found))
     assert speed.of_other_weights(tmp_path)
+
+
+def test_a_benchmark_of_other_code_is_known_as_such():
+    today = {"code": {stage: fingerprint.of(stage) for stage in fingerprint.TIMED}}
+    before = {"code": today["code"] | {"training": "another"}}
+    assert not speed.of_other_code({"float32": today, "bfloat16": today})
+    assert speed.of_other_code({"float32": today, "bfloat16": before}) and speed.of_other_code(
+        {"float32": {}}
+    )

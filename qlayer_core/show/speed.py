@@ -16,7 +16,7 @@ from qlayer_core.show import names, slides
 from qlayer_core.show.controls import choice, explorer, slider
 from qlayer_core.show.page import DASH, Markup, table
 from qlayer_core.show.plot import SERIES
-from qlayer_core.study import records
+from qlayer_core.study import fingerprint, records
 
 NETWORKS = ("cnn", "q-base", "q-large", "q-inner")  # whose training steps are shown
 KINDS = {
@@ -247,6 +247,12 @@ def agreement(folder: Path = BENCHMARKS) -> list[tuple[int, float]]:
         for row in found["attacks"]
         for path, full in row["float32"].items()
     ]
+
+
+def of_other_code(runs: Mapping[str, Mapping]) -> bool:
+    """Return whether a recorded run timed other code than today's; those from before it was recorded did."""
+    today = {stage: fingerprint.of(stage) for stage in fingerprint.TIMED}
+    return any(run.get("code") != today for run in runs.values())
 
 
 def of_other_weights(folder: Path = BENCHMARKS) -> bool:
