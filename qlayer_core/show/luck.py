@@ -1,6 +1,7 @@
 """What the luck of the seed may turn among the outcomes of comparisons."""
 
 from collections.abc import Mapping
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -34,34 +35,41 @@ def near_luck(one: Outcome, apart: Spreads) -> bool:
     return not one_network and min(abs(gap - what.by), abs(gap - what.most)) < reach
 
 
-def in_short(frame: pd.DataFrame) -> str:
-    """Return in a sentence how many outcomes another seed might turn."""
-    every, single, several = _turnable(frame)
-    told = sum(one.result in ("holds", "fails") for one in every)
-    return f"Of the {told} comparisons that hold or fail here, another seed might turn {single + several}."
+class Turnable(NamedTuple):
+    """All outcomes, and how many another seed might turn: of those with one seed, and with several."""
+
+    every: list[Outcome]
+    single: int
+    several: int
+    apart: Spreads
+
+    def __str__(self) -> str:
+        told = sum(one.result in ("holds", "fails") for one in self.every)
+        turned = self.single + self.several
+        return f"Of the {told} comparisons that hold or fail here, another seed might turn {turned}."
+
+
+def turnable(frame: pd.DataFrame) -> Turnable:
+    """Return how many outcomes another seed might turn; as text, a sentence."""
+    known = measured.numbers(frame)
+    apart = claims.spreads(known)
+    every = [evidence.judge(one, known) for claim in CLAIMS for one in (*claim.protocol, *claim.strongest)]
+    several = sum(map(evidence.turned_by_seeds, every))
+    return Turnable(every, sum(near_luck(one, apart) for one in every) - several, several, apart)
 
 
 def luck(frame: pd.DataFrame) -> Markup:
     """Return which outcomes another seed might turn and why, and that intervals err, as a paragraph."""
-    every, single, several = _turnable(frame)
-    judged = sum(one.result != "not measured" for one in every)
+    found = turnable(frame)
+    judged = sum(one.result != "not measured" for one in found.every)
     return paragraph(
         "The seeds. An interval says how much the choice of test images matters, and not how much the seed does."
-        f" {_moved(claims.spreads(measured.numbers(frame)))} {in_short(frame)} They are marked ¹: {single} have one"
-        f" seed and a small difference, {several} have two or three seeds that lie far apart."
-        f"{_versions()}{_unequal()} The blind attacker has one trained network of each architecture, so everything"
-        f" that is measured with its images shares the luck of that network. And this page reads {judged} intervals"
-        " of 95 %, not corrected for their number, so a few will be wrong by chance."
+        f" {_moved(found.apart)} {found} They are marked ¹: {found.single} have one seed and a small difference,"
+        f" {found.several} have two or three seeds that lie far apart.{_versions()}{_unequal()}"
+        " The blind attacker has one trained network of each architecture, so everything that is measured with its"
+        f" images shares the luck of that network. And this page reads {judged} intervals of 95 %, not corrected for"
+        " their number, so a few will be wrong by chance."
     )
-
-
-def _turnable(frame: pd.DataFrame) -> tuple[list[Outcome], int, int]:
-    """Return all outcomes, and how many another seed might turn of those with one seed and with several."""
-    known = measured.numbers(frame)
-    apart = claims.spreads(known)
-    every = [evidence.judge(one, known) for claim in CLAIMS for one in (*claim.protocol, *claim.strongest)]
-    several = sum(evidence.turned_by_seeds(one) for one in every if one.result in ("holds", "fails"))
-    return every, sum(near_luck(one, apart) for one in every) - several, several
 
 
 def _versions() -> str:
