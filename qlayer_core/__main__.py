@@ -87,6 +87,11 @@ def _parser() -> argparse.ArgumentParser:
     one.add_argument(
         "--images", type=_at_least(1), help="how many of the first test images, unless more are recorded"
     )
+    one.add_argument(
+        "--again",
+        action="store_true",
+        help="climb anew what other code, another machine or other threads climbed",
+    )
     of_a_model(command(_release, "copy a trained model's weights to data/weights, for chapters to load"))
     one = of_a_model(command(_vary, "train a variant of a model, scored on validation images"))
     one.add_argument("variant")
@@ -207,12 +212,16 @@ def _adapt(options: argparse.Namespace) -> None:
     unit = records.unit(options.dataset, options.model, options.seed)
     images = adaptive.IMAGES if options.images is None else options.images
     show = _Counting(printing.rung)
-    record = adaptive.run(unit, images=images, report=show, progress=True)
+    record = adaptive.run(unit, images=images, again=options.again, report=show, progress=True)
     fewer = (
         f"{record['n']:,} images are recorded of {_which(options)}, and fewer never replace them;"
         f" --images {record['n']} climbs what is left"
     )
-    show.nothing(fewer if record["n"] > images else f"no rung is left to climb for {_which(options)}")
+    whole = (
+        f"no rung is left to climb for {_which(options)}; --again climbs anew what other code, another machine or"
+        " other threads climbed"
+    )
+    show.nothing(fewer if record["n"] > images else whole)
 
 
 def _likelihoods(options: argparse.Namespace) -> None:

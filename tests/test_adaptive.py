@@ -288,6 +288,33 @@ def test_images_of_a_source_that_was_trained_again_are_made_anew(recorded, train
     assert not list(adaptive.left(record, recorded, rungs))
 
 
+def test_a_rung_of_the_same_options_counts_whichever_code_climbed_it_until_it_is_asked_for_again(
+    recorded, monkeypatch
+):
+    rungs, climbed = RUNGS[:2], []
+
+    def climb(**options) -> dict:
+        climbed.clear()
+        return adaptive.run(recorded, rungs, images=10, report=climbed.append, **options)
+
+    before = climb()
+    assert len(climbed) == 4
+    monkeypatch.setattr(fingerprint, "of", lambda stage: "0123456789ab")
+    assert climb() == before and climbed == []
+    after = climb(again=True)
+    assert len(climbed) == 4 and [cell["right"] for cell in after["cells"]] == [
+        cell["right"] for cell in before["cells"]
+    ]
+    used = {cell["environment"] for cell in after["cells"]}
+    assert {code for place in used for code in after["environments"][place]["code"].values()} == {
+        "0123456789ab"
+    }
+    assert climb(again=True) == after and climbed == []
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 99)
+    climb(again=True)
+    assert len(climbed) == 4  # other threads are another machine
+
+
 def test_a_sibling_is_the_network_of_the_first_other_seed_that_is_there(recorded):
     rung = Rung("from a sibling", "black-box", "apgd", options=FAST, source="sibling")
     assert adaptive.other(recorded, rung).seed == 1  # none is there: what is to be made

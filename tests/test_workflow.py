@@ -10,7 +10,8 @@ import time
 from pathlib import Path
 
 import pytest
-from snakes import copied, snakemake
+import torch
+from snakes import ROOT, copied, snakemake
 
 from qlayer_core import files
 from qlayer_core.study import (
@@ -588,6 +589,39 @@ def test_what_other_code_has_made_counts_and_is_said(empty):
     assert outlook.of_other_code(asked, {Job("evaluate", "mnist", "cnn"): []}) == ""
 
 
+def test_a_ladder_that_other_code_has_climbed_counts_and_is_said(empty, monkeypatch):
+    """As a fresh clone after a change of the code would count it."""
+    monkeypatch.setattr(wanted, "ADAPTED", {("mnist", "cnn")})
+    for name in ("validation-a", "source-a"):
+        record_of(Job("train", "mnist", name))
+    unit, weights = records.unit("mnist", "cnn"), record_of(Job("train", "mnist", "cnn"))["weights_sha256"]
+    asked, cells = Plan(only=("adaptive",)), []
+    of_source = {"source_sha256": records.weights_of(records.unit("mnist", "source-a"))}
+    ladder = {"weights_sha256": weights, "n": adaptive.IMAGES, "environments": [{"code": {}}], "cells": cells}
+    full = {"n": adaptive.IMAGES, "attacked": 1, "correct": 1, "environment": 0}
+    full["right"] = records.pack(torch.ones(adaptive.IMAGES, dtype=torch.bool))
+    ladder |= {
+        "clean": full["right"],
+        "format": records.FORMAT,
+        "dataset": "mnist",
+        "model": "cnn",
+        "seed": 0,
+    }
+    files.write_json(adaptive.path_of(unit), ladder)
+    while left := list(adaptive.left(adaptive.read(unit), unit)):
+        for rung, eps in left:
+            which = {"rung": rung.name, "eps": eps, "how": adaptive.plain(rung)}
+            cells.append(full | which | (of_source if rung.source == "source-a" else {}))
+        files.write_json(adaptive.path_of(unit), ladder)
+    assert asked.left() == {} and outlook.of_other_code(asked, {}) == ""
+    ladder["environments"][0]["code"] = {"rungs": "of yesterday"}
+    files.write_json(adaptive.path_of(unit), ladder)
+    assert asked.left() == {} and outlook.of_other_code(asked, {}).startswith("1 record counts as done")
+    cells.pop()
+    files.write_json(adaptive.path_of(unit), ladder)
+    assert list(asked.left()) == [Job("adapt", "mnist", "cnn")]
+
+
 def test_the_pace_of_this_machine_shows_in_what_is_left(empty, tmp_path):
     record_of(Job("train", "mnist", "source-a"))
     wanted = Plan(only=("mnist/source-b", "mnist/validation-a"))
@@ -682,3 +716,28 @@ def test_a_look_at_the_workflow_does_not_pass_for_a_start(clone):
     said, _ = unlocking.communicate()
     assert unlocking.returncode == 0, said
     assert json.loads(started.read_text()) == "of a run in progress"
+
+
+def test_a_ladder_that_lacks_a_rung_is_climbed_on_from_where_it_stands(tmp_path):
+    """On the 1,000 images that it is recorded of, beside a grid of which nothing else is there."""
+    clone = copied(tmp_path)
+    for name in ("q-base-adv", "q-base", "cnn-adv", "cnn", "source-a", "validation-a"):
+        shutil.copytree(
+            ROOT / "data" / "results" / "mnist" / name, clone / "data" / "results" / "mnist" / name
+        )
+    (clone / "data" / "weights").symlink_to(ROOT / "data" / "weights")
+    path = clone / "data" / "results" / "mnist" / "q-base-adv" / "adaptive" / "seed0.json"
+    whole = read(path)
+    rest = [cell for cell in whole["cells"] if (cell["rung"], cell["eps"]) != ("noise", 0.3)]
+    assert whole["n"] == adaptive.IMAGES and len(rest) == len(whole["cells"]) - 1
+    files.write_json(path, whole | {"cells": rest})
+
+    climbing = snakemake(clone, "only=adaptive", "--", "runs/workflow/mnist/q-base-adv/seed0.adapt")
+    said, _ = climbing.communicate()
+    assert climbing.returncode == 0 and "Done: adapt mnist q-base-adv seed 0" in said, said
+    after = read(path)["cells"]
+    assert after[:-1] == rest  # nothing is climbed twice
+    (before,) = (cell for cell in whole["cells"] if cell not in rest)
+    assert (after[-1]["rung"], after[-1]["eps"]) == ("noise", 0.3)
+    # in another number format, and perhaps on another machine
+    assert after[-1]["correct"] == pytest.approx(before["correct"], abs=3)

@@ -30,6 +30,7 @@ def run(
     rungs: Sequence[Rung] | None = None,
     *,
     images: int = IMAGES,
+    again: bool = False,
     report: Callable[[dict], None] = lambda cell: None,
     progress: bool = False,
 ) -> dict:
@@ -43,6 +44,7 @@ def run(
         rungs: left out, the whole ladder, and what doubles the effort of its strongest rung.
         images: how many of the first test images. More than are recorded replace the record when all rungs that it
             has are climbed; fewer leave it as it is.
+        again: climb anew what other code, another machine or other threads climbed.
         report: called with each new cell.
         progress: show the batches of an attack as they pass.
 
@@ -61,7 +63,7 @@ def run(
     record = _started(unit, about["weights_sha256"], test, net)
     if record["n"] > len(test.labels):
         return record
-    for rung, eps in left(record, unit, rungs):
+    for rung, eps in left(record, unit, rungs, device if again else None):
         try:
             source, made_by = _source(unit, rung)
         except FileNotFoundError as error:
@@ -104,19 +106,25 @@ def run(
 
 
 def left(
-    record: dict, unit: records.Unit, rungs: Sequence[Rung] | None = None
+    record: dict,
+    unit: records.Unit,
+    rungs: Sequence[Rung] | None = None,
+    device: torch.device | None = None,
 ) -> Iterator[tuple[Rung, float]]:
-    """Yield the rungs that are not recorded with today's options and code, with their budgets, in order.
+    """Yield the rungs that are not recorded with today's options, with their budgets, in order.
 
-    Without ``rungs`` they are the whole ladder; once it is climbed, those of `ladder.doubled`.
+    Without ``rungs`` they are the whole ladder; once it is climbed, those of `ladder.doubled`. With a device, those
+    that are not of today's code and machine are left, too.
     """
     check, rungs = rungs is None, ladder(unit.spec) if rungs is None else rungs
     for eps in sorted({*epsilons(unit.dataset), *(eps for rung in rungs for eps in rung.only_eps)}):
         for rung in rungs:
-            if eps in (rung.only_eps or epsilons(unit.dataset)) and not _recorded(record, rung, eps, unit):
+            if eps in (rung.only_eps or epsilons(unit.dataset)) and not _recorded(
+                record, rung, eps, unit, device
+            ):
                 yield rung, eps
     if check and (found := decisive(record["cells"])):
-        yield from left(record, unit, doubled(*found))
+        yield from left(record, unit, doubled(*found), device)
 
 
 # ---- what is recorded ----
@@ -249,16 +257,18 @@ def _same(record: dict, weights: str, images: int) -> bool:
     return record["weights_sha256"] == weights and record["n"] >= images
 
 
-def _recorded(record: dict, rung: Rung, eps: float, unit: records.Unit) -> bool:
-    """Return whether this rung is recorded, of today's options, code and source, and of all whom it should attack.
+def _recorded(record: dict, rung: Rung, eps: float, unit: records.Unit, device: torch.device | None) -> bool:
+    """Return whether this rung is recorded, of today's options and source, and of all whom it should attack.
+
+    With a device, of today's code and machine as well.
 
     A rung for survivors counts the others as wrong. Where one that came before it was measured anew, some of them
     may survive now, and were never attacked.
     """
-    code = {stage: fingerprint.of(stage) for stage in _stages(rung, unit.spec)}
+    here = device and records.environment(_stages(rung, unit.spec), device)
     return any(
         (cell["rung"], cell["eps"], cell["how"]) == (rung.name, eps, plain(rung))
-        and record["environments"][cell["environment"]]["code"] == code
+        and here in (None, record["environments"][cell["environment"]])
         and (
             "source_sha256" not in cell
             or cell["source_sha256"] == records.weights_of(_made_on(cell, unit, rung))

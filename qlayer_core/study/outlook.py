@@ -97,15 +97,14 @@ def trained_anew(plan: Plan, jobs: Iterable[Job]) -> str:
 
 
 def of_other_code(plan: Plan, left: Collection[Job]) -> str:
-    """Return one line on what counts as done though today's code may give other numbers; nothing where all is of it.
-
-    Rungs of the ladder that other code climbed are left, so they need none.
-    """
+    """Return one line on what counts as done though today's code may give other numbers, if anything does."""
     count = 0
     for job in plan.targets():
-        done = job.stage in ("train", "evaluate", "vary") and job not in left
-        if done and (record := tried(records.read_unit, plan.unit(job))):
-            used = {record["trained_in"], *(cell.get("environment") for cell in record["cells"])} - {None}
+        if job in left or job.stage not in ("train", "evaluate", "vary", "adapt"):
+            continue
+        read = adaptive.read if job.stage == "adapt" else records.read_unit
+        if record := tried(read, plan.unit(job)):
+            used = {record.get("trained_in"), *(cell.get("environment") for cell in record["cells"])} - {None}
             code = {one for place in used for one in record["environments"][place]["code"].items()}
             count += any(
                 stage not in fingerprint.STAGES or fingerprint.of(stage) != made for stage, made in code
@@ -114,7 +113,7 @@ def of_other_code(plan: Plan, left: Collection[Job]) -> str:
         return ""
     return (
         f"{count} {'record counts' if count == 1 else 'records count'} as done, though partly of other code than"
-        " today's; to make one anew: python -m qlayer_core train or evaluate, with --again"
+        " today's; to make one anew: python -m qlayer_core train, evaluate or adapt, with --again"
     )
 
 
