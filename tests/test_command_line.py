@@ -36,6 +36,7 @@ from qlayer_core.study.ladder import Rung
 from qlayer_core.study.records import unit
 
 IMAGES = 24
+SIBLING = (Rung("transfer from another seed", "black-box", "apgd", None, "sibling", {"iterations": 2}),)
 
 
 @pytest.fixture
@@ -512,6 +513,20 @@ def test_in_a_clone_what_was_measured_is_not_trained_away(miniature, capsys, mon
     assert records.read("mnist", "q-base") == record
     assert main(["train", "mnist", "q-base", "--again"]) == 0 and trained
     assert records.read("mnist", "q-base") == record  # the same weights, so what was measured is of them
+
+
+def test_a_ladder_leaves_out_a_rung_whose_network_is_of_another_training(miniature, capsys, monkeypatch):
+    monkeypatch.setattr(adaptive, "ladder", lambda spec: (*SIBLING, Rung("noise", "control", "noise")))
+    main(["train", "mnist", "validation-a"])
+    for seed in ("0", "1"):
+        main(["train", "mnist", "cnn", "--seed", seed])
+    other = unit("mnist", "cnn", 1)
+    records.write(records.read_unit(other) | {"weights_sha256": "0" * 64})  # restored from the repository
+    lines(capsys)
+    assert main(["adapt", "mnist", "cnn"]) == 0
+    said = lines(capsys)
+    assert any("is not the file that the recorded results" in line for line in said)
+    assert [line.split()[0] for line in said].count("noise") == len(adaptive.epsilons("mnist"))
 
 
 def test_a_recorded_variant_is_not_trained_away(miniature, capsys, monkeypatch):

@@ -24,6 +24,7 @@ from qlayer_core.study import (
     plan,
     records,
     replaced,
+    standing,
     statements,
     trails,
     units,
@@ -627,6 +628,19 @@ def test_a_ladder_that_other_code_has_climbed_counts_and_is_said(empty, monkeypa
     assert outlook.seconds(asked, [adapt, adapt.training])[adapt] == 36.0 * (whole - 0.5)  # the middle of two
     adaptive.path_of(unit).write_text("{}")
     assert outlook.seconds(asked, [adapt]) == {adapt: 36.0 * whole}
+
+
+def test_a_sibling_of_other_weights_than_recorded_lends_none(empty):
+    """As where one's own training of it lies under runs/, and its record was restored from the repository."""
+    for seed in (0, 1, 2):
+        record_of(Job("train", "mnist", "cnn", seed))
+    unit = records.unit("mnist", "cnn")
+    (rung,) = (one for one in adaptive.ladder(unit.spec) if one.source == "sibling")
+    assert adaptive.other(unit, rung).seed == 1
+    records.unit("mnist", "cnn", 1).weights.write_bytes(b"of another training")
+    assert adaptive.other(unit, rung).seed == 2
+    records.unit("mnist", "cnn", 2).record.write_text("cut short")
+    assert not standing.can(unit, rung)
 
 
 def test_the_pace_of_this_machine_shows_in_what_is_left(empty, tmp_path):

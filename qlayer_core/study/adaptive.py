@@ -66,7 +66,7 @@ def run(
     for rung, eps in left(record, unit, rungs, device if again else None):
         try:
             source, made_by = _source(unit, rung)
-        except FileNotFoundError as error:
+        except (FileNotFoundError, ValueError) as error:  # nothing is there, or it is of another training
             report({"rung": rung.name, "eps": eps, "missing": str(error)})
             continue
         alive = torch.from_numpy(_survivors(record, rung.name, eps)) if rung.survivors else None
@@ -293,13 +293,13 @@ def _stages(rung: Rung, spec: RunSpec) -> tuple[str, ...]:
 def other(unit: records.Unit, rung: Rung) -> records.Unit | None:
     """Return the unit whose network makes a rung's images, or None for the attacked one itself.
 
-    A sibling is the network of the first other seed whose weights are there.
+    A sibling is the network of the first other seed whose recorded weights are there.
     """
     if rung.source is None:
         return None
     if rung.source == "sibling":
         others = siblings(unit)
-        return next((one for one in others if one.record.exists() and one.weights.exists()), others[0])
+        return next((one for one in others if records.there(one)), others[0])
     twin = ("cnn-adv" if unit.spec.adversarial else "cnn", unit.seed)
     return records.unit(unit.dataset, *{"source-a": ("source-a", 0), "twin": twin}[rung.source])
 
