@@ -26,6 +26,7 @@ from qlayer_core.study import (
     likelihoods,
     paper,
     plan,
+    printing,
     records,
     tables,
     trails,
@@ -513,6 +514,35 @@ def test_in_a_clone_what_was_measured_is_not_trained_away(miniature, capsys, mon
     assert records.read("mnist", "q-base") == record
     assert main(["train", "mnist", "q-base", "--again"]) == 0 and trained
     assert records.read("mnist", "q-base") == record  # the same weights, so what was measured is of them
+
+
+def test_what_was_measured_does_not_give_way_to_a_training_that_was_begun_anew(
+    miniature, capsys, monkeypatch
+):
+    """Begun with --again and interrupted, it leaves a checkpoint; without --again that is none to go on from."""
+    monkeypatch.setitem(experiments.RUNS, "cnn", replace(experiments.RUNS["cnn"], epochs=3))
+    for name in ("validation-a", "cnn"):
+        main(["train", "mnist", name])
+    main(["evaluate", "mnist", "cnn", "--table", "2a"])
+    record, one = records.read("mnist", "cnn"), unit("mnist", "cnn")
+    weights = one.weights.read_bytes()
+    for name in ("checkpoint.pt", "weights.safetensors"):
+        (one.folder / name).unlink()  # as in a clone
+    monkeypatch.setattr(fitting, "seed_of", lambda name, seed: 7)  # as another machine, other weights
+    with monkeypatch.context() as broken:
+        broken.setattr(printing, "epoch", lambda row: (_ for _ in ()).throw(KeyboardInterrupt))
+        assert main(["train", "mnist", "cnn", "--again"]) == 130
+    assert (one.folder / "checkpoint.pt").exists()
+    capsys.readouterr()
+    assert main(["train", "mnist", "cnn"]) == 1 and "--again" in capsys.readouterr().err
+    assert records.read("mnist", "cnn") == record
+    one.released.parent.mkdir(parents=True)
+    one.released.write_bytes(weights)  # as what chapters load
+    assert main(["train", "mnist", "cnn"]) == 0 and "Done before" in capsys.readouterr().err
+    assert main(["release", "mnist", "cnn"]) == 1 and "nothing to release" in capsys.readouterr().err
+    assert records.read("mnist", "cnn") == record
+    assert main(["train", "mnist", "cnn", "--again"]) == 0 and len(lines(capsys)) == 2, "it goes on"
+    assert records.read("mnist", "cnn")["weights_sha256"] != record["weights_sha256"]
 
 
 def test_a_ladder_leaves_out_a_rung_whose_network_is_of_another_training(miniature, capsys, monkeypatch):
