@@ -26,6 +26,7 @@ from qlayer_core.study import (
     likelihoods,
     paper,
     plan,
+    printing,
     records,
     tables,
     trails,
@@ -36,6 +37,7 @@ from qlayer_core.study.ladder import Rung
 from qlayer_core.study.records import unit
 
 IMAGES = 24
+SIBLING = (Rung("transfer from another seed", "black-box", "apgd", None, "sibling", {"iterations": 2}),)
 
 
 @pytest.fixture
@@ -194,6 +196,19 @@ def test_a_table_of_all_seeds_has_mean_range_and_the_seed_that_validation_images
         few == [500, 1000] and "° of the first 1,000, °° of the first 500 test images, the others" in printed
     )
     assert f"{frame.ours['q-inner', 'bim 0.2']:.2f}°°" in shown["ours"]
+
+
+def test_a_table_says_whose_training_was_paused(miniature, capsys, monkeypatch):
+    monkeypatch.setitem(experiments.RUNS, "cnn", replace(experiments.RUNS["cnn"], epochs=2))
+    main(["train", "mnist", "validation-a"])
+    said = []
+    for more in (["--until", "1"], []):
+        main(["train", "mnist", "cnn", *more])
+        main(["evaluate", "mnist", "cnn", "--table", "2a"])
+        lines(capsys)
+        main(["table", "2a"])
+        said.append("provisional: training was paused before it was over, of cnn (seed 0)" in lines(capsys))
+    assert said == [True, False]
 
 
 def test_a_table_that_nothing_is_recorded_of_says_so_of_all_seeds(miniature, capsys):
@@ -514,6 +529,49 @@ def test_in_a_clone_what_was_measured_is_not_trained_away(miniature, capsys, mon
     assert records.read("mnist", "q-base") == record  # the same weights, so what was measured is of them
 
 
+def test_what_was_measured_does_not_give_way_to_a_training_that_was_begun_anew(
+    miniature, capsys, monkeypatch
+):
+    """Begun with --again and interrupted, it leaves a checkpoint; without --again that is none to go on from."""
+    monkeypatch.setitem(experiments.RUNS, "cnn", replace(experiments.RUNS["cnn"], epochs=3))
+    for name in ("validation-a", "cnn"):
+        main(["train", "mnist", name])
+    main(["evaluate", "mnist", "cnn", "--table", "2a"])
+    record, one = records.read("mnist", "cnn"), unit("mnist", "cnn")
+    weights = one.weights.read_bytes()
+    for name in ("checkpoint.pt", "weights.safetensors"):
+        (one.folder / name).unlink()  # as in a clone
+    monkeypatch.setattr(fitting, "seed_of", lambda name, seed: 7)  # as another machine, other weights
+    with monkeypatch.context() as broken:
+        broken.setattr(printing, "epoch", lambda row: (_ for _ in ()).throw(KeyboardInterrupt))
+        assert main(["train", "mnist", "cnn", "--again"]) == 130
+    assert (one.folder / "checkpoint.pt").exists()
+    capsys.readouterr()
+    assert main(["train", "mnist", "cnn"]) == 1 and "--again" in capsys.readouterr().err
+    assert records.read("mnist", "cnn") == record
+    one.released.parent.mkdir(parents=True)
+    one.released.write_bytes(weights)  # as what chapters load
+    assert main(["train", "mnist", "cnn"]) == 0 and "Done before" in capsys.readouterr().err
+    assert main(["release", "mnist", "cnn"]) == 1 and "nothing to release" in capsys.readouterr().err
+    assert records.read("mnist", "cnn") == record
+    assert main(["train", "mnist", "cnn", "--again"]) == 0 and len(lines(capsys)) == 2, "it goes on"
+    assert records.read("mnist", "cnn")["weights_sha256"] != record["weights_sha256"]
+
+
+def test_a_ladder_leaves_out_a_rung_whose_network_is_of_another_training(miniature, capsys, monkeypatch):
+    monkeypatch.setattr(adaptive, "ladder", lambda spec: (*SIBLING, Rung("noise", "control", "noise")))
+    main(["train", "mnist", "validation-a"])
+    for seed in ("0", "1"):
+        main(["train", "mnist", "cnn", "--seed", seed])
+    other = unit("mnist", "cnn", 1)
+    records.write(records.read_unit(other) | {"weights_sha256": "0" * 64})  # restored from the repository
+    lines(capsys)
+    assert main(["adapt", "mnist", "cnn"]) == 0
+    said = lines(capsys)
+    assert any("is not the file that the recorded results" in line for line in said)
+    assert [line.split()[0] for line in said].count("noise") == len(adaptive.epsilons("mnist"))
+
+
 def test_a_recorded_variant_is_not_trained_away(miniature, capsys, monkeypatch):
     """Its history is a result, though nothing is measured of it but validation scores."""
     main(["train", "mnist", "validation-a"])
@@ -694,6 +752,10 @@ def test_a_trail_of_other_settings_or_code_is_not_continued(miniature, monkeypat
     trails.measure(one, images=IMAGES)
     few = data.load("mnist", "validation")
     monkeypatch.setattr(data, "load", lambda dataset, split, limit=None: few.first(limit))
+    trail = records.read_file(trails.path_of(one))
+    del trail["spec"]["dropout"]  # recorded before there was this setting, which has its default
+    files.write_json(trails.path_of(one), trail)
+    assert trails.measure(one, images=IMAGES) == trail
     with pytest.raises(ValueError, match="is of another n than today's: remove it to begin anew"):
         trails.measure(one, images=IMAGES - 1)
     monkeypatch.setattr(fingerprint, "of", lambda stage: "0123456789ab")

@@ -24,6 +24,7 @@ from qlayer_core.study import (
     plan,
     records,
     replaced,
+    standing,
     statements,
     trails,
     units,
@@ -598,7 +599,7 @@ def test_a_ladder_that_other_code_has_climbed_counts_and_is_said(empty, monkeypa
     asked, cells = Plan(only=("adaptive",)), []
     of_source = {"source_sha256": records.weights_of(records.unit("mnist", "source-a"))}
     ladder = {"weights_sha256": weights, "n": adaptive.IMAGES, "environments": [{"code": {}}], "cells": cells}
-    full = {"n": adaptive.IMAGES, "attacked": 1, "correct": 1, "environment": 0}
+    full = {"n": adaptive.IMAGES, "attacked": 1, "correct": 1, "environment": 0, "seconds": 36.0}
     full["right"] = records.pack(torch.ones(adaptive.IMAGES, dtype=torch.bool))
     ladder |= {
         "clean": full["right"],
@@ -617,9 +618,29 @@ def test_a_ladder_that_other_code_has_climbed_counts_and_is_said(empty, monkeypa
     ladder["environments"][0]["code"] = {"rungs": "of yesterday"}
     files.write_json(adaptive.path_of(unit), ladder)
     assert asked.left() == {} and outlook.of_other_code(asked, {}).startswith("1 record counts as done")
+    whole, adapt = len(cells), Job("adapt", "mnist", "cnn")
+    files.write_json(adaptive.path_of(records.unit("mnist", "cnn", 1)), ladder | {"seed": 1})
     cells.pop()
     files.write_json(adaptive.path_of(unit), ladder)
-    assert list(asked.left()) == [Job("adapt", "mnist", "cnn")]
+    assert list(asked.left()) == [adapt]
+    # What it will take is the time of the rung that it lacks; where its network is trained before, of all of them.
+    assert outlook.seconds(asked, [adapt]) == {adapt: 36.0}
+    assert outlook.seconds(asked, [adapt, adapt.training])[adapt] == 36.0 * (whole - 0.5)  # the middle of two
+    adaptive.path_of(unit).write_text("{}")
+    assert outlook.seconds(asked, [adapt]) == {adapt: 36.0 * whole}
+
+
+def test_a_sibling_of_other_weights_than_recorded_lends_none(empty):
+    """As where one's own training of it lies under runs/, and its record was restored from the repository."""
+    for seed in (0, 1, 2):
+        record_of(Job("train", "mnist", "cnn", seed))
+    unit = records.unit("mnist", "cnn")
+    (rung,) = (one for one in adaptive.ladder(unit.spec) if one.source == "sibling")
+    assert adaptive.other(unit, rung).seed == 1
+    records.unit("mnist", "cnn", 1).weights.write_bytes(b"of another training")
+    assert adaptive.other(unit, rung).seed == 2
+    records.unit("mnist", "cnn", 2).record.write_text("cut short")
+    assert not standing.can(unit, rung)
 
 
 def test_the_pace_of_this_machine_shows_in_what_is_left(empty, tmp_path):

@@ -66,7 +66,7 @@ def run(
     for rung, eps in left(record, unit, rungs, device if again else None):
         try:
             source, made_by = _source(unit, rung)
-        except FileNotFoundError as error:
+        except (FileNotFoundError, ValueError) as error:  # nothing is there, or it is of another training
             report({"rung": rung.name, "eps": eps, "missing": str(error)})
             continue
         alive = torch.from_numpy(_survivors(record, rung.name, eps)) if rung.survivors else None
@@ -77,7 +77,7 @@ def run(
         here = records.environment(_stages(rung, unit.spec), device)
         with records.alone(unit):
             # Another process may have added to it meanwhile. In place, since `left` goes by it, too.
-            record.update(_so_far(unit, about["weights_sha256"], len(test.labels)) or {})
+            record.update(so_far(unit, about["weights_sha256"], len(test.labels)) or {})
             if record["n"] > len(test.labels):
                 return record
             cell["environment"] = records.environment_index(record, here)
@@ -90,7 +90,7 @@ def run(
     with records.alone(unit):
         if _place(unit, record) == path_of(unit):
             return record
-        record.update(_so_far(unit, about["weights_sha256"], len(test.labels)) or {})
+        record.update(so_far(unit, about["weights_sha256"], len(test.labels)) or {})
         climbed, before = (  # which effort was doubled hangs on what the rungs left
             {
                 (cell["rung"], cell["eps"])
@@ -227,7 +227,7 @@ def _survivors(record: dict, rung: str, eps: float) -> np.ndarray:
 
 def _started(unit: records.Unit, weights: str, test: data.Split, net: nn.Module) -> dict:
     """Return the record so far, or a new one where there is none of these weights and at least so many images."""
-    if record := _so_far(unit, weights, len(test.labels)):
+    if record := so_far(unit, weights, len(test.labels)):
         return record
     clean = right(net, *test).cpu()
     return {
@@ -244,7 +244,7 @@ def _started(unit: records.Unit, weights: str, test: data.Split, net: nn.Module)
     }
 
 
-def _so_far(unit: records.Unit, weights: str, images: int) -> dict | None:
+def so_far(unit: records.Unit, weights: str, images: int) -> dict | None:
     """Return what is recorded by now of these weights and at least so many images, whole or growing apart."""
     for place in (path_of(unit), _apart(unit)):
         if place.exists() and _same(record := records.read_file(place), weights, images):
@@ -293,13 +293,13 @@ def _stages(rung: Rung, spec: RunSpec) -> tuple[str, ...]:
 def other(unit: records.Unit, rung: Rung) -> records.Unit | None:
     """Return the unit whose network makes a rung's images, or None for the attacked one itself.
 
-    A sibling is the network of the first other seed whose weights are there.
+    A sibling is the network of the first other seed whose recorded weights are there.
     """
     if rung.source is None:
         return None
     if rung.source == "sibling":
         others = siblings(unit)
-        return next((one for one in others if one.record.exists() and one.weights.exists()), others[0])
+        return next((one for one in others if records.there(one)), others[0])
     twin = ("cnn-adv" if unit.spec.adversarial else "cnn", unit.seed)
     return records.unit(unit.dataset, *{"source-a": ("source-a", 0), "twin": twin}[rung.source])
 

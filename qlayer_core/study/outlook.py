@@ -14,7 +14,7 @@ from qlayer_core import checks, data, datasets, files
 from qlayer_core.study import adaptive, experiments, fingerprint, likelihoods, records
 from qlayer_core.study.jobs import ADAPTIVE, SMOKE, STAGES, Job
 from qlayer_core.study.plan import Plan
-from qlayer_core.study.standing import tried
+from qlayer_core.study.standing import can, tried
 
 
 def seconds(plan: Plan, jobs: Collection[Job]) -> dict[Job, float | None]:
@@ -37,9 +37,12 @@ def seconds(plan: Plan, jobs: Collection[Job]) -> dict[Job, float | None]:
         if record is None or record["model"] not in experiments.RUNS:
             continue
         spec = experiments.spec(record["model"])
-        spent = sum(cell["seconds"] for cell in record["cells"]) * adaptive.IMAGES / record["n"]
+        share = adaptive.IMAGES / record["n"]
+        spent = [(_rung(cell["rung"], cell["eps"]), cell["seconds"] * share) for cell in record["cells"]]
+        spent.append((ADAPTIVE, sum(value for _, value in spent)))
         for key in (spec.name, (spec.layer is not None, spec.adversarial), None):
-            times.setdefault((key, ADAPTIVE), []).append(spent)
+            for what, value in spent:
+                times.setdefault((key, what), []).append(value)
     for dataset in datasets.DATASETS:
         for name in likelihoods.SUBJECTS:
             if record := tried(likelihoods.read, likelihoods.Unit(dataset, name)):
@@ -54,14 +57,40 @@ def seconds(plan: Plan, jobs: Collection[Job]) -> dict[Job, float | None]:
         return None
 
     def total(job: Job) -> float | None:
-        if job.stage != "evaluate":
+        anew, parts = job.training in jobs, []
+        if job.stage == "evaluate":
+            parts = [str(attack) for attack in plan.attacks(job, anew)]
+        elif job.stage == "adapt" and not anew:
+            parts = _rungs_left(plan, job)
+        if job.stage != "evaluate" and not parts:
             of_training = dict.fromkeys(("train", "vary", "trail"), "training")
             return typical(job, (of_training | {"adapt": ADAPTIVE}).get(job.stage, job.stage))
-        parts = [typical(job, str(attack)) for attack in plan.attacks(job, anew=job.training in jobs)]
+        parts = [typical(job, part) for part in parts]
         known = [part for part in parts if part is not None]
         return sum(known) * len(parts) / len(known) if known else None
 
     return {job: total(job) for job in jobs}
+
+
+def _rung(name: str, eps: float) -> str:
+    return f"{name} {eps:g}"
+
+
+def _rungs_left(plan: Plan, job: Job) -> list[str]:
+    """Return what a ladder has left that stands already, on as many images as are asked for; [] where none does.
+
+    Images of another seed's network are made where that is there, or trained before.
+    """
+    unit = plan.unit(job)
+    climbed = tried(lambda one: adaptive.so_far(one, records.weights_of(one), adaptive.IMAGES), unit)
+    if climbed is None:
+        return []
+    lent = any(one.model == job.model and one.seed != job.seed for one in plan.needs(job))
+    return [
+        _rung(rung.name, eps)
+        for rung, eps in adaptive.left(climbed, unit)
+        if lent or rung.source != "sibling" or can(unit, rung)
+    ]
 
 
 def outlook(estimates: Mapping[Job, float | None], at_a_time: int, pace: float | None = None) -> str:

@@ -9,7 +9,7 @@ import dataclasses
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
-from qlayer_core import data, datasets, files
+from qlayer_core import data, datasets
 from qlayer_core.specs import Attack
 from qlayer_core.study import (
     adaptive,
@@ -216,9 +216,9 @@ class Plan:
         """Return the network of another seed that a ladder waits for: asked for, and not there yet."""
         unit = self.unit(job)
         first = next(
-            (one for one in adaptive.siblings(unit) if standing.there(one) or one.seed in self.seeds), None
+            (one for one in adaptive.siblings(unit) if records.there(one) or one.seed in self.seeds), None
         )
-        lacks = first and not standing.there(first) and standing.sibling_left(unit)
+        lacks = first and not records.there(first) and standing.sibling_left(unit)
         return [first] if lacks else []
 
     def done(self, job: Job) -> bool:
@@ -251,8 +251,7 @@ class Plan:
                 and not standing.rungs_left(unit, climbed)
                 and not self._sibling(job)
             )
-        there = unit.weights.exists() and files.sha256(unit.weights) == record["weights_sha256"]
-        return there or job.stage == "vary"
+        return job.stage == "vary" or records.there(unit)
 
     def left(self) -> dict[Job, list[Job]]:
         """Return the jobs that are not done, those that others wait for first, each with what it waits for."""

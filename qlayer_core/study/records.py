@@ -273,6 +273,14 @@ def weights_of(unit: Unit) -> str | None:
     return read_unit(unit)["weights_sha256"] if unit.record.exists() else None
 
 
+def there(one: Unit) -> bool:
+    """Return whether a unit is recorded, in a file that can be read, and the weights that it is of are here."""
+    try:
+        return files.sha256(one.weights) == read_unit(one)["weights_sha256"]
+    except (FileNotFoundError, ValueError):
+        return False
+
+
 def read_unit(one: Unit) -> dict:
     """Return the recorded results of a unit; errors as `read`."""
     if not one.record.exists():

@@ -7,15 +7,10 @@ from qlayer_core import data
 from qlayer_core.study import adaptive, likelihoods, records
 
 
-def there(unit: records.Unit) -> bool:
-    """Return whether a network is recorded, and its weights are here."""
-    return unit.record.exists() and unit.weights.exists()
-
-
 def can(unit: records.Unit, rung: adaptive.Rung) -> bool:
     """Return whether the network that makes a rung's images is there."""
     one = adaptive.other(unit, rung)
-    return one is None or there(one)
+    return one is None or records.there(one)
 
 
 def rungs_left(unit: records.Unit, climbed: dict | None) -> set[tuple[str, float]]:

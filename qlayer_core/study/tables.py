@@ -163,6 +163,9 @@ def report(number: str, seed: int | None = None) -> str:
     if few:
         rest = f", the others of {data.TEST_IMAGES:,}" if (frame.n == data.TEST_IMAGES).any() else ""
         parts.append(f"{', '.join(few)} test images{rest}")
+    if about.paused:
+        named = ", ".join(f"{name} (seed {one})" for name, one in about.paused)
+        parts.append(f"provisional: training was paused before it was over, of {named}")
     if doubted.any():
         parts.append("~ the attack failed a sanity check: the number says little about the network")
     return "\n\n".join(parts)

@@ -107,7 +107,8 @@ def measure(
     checkpoint = RUNS / unit.dataset / "trails" / unit.spec.name / f"seed{unit.seed}" / "checkpoint.pt"
     if path.exists():
         before = records.read_file(path)
-        differ = [name for name in ("spec", "n") if before[name] != record[name]]
+        differ = ["spec"] if records.spec_of(before) != unit.spec else []
+        differ += ["n"] if before["n"] != record["n"] else []
         differ += ["code"] if any(one["code"] != here["code"] for one in before["environments"]) else []
         if differ and not again:
             raise ValueError(

@@ -5,6 +5,8 @@ import json
 import shutil
 import time
 from collections.abc import Sequence
+from pathlib import Path
+from zipfile import is_zipfile
 
 import numpy as np
 import torch
@@ -50,7 +52,7 @@ def train(
     if unit.record.exists():
         records.read_unit(unit)  # one that this version can't read is refused before hours of training
     checkpoint = unit.folder / "checkpoint.pt"
-    if not (again or checkpoint.exists()) and (before := _measured(unit)):
+    if not again and (before := _measured(unit, checkpoint)):
         return before
     model, state = fitting.fit(
         unit,
@@ -85,8 +87,10 @@ def train(
     return record
 
 
-def _measured(unit: Unit) -> dict | None:
-    """Return the record of a finished training whose weights are there; None if a training may begin.
+def _measured(unit: Unit, checkpoint: Path) -> dict | None:
+    """Return the record of a finished training whose weights are there; None if a training may begin or go on.
+
+    A checkpoint of another training, such as one that was begun anew and interrupted, is none to go on from.
 
     Raises:
         ValueError: it is recorded, but its weights or its last epochs are gone: training anew might replace the
@@ -95,8 +99,9 @@ def _measured(unit: Unit) -> dict | None:
     record = records.read_unit(unit) if unit.record.exists() else None
     if record is None or records.spec_of(record) != unit.spec:
         return None
-    there = unit.weights.exists() and files.sha256(unit.weights) == record["weights_sha256"]
-    if there and record["history"] and records.finished(record):
+    if checkpoint.exists() and _is_of(checkpoint, record["history"]):
+        return None
+    if records.there(unit) and record["history"] and records.finished(record):
         return record
     if record["cells"] or (record["history"] and unit.variant not in records.TRIALS):
         epochs, cells = len(record["history"]), len(record["cells"])
@@ -108,6 +113,15 @@ def _measured(unit: Unit) -> dict | None:
             f" {unit.how()}"
         )
     return None
+
+
+def _is_of(checkpoint: Path, history: list[dict]) -> bool:
+    """Return whether a checkpoint has the recorded epochs, as far as both go; a damaged one is not judged."""
+    if not is_zipfile(checkpoint):
+        return True
+    kept = torch.load(checkpoint, map_location="cpu", weights_only=True)["state"]["history"]
+    both = min(len(kept), len(history))
+    return json.dumps(kept[:both]) == json.dumps(history[:both])  # as text, in which NaN is like NaN
 
 
 def evaluate(
@@ -199,6 +213,8 @@ def release(unit: Unit) -> None:
         raise ValueError(f"seed is {unit.seed}; only seed 0 of a model of the grid is released")
     source = unit.folder / "weights.safetensors"
     if not source.exists():
+        if records.there(unit):  # as in a clone, where nothing would be trained
+            raise ValueError(f"{unit.released} has the recorded weights already: there is nothing to release")
         raise FileNotFoundError(f"{source} is missing: train the model first")
     record = records.read_unit(unit)
     if not records.finished(record) or files.sha256(source) != record["weights_sha256"]:
