@@ -7,6 +7,7 @@ import re
 import numpy as np
 import pytest
 import torch
+from matplotlib.axes import Axes
 
 from qlayer_core import attacks, intervals
 from qlayer_core.attacks import surrogates
@@ -152,6 +153,22 @@ def test_several_networks_stand_in_one_picture_and_one_sentence(found):
     assert "together, clearly ahead of the CNN: Q-large at epsilon 0.1 (+30.0 points) and" in text
     assert "Clearly behind it: Q-base at epsilon 0.1 (-40.0 points) and" in text
     assert "any of them" in ahead.verdict(found | {"q-large": found["q-base"]}).text
+
+
+def test_no_two_networks_of_a_picture_look_alike(found, monkeypatch):
+    """Nor those that have no colour of their own."""
+    some = found | {name: made_up(name, {}) for name in ("cnn-clean-selected", "q-large-shared")}
+    drawn = []
+    draw = Axes.errorbar
+    monkeypatch.setattr(Axes, "errorbar", lambda *a, **how: drawn.append(how) or draw(*a, **how))
+    ahead.ahead(some)
+    assert len({(how["color"], how["marker"]) for how in drawn}) == len(drawn) == len(some) - 1
+
+
+def test_the_first_ladder_is_of_a_network_with_the_layer(found):
+    some = {"cnn-clean-selected": made_up("cnn-clean-selected", {}), **found}
+    first, *_ = pages(ladder.ladders(some))
+    assert "<b>Q-base</b>" in first and "clean images</b>" not in first
 
 
 def test_adversarially_trained_networks_stand_beside_the_adversarially_trained_cnn(found):

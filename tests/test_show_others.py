@@ -249,6 +249,14 @@ def test_each_cell_has_the_three_attackers_and_marks_fewer_images(write):
     assert others.cell(found["thermometer"], "bim", 0.2, others.ADAPTIVE)["correct"] == 10
 
 
+def test_still_fewer_images_have_a_mark_of_their_own(write):
+    write("thermometer", 50, 90, 10)
+    write("randomised", 40, 45, 20, n=50)
+    html = others.results_table().html
+    assert "° Only the first 100 test images. °° Only the first 50 test images." in html
+    assert html.count("°°") == 12 + 2, "twelve numbers; and the caption, which is seen and heard"
+
+
 def test_a_failed_attack_and_the_one_that_suits_are_told_apart_in_words(write):
     write("thermometer", 50, 90, 10)
     write("randomised", 50, 30, 60)

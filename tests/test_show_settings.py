@@ -53,14 +53,14 @@ def test_seeds_are_compared_at_equal_clean_accuracy_too(write):
     assert settings.spread("q-base") is None
     write(unit("mnist", "q-base", "no-gate"), (97.0, 59.9))
     assert (
-        "Q-base (which has no second seed to compare): more is lost with no gate" in settings.reading().text
+        "Q-base (which has no second seed to compare). More is lost with no gate" in settings.reading().text
     )
     write(records.unit("mnist", "q-base", 1), (96.0, 61.0), (97.5, 52.0))  # as kept they differ by one point
     assert settings.spread("q-base") == pytest.approx(8.0)
     write(
         unit("mnist", "q-base", "no-gate", 1), (97.0, 70.0)
     )  # never as good as the seed that it stands beside
-    assert "no more than that is changed with no gate" in settings.reading().text
+    assert "No more than that is changed with no gate" in settings.reading().text
 
 
 def test_a_change_counts_only_beside_the_book_s_settings_of_the_same_seed(write):
@@ -115,6 +115,6 @@ def test_what_a_change_does_is_told_beside_what_another_seed_does(write):
     }
     text = settings.reading().text
     assert (
-        "Q-base (another seed changes up to 3.0): more is lost with ten times alpha and beta (-20.0)" in text
+        "Q-base (another seed changes up to 3.0). More is lost with ten times alpha and beta (-20.0)" in text
     )
-    assert "never as good on clean images with ten times beta." in text and "Q-large" not in text
+    assert "Never as good on clean images with ten times beta." in text and "Q-large" not in text

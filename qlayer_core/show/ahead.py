@@ -11,6 +11,8 @@ from qlayer_core.show.ladder import compared, plain
 from qlayer_core.show.page import Markup, listed, paragraph
 from qlayer_core.show.plot import MUTED, axes, picture
 
+SPARE = ("x", "v", "P", "*")  # of networks that have no look of their own, or that of another setting
+
 
 def _differences(found: Mapping[str, dict]) -> dict[str, list[dict]]:
     """Return what `ladder.compared` gives of each network beside the `plain` one."""
@@ -38,7 +40,8 @@ def ahead(found: Mapping[str, dict]):
             [b - a for a, b in zip(gaps, high, strict=True)],
         ]
         look = names.style(name) | {"linestyle": "none"}
-        looks.append(look if look not in looks else look | {"marker": "x"})  # a network of another setting
+        spare = (look | {"marker": marker} for marker in (look["marker"], *SPARE))
+        looks.append(next(one for one in spare if one not in looks))
         ax.errorbar(gaps, at, xerr=arms, label=names.short(name), elinewidth=1.5, **looks[-1])
         words = [
             f"{row['gap']:+.1f} ({row['low']:+.1f} to {row['high']:+.1f}) at {row['eps']:g}" for row in some
@@ -49,7 +52,8 @@ def ahead(found: Mapping[str, dict]):
     ax.invert_yaxis()
     ax.grid(visible=False, axis="y")
     ax.set(xlabel=f"points ahead of {beside}", ylabel="epsilon")
-    ax.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=3)
+    # Three long names in a line would leave the picture half of its width.
+    ax.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=3 if len(rows) < 4 else 2)
     return figure, f"Points ahead of {beside} under all attacks, with 95 % intervals: {'; '.join(says)}."
 
 

@@ -47,7 +47,7 @@ def strip(
         note = (notes or {}).get(eps, "")
         below = f"epsilon {eps:g}" + (f": {note}" if note else "")
         rows += (
-            slides.montage(made[:, 0].numpy(), text, len(images))
+            slides.montage(made[:, 0].numpy(), text, len(images), 36)
             + f"<p>{escape(below).replace(' %', '&nbsp;%')}</p>"
         )
     named = f"<p>From the left: {escape(listed(what))}.</p>" if all(what) else ""

@@ -228,14 +228,14 @@ def draw_stages(moved: Mapping[tuple[str, str], Mapping[str, float]]):
     Args:
         moved: a model's name and ``"attack"`` or ``"noise"`` to what `stages` returns.
     """
-    figure, grid = axes(5.6, 3.2)
+    figure, grid = axes(5.6, 3.8)
     ax, words = grid[0, 0], []
     for (name, what), found in moved.items():
         look = names.style(name) | {"linestyle": "-" if what == "attack" else ":"}
         ax.plot(list(found), list(found.values()), label=f"{names.label(name)}, {what}", **look)
         words.append(f"{names.label(name)}, {what}: {', '.join(f'{k} {v:.0f} %' for k, v in found.items())}")
     ax.set(ylabel="moved by (%)", ylim=(0, None))
-    ax.legend(ncols=2, loc="lower left", fontsize=9)
+    ax.legend(ncols=2, loc="lower left", bbox_to_anchor=(0, 1), fontsize=9)
     return figure, f"How far each stage of a network is moved. {'; '.join(words)}."
 
 

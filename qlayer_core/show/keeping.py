@@ -13,7 +13,7 @@ from ipywidgets import VBox
 from qlayer_core import data
 from qlayer_core.show import names
 from qlayer_core.show.controls import explorer, slider
-from qlayer_core.show.page import DASH, Markup, decimal, lines, listed, mean_and_range, paragraph, table
+from qlayer_core.show.page import DASH, Markup, decimal, lines, listed, mean_and_range, table, typeset
 from qlayer_core.show.plot import TEXT, axes, picture
 from qlayer_core.show.training import History, deployed
 
@@ -237,12 +237,12 @@ def equal_words(networks: Mapping[str, Runs], plain: str = "cnn") -> Markup:
             parts.append(f"{names.label(name)} {points(first)} as it was kept, {later}")
     clean = sorted(accuracies(history)[kept(history)]["clean"] for history in networks[plain])
     several = len(clean) > 1 or any(len(runs) > 1 for runs in networks.values())
-    says = (
+    head = (
         f"Points ahead of the {names.label(plain)}, on average over the attacked validation images"
-        f"{' and over seeds, each beside each (lowest to highest)' if several else ''}: {'; '.join(parts)}."
+        f"{' and over seeds, each beside each (lowest to highest)' if several else ''}:"
     )
     texts = dict.fromkeys(f"{one:.1f}" for one in clean)
-    says += f" Equal means at least the {listed([*texts])} %"
+    says = f"Equal means at least the {listed([*texts])} %"
     says += f" of the {names.label(plain)}'s kept epoch{'s' if len(clean) > 1 else ''}."
     equals = {name: mean(gain.equal) for name, gain in found.items() if gain.equal}
     if len(equals) > 1:
@@ -250,7 +250,9 @@ def equal_words(networks: Mapping[str, Runs], plain: str = "cnn") -> Markup:
         says += (
             f" At equal clean accuracy {names.label(best)} is first and {names.label(worst)} last of these."
         )
-    return paragraph(says)
+    items = "".join(f"<li>{typeset(part)}</li>" for part in parts)
+    html = f"<p>{typeset(head)}</p><ul>{items}</ul><p>{typeset(says)}</p>"
+    return Markup(html, f"{head} {'; '.join(parts)}. {says}")
 
 
 def stops(history: History) -> dict[str, dict[str, float]]:

@@ -110,9 +110,13 @@ def plain(name: str) -> str:
 
 
 def ladders(found: Mapping[str, dict]) -> w.VBox:
-    """Return a list of networks and a slider over epsilon: a network's ladder above that of its `plain` one."""
+    """Return a list of networks and a slider over epsilon: a network's ladder above that of its `plain` one.
+
+    Those with the layer come first: at the beginning one of them is shown.
+    """
     budgets = epsilons(found)
     chosen = [name for name in found if name != plain(name)] or list(found)
+    chosen.sort(key=lambda name: experiments.spec(name).layer is None)
 
     def page(which: int, step: int) -> str:
         one, beside = chosen[which], plain(chosen[which])

@@ -6,7 +6,7 @@ Everything works with none, some or all of `study.experiments.QUANTIZED` recorde
 from collections.abc import Mapping, Sequence
 from html import escape
 
-from qlayer_core import data, datasets
+from qlayer_core import datasets
 from qlayer_core.show import keeping, ladder, names, training
 from qlayer_core.show.flags import flag_table
 from qlayer_core.show.page import (
@@ -80,31 +80,31 @@ def results_table(dataset: str = "mnist") -> Markup:
     models = [f"{name}{how}" for how in ("", "-adv")[: 1 + bool(trained)] for name in NETWORKS]
     rows = []
     found = {name: record for name, record in recorded(dataset, models).items() if measured(record)}
+    circles = tables.circles([one["n"] for record in found.values() for one in record["cells"]])
     for name, record in found.items():
         hows = HOWS if record["spec"].get("quantizer") else HOWS[:2]
         row = [line_names(names.label(name), *hows[1:])]
-        row.append(lines(_number(cell(record, "none", 0.0, BLIND)), *["&nbsp;"] * (len(hows) - 1)))
+        clean = _number(cell(record, "none", 0.0, BLIND), circles)
+        row.append(lines(clean, *["&nbsp;"] * (len(hows) - 1)))
         for attack, eps in budgets(dataset):
-            row.append(lines(*(_number(cell(record, attack, eps, how)) for how in hows), says=hows))
+            row.append(lines(*(_number(cell(record, attack, eps, how), circles) for how in hows), says=hows))
         rows.append(row)
     heads = [f"{names.attack(attack)} {eps:g}" for attack, eps in budgets(dataset)]
-    counts = {one["n"] for record in found.values() for one in record["cells"]}
-    few = [f"{n:,}" for n in sorted(counts) if n < data.TEST_IMAGES]
+    few = "".join(f" {mark} Only the first {n:,} test images." for n, mark in circles.items() if mark)
     return table(
         rows,
         ["network", "clean", *heads],
         "Test images (%) that are classified correctly, seed 0. Bold: the attacker is blind, and made the images on"
         " another network. Below: the attacker sees the network. They follow its gradient as it is (with the Q-Layer,"
         " that of the E-path) or, adaptive, one that suits its quantizer of the input. Struck through: the attack"
-        f" failed a sanity check.{f' {tables.FEW} Only the first {listed(few)} test images.' if few else ''}",
+        f" failed a sanity check.{few}",
     )
 
 
-def _number(one: dict | None) -> str:
+def _number(one: dict | None, circles: Mapping[int, str]) -> str:
     if one is None:
         return decimal(None)
-    few = tables.FEW if one["n"] < data.TEST_IMAGES else ""
-    return struck(decimal(one["accuracy"], 1), one.get("unreliable")) + few
+    return struck(decimal(one["accuracy"], 1), one.get("unreliable")) + circles[one["n"]]
 
 
 def missing(dataset: str = "mnist") -> Markup:

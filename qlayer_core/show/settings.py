@@ -173,17 +173,17 @@ def at_equal(several: Sequence[Cost]) -> float | None:
 def reading(models: Sequence[str] = RAW) -> Markup:
     """Return in words which recorded changes do more than another seed does, as a list with an entry per model."""
     kinds = {
-        "loses": "more is lost with",
-        "gains": "more is gained with",
-        "little": "no more than that is changed with",
-        "never": "never as good on clean images with",
+        "loses": "More is lost with",
+        "gains": "More is gained with",
+        "little": "No more than that is changed with",
+        "never": "Never as good on clean images with",
     }
     entries = []
     for name in models:
         parts = []
         for kind, some in sorted_out(name).items():
             said = [WORDS[one] + _points(name, one) for one, _ in some]
-            parts += [f"{kinds[kind]} {listed(said)}"] if said else []
+            parts += [f"{kinds[kind]} {listed(said)}."] if said else []
         if parts:
             far = spread(name)
             luck = (
@@ -191,7 +191,7 @@ def reading(models: Sequence[str] = RAW) -> Markup:
                 if far is None
                 else f"another seed changes up to {far:.1f}"
             )
-            entries.append(f"{names.label(name)} ({luck}): {'; '.join(parts)}.")
+            entries.append(f"{names.label(name)} ({luck}). {' '.join(parts)}")
     text = "Points lost or gained under attack, at equal clean accuracy, beside what another seed changes:"
     items = "".join(f"<li>{html.escape(entry)}</li>" for entry in entries)
     return Markup(f"<p>{text}</p><ul>{items}</ul>", " ".join([text, *entries]))

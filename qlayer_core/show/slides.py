@@ -80,8 +80,8 @@ def code_map(levels: np.ndarray, changed: np.ndarray, text: str, cell: int = 6) 
     return _img(picture, text)
 
 
-def montage(patches: Sequence[np.ndarray], text: str, columns: int = 6) -> str:
-    """Return ``<img>`` of equally large patches ``(h, w)`` in rows, each in a grey frame."""
+def montage(patches: Sequence[np.ndarray], text: str, columns: int = 6, rem: float = 24) -> str:
+    """Return ``<img>`` of equally large patches ``(h, w)`` in rows of at most ``rem`` rem, each in a grey frame."""
     height, width = patches[0].shape
     gap = 1  # the level that stands for transparent; a pixel of it becomes 0
     grey = 118  # apart from black, from white and from both pages
@@ -95,7 +95,7 @@ def montage(patches: Sequence[np.ndarray], text: str, columns: int = 6) -> str:
         joined[row + 1 : row + 1 + height, column + 1 : column + 1 + width] = np.where(
             levels == gap, 0, levels
         )
-    return grid([_img(Image.fromarray(joined), text, transparency=gap)], 1, 24)
+    return grid([_img(Image.fromarray(joined), text, transparency=gap)], 1, rem)
 
 
 def figure(picture: str, caption: str) -> str:
