@@ -88,6 +88,13 @@ def test_curves_beyond_the_fourth_are_drawn_too():
     assert "5 from 5 at 0" in plot.curves(lines, x="x", y="y").text
 
 
+def test_many_names_above_curves_leave_them_more_than_half_of_the_picture():
+    lines = {f"network {i}, all attacks": ([0, 1], [i, i]) for i in range(6)}
+    figure, _ = plot.curves.__wrapped__(lines, x="x", y="y", above=True)
+    figure.draw_without_rendering()
+    assert figure.axes[0].get_position().height > 0.5
+
+
 def test_a_mark_is_named():
     assert "kept at 3" in plot.curves({"a": ([0, 5], [1, 2])}, x="x", y="y", mark=(3, "kept")).text
 

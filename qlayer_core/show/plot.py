@@ -156,7 +156,8 @@ def curves(
     if mark is not None:
         ax.axvline(mark[0], color=MUTED, linewidth=1, label=mark[1])
         words.append(f"{mark[1]} at {mark[0]:g}")
-    ax.legend(**{"loc": "lower left", "bbox_to_anchor": (0, 1)} if above else {})
+    columns = 2 if len(lines) > 4 else 1  # many names below each other would leave the curves little height
+    ax.legend(**{"loc": "lower left", "bbox_to_anchor": (0, 1), "ncols": columns} if above else {})
     return figure, f"Curves of {y} against {x}: {'; '.join(words)}."
 
 
