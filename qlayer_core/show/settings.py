@@ -30,7 +30,7 @@ WORDS = {  # of a change, in the figure
     "alpha-x-10": "ten times alpha",
     "beta-x-10": "ten times beta",
     "without-l2": "no L2",
-    "exact-gradients": "trained on images of the exact gradient",
+    "exact-gradients": "images of the exact gradient",
 }
 
 
