@@ -10,7 +10,7 @@ import torch
 from conftest import small_q_net
 from torch import Tensor, nn
 
-from qlayer_core import attacks, baselines, datasets, evaluation
+from qlayer_core import attacks, baselines, datasets, evaluation, files
 from qlayer_core.layer import QLayer
 from qlayer_core.models import QNet
 from qlayer_core.study import (
@@ -315,18 +315,26 @@ def test_a_rung_of_the_same_options_counts_whichever_code_climbed_it_until_it_is
     assert len(climbed) == 4  # other threads are another machine
 
 
+def trained(one: records.Unit, weights: str) -> str:
+    """Write weights of this content where a network's own lie, and a record of them; return their sha256."""
+    one.weights.parent.mkdir(parents=True, exist_ok=True)
+    one.weights.write_text(weights)
+    found = files.sha256(one.weights)
+    records.write(records.new_record(one) | {"weights_sha256": found})
+    return found
+
+
 def test_a_sibling_is_the_network_of_the_first_other_seed_that_is_there(recorded):
     rung = Rung("from a sibling", "black-box", "apgd", options=FAST, source="sibling")
     assert adaptive.other(recorded, rung).seed == 1  # none is there: what is to be made
     for seed in (2, 1):
         one = records.unit("mnist", "q-base", seed)
-        for place in (one.weights, one.record):
-            place.parent.mkdir(parents=True, exist_ok=True)
-            place.touch()
+        trained(one, f"of seed {seed}")
         assert adaptive.other(recorded, rung) == one
     assert adaptive.other(records.unit("mnist", "q-base", 2), rung).seed == 1
     records.unit("mnist", "q-base", 1).weights.unlink()
-    recorded.record.touch()  # its weights are released
+    weights = files.sha256(recorded.weights)  # they are released
+    records.write(records.new_record(recorded) | {"weights_sha256": weights})
     assert adaptive.other(records.unit("mnist", "q-base", 2), rung) == recorded
     varied = variants.unit("mnist", "q-base", "no-gate")  # whose siblings are trained as it is
     assert adaptive.other(varied, rung) == variants.unit("mnist", "q-base", "no-gate", 1)
@@ -342,20 +350,18 @@ def test_a_rung_from_one_sibling_counts_though_an_earlier_seed_is_there_by_now(
     rungs = (Rung("from a sibling", "black-box", "apgd", options=FAST, source="sibling"),)
     own = adaptive.records.load_unit(recorded)
 
-    def trained(seed: int, weights: str) -> None:
-        one = records.unit("mnist", "q-base", seed)
-        one.weights.parent.mkdir(parents=True, exist_ok=True)
-        one.weights.touch()
-        records.write(records.new_record(one) | {"weights_sha256": weights})
-        there = trained_cnn, {"weights_sha256": weights}
+    def train(seed: int, weights: str) -> str:
+        found = trained(records.unit("mnist", "q-base", seed), weights)
+        there = trained_cnn, {"weights_sha256": found}
         monkeypatch.setattr(adaptive.records, "load_unit", lambda unit: own if unit == recorded else there)
+        return found
 
-    trained(2, "two")
+    two = train(2, "two")
     record = adaptive.run(recorded, rungs, images=10)
-    assert {(cell["source_seed"], cell["source_sha256"]) for cell in record["cells"]} == {(2, "two")}
-    trained(1, "one")
+    assert {(cell["source_seed"], cell["source_sha256"]) for cell in record["cells"]} == {(2, two)}
+    train(1, "one")
     assert not list(adaptive.left(record, recorded, rungs))
-    trained(2, "another two")
+    train(2, "another two")
     assert len(list(adaptive.left(record, recorded, rungs))) == 2
 
 
