@@ -360,11 +360,11 @@ def test_a_claim_that_falls_under_the_strongest_attack():
     assert (row.protocol, row.strongest) == ("reproduced", "mixed")
     assert (row.protocol_numbers, row.strongest_numbers) == (
         "8 of 8 hold",
-        "1 of 6 hold, 2 too little left, 3 fails",
+        "1 of 6 hold, 2 too little left, 3 fail",
     )
     assert row.in_paper == "8 of 8" and row.missing == ""
     text = claims.report(frame)
-    assert "under the strongest attack  mixed: 1 of 6 hold, 2 too little left, 3 fails" in text
+    assert "under the strongest attack  mixed: 1 of 6 hold, 2 too little left, 3 fail" in text
     falls = {value: percent - (10 if value.model == "q-base" else 0) for value, percent in left.items()}
     falls = {value: max(percent, 0.0) for value, percent in falls.items()}
     frame = pd.concat([published_frame(), frame_of(falls)])

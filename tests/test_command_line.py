@@ -198,17 +198,20 @@ def test_a_table_of_all_seeds_has_mean_range_and_the_seed_that_validation_images
     assert f"{frame.ours['q-inner', 'bim 0.2']:.2f}°°" in shown["ours"]
 
 
-def test_a_table_says_whose_training_was_paused(miniature, capsys, monkeypatch):
+def test_tables_and_claims_say_whose_training_was_paused(miniature, capsys, monkeypatch):
     monkeypatch.setitem(experiments.RUNS, "cnn", replace(experiments.RUNS["cnn"], epochs=2))
     main(["train", "mnist", "validation-a"])
     said = []
     for more in (["--until", "1"], []):
         main(["train", "mnist", "cnn", *more])
         main(["evaluate", "mnist", "cnn", "--table", "2a"])
-        lines(capsys)
-        main(["table", "2a"])
-        said.append("provisional: training was paused before it was over, of cnn (seed 0)" in lines(capsys))
-    assert said == [True, False]
+        for command in (["table", "2a"], ["claims"]):
+            lines(capsys)
+            main(command)
+            said.append(
+                "provisional: training was paused before it was over, of cnn (seed 0)" in lines(capsys)
+            )
+    assert said == [True, True, False, False]
 
 
 def test_a_table_that_nothing_is_recorded_of_says_so_of_all_seeds(miniature, capsys):

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 
 import pandas as pd
 
-from qlayer_core.study import evidence, measured
+from qlayer_core.study import evidence, measured, tables
 from qlayer_core.study.evidence import Number, Outcome, Value
 from qlayer_core.study.statements import CLAIMS, Claim
 
@@ -45,7 +45,7 @@ def verdicts(frame: pd.DataFrame | None = None) -> pd.DataFrame:
 
 
 def report(frame: pd.DataFrame | None = None) -> str:
-    """Return every claim with its verdicts as text, three lines each."""
+    """Return every claim with its verdicts as text, three lines each; of what is recorded, if no frame is given."""
     parts = []
     for row in verdicts(frame).itertuples():
         lines = [f"{row.name} (section {row.section}): {row.sentence}"]
@@ -57,6 +57,8 @@ def report(frame: pd.DataFrame | None = None) -> str:
             if words := ": ".join(word for word in (verdict, count) if word):
                 lines.append(f"    {under}  {words}")
         parts.append("\n".join(lines))
+    if frame is None and (runs := tables.paused(tables.cells())):
+        parts.append(tables.provisional(runs))
     return "\n\n".join(parts)
 
 
@@ -203,9 +205,10 @@ def _decided(found: list[Outcome]) -> dict[str, int]:
 
 
 def _count(found: list[Outcome]) -> str:
-    """Return for example ``7 of 8 hold, 1 undecided``."""
+    """Return for example ``5 of 8 hold, 1 undecided, 2 fail``."""
     if not found:
         return ""
     number = {result: sum(outcome.result == result for outcome in found) for result in evidence.OUTCOMES}
-    rest = [f"{number[result]} {result}" for result in evidence.OUTCOMES[1:] if number[result]]
-    return ", ".join([f"{number['holds']} of {len(found)} hold", *rest])
+    rest = [f"{many} {result}" for result in evidence.OUTCOMES[1:] if (many := number[result])]
+    text = ", ".join([f"{number['holds']} of {len(found)} hold", *rest])
+    return text if number["fails"] == 1 else text.replace("fails", "fail")

@@ -164,8 +164,7 @@ def report(number: str, seed: int | None = None) -> str:
         rest = f", the others of {data.TEST_IMAGES:,}" if (frame.n == data.TEST_IMAGES).any() else ""
         parts.append(f"{', '.join(few)} test images{rest}")
     if about.paused:
-        named = ", ".join(f"{name} (seed {one})" for name, one in about.paused)
-        parts.append(f"provisional: training was paused before it was over, of {named}")
+        parts.append(provisional(about.paused))
     if doubted.any():
         parts.append("~ the attack failed a sanity check: the number says little about the network")
     return "\n\n".join(parts)
@@ -213,12 +212,26 @@ def behind(number: str, seed: int | None = None) -> Behind:
         parts = [part[part.seed == seed] for part in parts]
     frame = pd.concat(parts)
     images = {int(part.n.min()) for part in parts if len(part)}  # a cell is of what all its seeds are of
-    runs = {
+    runs = _runs(frame)
+    return Behind(sorted(set(frame.seed)), sorted(images), formats(runs.values()), paused(frame))
+
+
+def _runs(frame: pd.DataFrame) -> dict[tuple[str, str, int], dict]:
+    return {
         run: records.read(*run)
         for run in sorted(set(zip(frame.dataset, frame.model, frame.seed, strict=True)))
     }
-    paused = [run[1:] for run, record in runs.items() if not records.finished(record)]
-    return Behind(sorted(set(frame.seed)), sorted(images), formats(runs.values()), paused)
+
+
+def paused(frame: pd.DataFrame) -> list[tuple[str, int]]:
+    """Return model and seed of each training behind these rows of `cells` that was paused before it was over."""
+    return [run[1:] for run, record in _runs(frame).items() if not records.finished(record)]
+
+
+def provisional(runs: Iterable[tuple[str, int]]) -> str:
+    """Return in words that the trainings of these models and seeds were paused."""
+    named = ", ".join(f"{name} (seed {seed})" for name, seed in runs)
+    return f"provisional: training was paused before it was over, of {named}"
 
 
 def formats(runs: Iterable[dict]) -> list[str]:
