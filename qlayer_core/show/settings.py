@@ -219,10 +219,15 @@ def still_to_run(models: Sequence[str] = tuple(variants.STUDIED)) -> Markup:
     name, change = next((name, some[0]) for name, some in lacking.items() if some)
     how = unit("mnist", name, change).how()
     count, text = sum(map(len, lacking.values())), f"{'; '.join(parts)}."
+    head = f"Not run yet: {count} change{'s' if count > 1 else ''}"
+    command = f"<code>{html.escape(how)}</code>"
+    made = (
+        f"The first is made with {command}, all with <code>make reproduce ONLY=settings</code>."
+        if count > 1
+        else f"It is made with {command}."
+    )
     return Markup(
-        f"<details><summary>Not run yet: {count} changes</summary><p>{html.escape(text)} The first is made with"
-        f" <code>{html.escape(how)}</code>, all with <code>make reproduce ONLY=settings</code>.</p></details>",
-        f"Not run yet: {count} changes. {text}",
+        f"<details><summary>{head}</summary><p>{html.escape(text)} {made}</p></details>", f"{head}. {text}"
     )
 
 
