@@ -33,9 +33,8 @@ def test_there_are_records():
     assert PATHS
 
 
-WHOLE = {
-    ("fashion-mnist", "cnn", "bim")
-}  # white-box attacks in many passes that were made on all test images
+# White-box attacks in many passes that were made on all test images.
+WHOLE = {("fashion-mnist", "cnn", "bim")}
 
 
 def least(cell: paper.Cell) -> int:

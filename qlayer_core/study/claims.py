@@ -4,11 +4,13 @@ The claims are those of `statements`; both verdicts follow from records by the r
 `strongest_verdict` and `evidence.judge`.
 """
 
+import itertools
 from collections.abc import Mapping
 
 import pandas as pd
 
-from qlayer_core.study import evidence, measured, tables
+from qlayer_core import datasets
+from qlayer_core.study import evidence, experiments, measured, records, tables
 from qlayer_core.study.evidence import Number, Outcome, Value
 from qlayer_core.study.statements import CLAIMS, Claim
 
@@ -57,8 +59,10 @@ def report(frame: pd.DataFrame | None = None) -> str:
             if words := ": ".join(word for word in (verdict, count) if word):
                 lines.append(f"    {under}  {words}")
         parts.append("\n".join(lines))
-    if frame is None and (runs := tables.paused(tables.cells())):
-        parts.append(tables.provisional(runs))
+    networks = itertools.product(datasets.DATASETS, experiments.RUNS) if frame is None else ()
+    found = (run for one in networks for run in records.runs(*one) if run["cells"])
+    if paused := tables.paused(found):
+        parts.append(tables.provisional(paused))
     return "\n\n".join(parts)
 
 

@@ -212,20 +212,14 @@ def behind(number: str, seed: int | None = None) -> Behind:
         parts = [part[part.seed == seed] for part in parts]
     frame = pd.concat(parts)
     images = {int(part.n.min()) for part in parts if len(part)}  # a cell is of what all its seeds are of
-    runs = _runs(frame)
-    return Behind(sorted(set(frame.seed)), sorted(images), formats(runs.values()), paused(frame))
+    which = sorted(set(zip(frame.dataset, frame.model, frame.seed, strict=True)))
+    runs = [records.read(*run) for run in which]
+    return Behind(sorted(set(frame.seed)), sorted(images), formats(runs), paused(runs))
 
 
-def _runs(frame: pd.DataFrame) -> dict[tuple[str, str, int], dict]:
-    return {
-        run: records.read(*run)
-        for run in sorted(set(zip(frame.dataset, frame.model, frame.seed, strict=True)))
-    }
-
-
-def paused(frame: pd.DataFrame) -> list[tuple[str, int]]:
-    """Return model and seed of each training behind these rows of `cells` that was paused before it was over."""
-    return [run[1:] for run, record in _runs(frame).items() if not records.finished(record)]
+def paused(runs: Iterable[dict]) -> list[tuple[str, int]]:
+    """Return model and seed of each of these records whose training was paused before it was over."""
+    return [(record["model"], record["seed"]) for record in runs if not records.finished(record)]
 
 
 def provisional(runs: Iterable[tuple[str, int]]) -> str:
