@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import math
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,7 @@ from conftest import small_cnn, small_q_net
 from scipy import stats
 from torch import nn
 
-from qlayer_core import codes, data, pixelcnn
+from qlayer_core import codes, data, files, pixelcnn
 from qlayer_core.pixelcnn import Settings
 from qlayer_core.study import divergence, likelihoods, records, scores
 
@@ -373,6 +374,30 @@ def test_what_another_call_adds_to_the_record_stays(step, networks, places, monk
     record = likelihoods.measure(unit, limit=5)
     assert list(record["sets"]).count("of another call") == 1
     assert set(record["sets"]) > set(likelihoods.set_names(unit)) and record == likelihoods.read(unit)
+
+
+def test_two_calls_that_write_at_once_wait_for_each_other(networks, places, monkeypatch):
+    unit = likelihoods.Unit("mnist", "q-base", settings=TINY)
+    likelihoods.train(unit, limit=20, until=1)
+    write = likelihoods._write
+
+    def other():
+        with files.alone(unit.folder / "lock"):
+            record = likelihoods.read(unit)
+            write(unit, record | {"sets": record["sets"] | {"of another call": {"n": 5}}})
+
+    thread = threading.Thread(target=other)
+
+    def slowly(*given):
+        monkeypatch.setattr(likelihoods, "_write", write)
+        thread.start()  # after this call read the record, before it writes
+        thread.join(0.3)
+        write(*given)
+
+    monkeypatch.setattr(likelihoods, "_write", slowly)
+    likelihoods.measure(unit, limit=5)
+    thread.join()
+    assert set(likelihoods.read(unit)["sets"]) == {*likelihoods.set_names(unit), "of another call"}
 
 
 def test_a_call_that_scores_more_images_goes_first(networks, places, monkeypatch):

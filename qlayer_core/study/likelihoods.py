@@ -209,18 +209,20 @@ def measure(
         found = pixelcnn.log_likelihood(model, scored, context, progress=progress)
         record["sets"][name] = new = {"n": len(found), "log_likelihoods": scores.pack(found)} | facts
         row, seconds = scores.describe(record, name), round(time.perf_counter() - started, 1)
-        record = _now(unit, record)
-        if record["sets"].get("clean", {}).get("n", 0) > len(clean):  # another call scores more images
-            return record
-        record["sets"][name], record["seconds"][name] = new, seconds
-        record["statistics"] = [one for one in record["statistics"] if one["set"] != name] + [row]
-        _write(unit, record)
+        with files.alone(unit.folder / "lock"):  # reading, changing and writing in one go
+            record = _now(unit, record)
+            if record["sets"].get("clean", {}).get("n", 0) > len(clean):  # another call scores more images
+                return record
+            record["sets"][name], record["seconds"][name] = new, seconds
+            record["statistics"] = [one for one in record["statistics"] if one["set"] != name] + [row]
+            _write(unit, record)
         report(row)
     if "samples" not in record:
         draws = torch.Generator().manual_seed(unit.seed)
         drawn = pixelcnn.sample(model, SAMPLES, tuple(symbols.shape[2:]), draws).cpu().numpy()
-        record = _now(unit, record) | {"samples": base64.b64encode(drawn.tobytes()).decode()}
-        _write(unit, record)
+        with files.alone(unit.folder / "lock"):
+            record = _now(unit, record) | {"samples": base64.b64encode(drawn.tobytes()).decode()}
+            _write(unit, record)
     return record
 
 
