@@ -48,6 +48,7 @@ def test_words_that_a_reader_may_not_know_are_there():
         ),
         *("epoch", "feature map", "margin", "mixed set", "patience", "position", "receptive field", "ReLU"),
         *("stop-gradient", "straight-through", "threat model", "Wilson interval"),
+        *("certified robustness", "Q-base, Q-inner, Q-large", "Q-Layer"),
     }
     assert wanted <= set(TERMS)
 
