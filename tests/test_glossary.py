@@ -48,5 +48,15 @@ def test_words_that_a_reader_may_not_know_are_there():
         ),
         *("epoch", "feature map", "margin", "mixed set", "patience", "position", "receptive field", "ReLU"),
         *("stop-gradient", "straight-through", "threat model", "Wilson interval"),
+        *("certified robustness", "Q-base, Q-inner, Q-large", "Q-Layer"),
     }
     assert wanted <= set(TERMS)
+
+
+def test_the_drawing_for_narrow_screens_uses_the_words_of_the_wide_one():
+    """Both stand for the same picture, under one alt text: what is gated in one is not unchanged in the other."""
+    wide, upright = (
+        set(re.findall(r"[\w-]+", " ".join(re.findall(r">([^<>]+)</text>", path.read_text()))))
+        for path in (BOOK / "_static" / f"two-paths{name}.svg" for name in ("", "-upright"))
+    )
+    assert upright <= wide and "gated" in upright

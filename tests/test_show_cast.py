@@ -94,3 +94,12 @@ def test_what_is_released_is_what_lies_there(tmp_path, monkeypatch):
     (tmp_path / "mnist" / "cnn" / "seed0.json").write_text("{}")
     assert cast.released("cnn") == "MNIST 2.5 MB" and cast.recorded("cnn") == "MNIST 1"
     assert "MNIST 2.5 MB" in cast.cast("targets").html
+
+
+def test_all_that_has_words_wraps():
+    """A column on one line, as wide as "Fashion-MNIST 2.6 MB", once pushed the last one out of sight."""
+    (row,) = re.findall(
+        r"<tr><th scope=\"row\">(?:(?!<tr>).)*q-base</code>.*?</tr>", cast.cast("targets").html
+    )
+    wide = [cell for cell in re.findall(r"<td>(.*?)</td>", row) if not cell.startswith('<span class="wraps"')]
+    assert wide == [f"{cast.parameters('q-base'):,}"]

@@ -56,6 +56,19 @@ def test_the_sections_that_the_plan_sends_a_class_to_are_there():
     assert named <= headings
 
 
+def test_what_a_chapter_builds_on_is_what_the_chapter_says_itself():
+    """A chapter has a name on its page, and no number: so a teacher plans by names."""
+    plan = TEACHING[TEACHING.index("| Chapter | First |") : TEACHING.index("| Lesson | About |")]
+    links = r"\{doc\}`(?:[^`<]*<)?([\w-]+)"
+    rows = (re.findall(links, line) for line in plan.splitlines() if line.startswith("| {doc}"))
+    planned = {chapter: first for chapter, *first in rows}
+    for path in sorted(BOOK.glob("*.ipynb")):
+        opening = "\n".join(cell.source for cell in nbformat.read(path, as_version=4).cells[:4])
+        said = re.search(r"\*\*Prerequisites\.\*\*(.*?)\n\n", opening, re.DOTALL)[1]
+        assert planned.pop(path.stem, []) == re.findall(links, said), path.stem
+    assert not planned
+
+
 def test_every_link_sets_up_what_the_lab_offers():
     offered = {
         "data": ["mnist"],

@@ -138,11 +138,13 @@ def cast(of: str) -> Markup:
     rows = [
         [
             _called(name),
-            wrapped(escape(role(name)), 10),
+            wrapped(escape(role(name)), 8),
             f"{parameters(name):,}",
             wrapped(appears(name), 4.5),
-            recorded(name).replace(", ", "<br>"),
-            released(name).replace(", ", "<br>"),
+            wrapped(
+                recorded(name).replace(", ", "<br>"), 5.5
+            ),  # all six columns in sight beside the contents
+            wrapped(released(name).replace(", ", "<br>"), 5.5),
         ]
         for name in members(of)
     ]

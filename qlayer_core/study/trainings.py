@@ -100,7 +100,11 @@ def by_validation(cell: paper.Cell, accuracy: float) -> tuple[str, str] | None:
     text = "nearer to" if departures < used else "no nearer to" if departures == used else "further from"
     return (
         f"how a network is trained: another setting comes nearer; it is {text} the paper's text than the one used"
-        f" here (departures: {departures}, here {used})",
+        f" here (which departs from it in {_ways(used)}, the other in {_ways(departures)})",
         f"commitment {best.spec(cell.model).commitment}, inactive codes {best.spec(cell.model).inactive}, dropout"
         f" {best.dropout}, one seed: {value:.1f} instead of {own:.1f} % under {kind} on validation images",
     )
+
+
+def _ways(count: int) -> str:
+    return f"{count} way" if count == 1 else f"{count} ways"
