@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from numbers import Integral, Real
+from threading import get_ident
 from types import MethodType
 
 import torch
@@ -200,15 +201,16 @@ def sound_calls(model: Callable[[Tensor], Tensor]) -> Iterator[None]:
     """Whatever is called meanwhile is in evaluation mode, and what a Q-Layer compares with its codes are numbers.
 
     Of what wraps a network, that is the network and all its parts. Not seen is only a network that calls no part of
-    its own, and whose ``forward`` a function calls directly.
+    its own, and whose ``forward`` a function calls directly; and what other threads call, who may be training.
     """
+    here = get_ident()
 
     def refuse(module: nn.Module, _) -> None:
-        if module.training:
+        if module.training and get_ident() == here:
             raise ValueError(MODE.format("the model"))
 
     def look(_module: nn.Module, _given: tuple, out: object) -> None:
-        if isinstance(out, QLayerOutput) and not _finite(out.projected):
+        if isinstance(out, QLayerOutput) and get_ident() == here and not _finite(out.projected):
             raise ValueError(
                 LOST.format("features")
             )  # NaN has a nearest code, too: behind it, it does not show

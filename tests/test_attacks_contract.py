@@ -2,6 +2,7 @@
 
 import copy
 import warnings
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import NamedTuple
 
@@ -376,6 +377,17 @@ def test_a_network_in_training_mode_is_found_in_what_calls_its_forward(attack):
         with pytest.raises(ValueError, match=r"training mode.*call eval\(\) first"):
             attack(model, make_pixels(), eps=0.1)
     attack(partial(net.eval().forward, scale=2), make_pixels(), eps=0.1)
+
+
+def test_another_thread_may_train_meanwhile(few):
+    ours, theirs = small_cnn().double().eval(), small_cnn().double().train()
+
+    def answer(images: Tensor) -> Tensor:
+        with ThreadPoolExecutor() as pool:
+            pool.submit(theirs, images).result()
+        return ours(images)
+
+    assert torch.equal(attacks.fgsm(answer, few[0], eps=0.1), attacks.fgsm(ours, few[0], eps=0.1))
 
 
 @EACH
