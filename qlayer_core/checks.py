@@ -145,6 +145,19 @@ def classes(labels: Tensor, found: Tensor) -> None:
         )
 
 
+def losses(values: object, n: int, *, each: bool = True) -> None:
+    """A loss of one's own gives a number for each of ``n`` images, or one in all where ``each`` isn't needed."""
+    if not isinstance(values, Tensor):
+        raise TypeError(
+            f"the loss gives a {_kind(values)}; it must give a tensor, one number per image: (N,)"
+        )
+    if values.shape != (n,) and (each or values.ndim):
+        raise ValueError(
+            f"the loss gives shape {tuple(values.shape)} for {n} image{'s' if n > 1 else ''}; it must give one number"
+            " per image, (N,), neither summed nor averaged, such as cross_entropy(..., reduction='none')"
+        )
+
+
 # ---- Scoring and explorers ----
 
 
