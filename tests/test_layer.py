@@ -476,6 +476,24 @@ def test_a_map_of_another_shape_is_refused(shape):
         make()(torch.rand(shape, dtype=torch.float64))
 
 
+def test_an_integer_map_is_refused_since_codes_would_be_rounded_to_it():
+    with pytest.raises(TypeError, match=r"dtype torch.int64; convert it to the float format of the layer"):
+        make(gate=False)(make_map().long())
+
+
+@pytest.mark.parametrize("shape", [(1, 3, 4, 4), (3, 3, 4, 4), (2, 3, 4)])
+def test_indices_that_are_not_one_map_per_head_are_refused(shape):
+    """Those of one head would count for all."""
+    with pytest.raises(ValueError, match=r"indices have shape .*; give \(2, N, H, W\)"):
+        make(2).lookup(torch.zeros(shape, dtype=torch.int64))
+
+
+@pytest.mark.parametrize("shape", [(3, DIM, 4, 4), (3, 4 * DIM, 4, 4), (2 * DIM, 4, 4)])
+def test_the_nearest_codes_are_sought_for_projected_maps_alone(shape):
+    with pytest.raises(ValueError, match=rf"give \(N, {2 * DIM}, H, W\), as project returns it"):
+        make(2).nearest(torch.rand(shape, dtype=torch.float64))
+
+
 @pytest.mark.parametrize(
     "arguments, message",
     [
@@ -495,3 +513,8 @@ def test_updates_need_a_known_strategy_and_a_batch():
         make().update_inactive("push")
     with pytest.raises(RuntimeError, match=r"no batch has passed.*train\(\) mode first"):
         make().update_inactive()
+    layer = make()
+    layer(make_map())
+    layer(make_map(n=0))
+    with pytest.raises(RuntimeError, match="the last one was empty"):
+        layer.update_inactive()
