@@ -29,6 +29,7 @@ COUNTS = {
     "doublings": 0,
     "queries": 1,
     "targets": 1,
+    "draws": 1,
     "until": 1,
     "epochs": 1,
     "patience": 1,
@@ -37,7 +38,10 @@ RATES = ("step", "learning_rate", "cooling", "spread")
 
 
 def option(name: str, value: object) -> None:
-    """A count is a whole number that is large enough, a rate a positive number, and no number is infinite."""
+    """A count is a whole number that is large enough, a rate a positive number, and no number is infinite.
+
+    Random numbers are drawn on the CPU, so that all devices see the same.
+    """
     whole = isinstance(value, Integral) and not isinstance(value, bool)  # numpy's whole numbers, too
     if name in COUNTS and not (whole and value >= COUNTS[name]):
         raise ValueError(f"{name} is {value!r}; it must be a whole number, at least {COUNTS[name]}")
@@ -45,6 +49,15 @@ def option(name: str, value: object) -> None:
         raise ValueError(f"{name} is {value!r}; it must be greater than 0, and finite")
     if name == "confidence" and not 0 <= value < math.inf:
         raise ValueError(f"confidence is {value!r}; it must be at least 0, and finite")
+    if name == "generator" and value is not None:
+        if not isinstance(value, torch.Generator):
+            raise TypeError(
+                f"generator is of type {_kind(value)}; give torch.Generator().manual_seed(0), or none"
+            )
+        if value.device.type != "cpu":
+            raise ValueError(
+                f"generator is on {value.device}; give one on the CPU, torch.Generator(), wherever the model is"
+            )
 
 
 # ---- Attacks ----
@@ -61,6 +74,10 @@ def attack(
     for name, value in {"images": images, **({} if labels is None else {"labels": labels})}.items():
         if not isinstance(value, Tensor):
             raise TypeError(f"{name} are a {_kind(value)}; give a tensor, such as torch.as_tensor({name})")
+    if images.ndim < 2:
+        raise ValueError(
+            f"images have shape {tuple(images.shape)}; give (N, ...), one image with images[None]"
+        )
     if not images.is_floating_point():
         raise TypeError(f"images have dtype {images.dtype}; convert them to floats in [0, 1]")
     if labels is None and targeted:
@@ -204,7 +221,12 @@ def epsilons(bounds: Sequence[float]) -> None:
 
 
 def mode(network: nn.Module) -> None:
-    """The network is in evaluation mode, with all that it is made of."""
+    """The network is one, and in evaluation mode, with all that it is made of."""
+    if not isinstance(network, nn.Module):
+        raise TypeError(
+            f"the network is a {_kind(network)}; give the torch.nn.Module itself, or wrap what calls it in one."
+            " evaluation.accuracy and attacks take any callable"
+        )
     if any(module.training for module in network.modules()):
         raise ValueError(MODE.format("a network, or a part of it,"))
 

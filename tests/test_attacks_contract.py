@@ -273,6 +273,7 @@ BAD_INPUT = {
         r"images are a numpy.ndarray; give a tensor, such as torch.as_tensor\(images\)",
         np.full((2, 12), 0.5),
     ),
+    "one image": BadInput(ValueError, r"images have shape \(12,\); give \(N, ...\)", torch.full((12,), 0.5)),
     "a list of labels": BadInput(TypeError, "labels are a list; give a tensor", labels=[0, 1]),
     "numpy labels": BadInput(TypeError, "labels are a numpy.ndarray; give a tensor", labels=np.array([0, 1])),
     "a list of eps": BadInput(TypeError, "eps is a list; give one number, or a tensor", eps=[0.1, 0.2]),
@@ -339,6 +340,25 @@ def test_bad_input_is_refused(case, attack):
 def test_numbers_out_of_range_are_refused(attack, options, message):
     with pytest.raises(ValueError, match=message):
         attack(make_linear(3), make_pixels(), eps=0.1, **options)
+
+
+class Elsewhere(torch.Generator):
+    """A generator as a GPU has it."""
+
+    device = torch.device("cuda:0")
+
+
+@pytest.mark.parametrize("attack", [attacks.pgd, attacks.apgd, attacks.apgd_targeted, attacks.square])
+@pytest.mark.parametrize(
+    "generator, error, message",
+    [
+        (Elsewhere(), ValueError, "generator is on cuda:0; give one on the CPU"),
+        (0, TypeError, r"generator is of type int; give torch.Generator\(\).manual_seed\(0\)"),
+    ],
+)
+def test_draws_come_from_a_generator_of_the_cpu(generator, error, message, attack):
+    with pytest.raises(error, match=message):
+        attack(make_linear(3), make_pixels(), eps=0.1, generator=generator)
 
 
 @EACH
