@@ -291,6 +291,12 @@ def test_k_means_codes_are_the_means_of_their_panels_once_it_has_converged():
         torch.testing.assert_close(layer.codebook[0, code].detach(), members.mean(0))
 
 
+def test_a_k_means_code_that_no_panel_is_nearest_to_stays_where_it_was_drawn():
+    layer = make(start="k-means", gate=False)
+    layer(torch.full((CODES, DIM, 1, 1), 3.0, dtype=torch.float64))
+    assert (layer.codebook == 3).all()
+
+
 def test_k_means_starts_once_on_the_first_training_batch():
     layer = make(start="k-means")
     random = layer.codebook.detach().clone()
@@ -373,6 +379,15 @@ def test_reinitialize_sets_inactive_codes_to_their_closest_panel(heads):
     after = layer.codebook.detach().numpy()
     np.testing.assert_array_equal(after[inactive], closest[inactive])
     np.testing.assert_array_equal(after[~inactive], before[~inactive])
+
+
+def test_the_closest_panel_of_a_code_amid_the_data_is_on_its_own_side():
+    """Far from all panels their lengths hardly count: here they decide."""
+    layer = QLayer(1, 4, gate=False)
+    layer.codebook.data = torch.tensor([[[0.9], [1.8], [2.2], [3.1]]])
+    layer(torch.tensor([1.0, 3.0]).view(2, 1, 1, 1))
+    assert layer.update_inactive("reinitialize") == [2]
+    assert layer.codebook.flatten().tolist() == pytest.approx([0.9, 1.0, 3.0, 3.1])
 
 
 @pytest.mark.parametrize("mode", [torch.enable_grad, torch.inference_mode])
