@@ -237,6 +237,26 @@ def test_what_a_random_start_fooled_or_moved_onto_a_slope_was_attacked():
     assert 0 < (found <= 0.5).sum() < 40
 
 
+def test_a_random_start_that_fooled_a_network_without_any_slope_was_an_attack():
+    def model(images: Tensor) -> Tensor:
+        return torch.cat([torch.full_like(images, 0.5), (images > 0.5).float()], 1) + 0 * images
+
+    x = torch.full((40, 1), 0.45)
+    with pytest.warns(attacks.UnmovedWarning) as warned:
+        found = attacks.pgd(model, x, eps=0.1)
+    left = int((found <= 0.5).sum())
+    assert 0 < left < 40 and str(warned[0].message).startswith(f"{left} of 40 images were not attacked")
+
+
+@EACH_ALONG_A_GRADIENT
+def test_nothing_is_said_of_images_that_may_not_move(attack):
+    x = make_pixels(4)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        found = attack(lambda images: 0 * images[:, :3], x, eps=0.0)
+    assert torch.equal(found, x)
+
+
 # ---- refusals ----
 
 
