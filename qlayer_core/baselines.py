@@ -11,7 +11,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from qlayer_core import attacks, models
+from qlayer_core import attacks, checks, models
 from qlayer_core.attacks.contract import Problem, contract
 from qlayer_core.fast import Dropout
 from qlayer_core.machine import seed_of, seeded
@@ -103,8 +103,7 @@ def expectation(net: Defended, draws: int = 16) -> attacks.Model:
         net: whose quantizer draws anew at every call.
         draws: how many.
     """
-    if draws < 1:
-        raise ValueError(f"draws is {draws}; it must be at least 1")
+    checks.option("draws", draws)
     answer = straight_through(net)
     return lambda images: torch.stack([answer(images) for _ in range(draws)]).mean(0)
 

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from numbers import Integral, Real
+from threading import get_ident
 from types import MethodType
 
 import torch
@@ -28,6 +29,7 @@ COUNTS = {
     "doublings": 0,
     "queries": 1,
     "targets": 1,
+    "draws": 1,
     "until": 1,
     "epochs": 1,
     "patience": 1,
@@ -36,7 +38,10 @@ RATES = ("step", "learning_rate", "cooling", "spread")
 
 
 def option(name: str, value: object) -> None:
-    """A count is a whole number that is large enough, a rate a positive number, and no number is infinite."""
+    """A count is a whole number that is large enough, a rate a positive number, and no number is infinite.
+
+    Random numbers are drawn on the CPU, so that all devices see the same.
+    """
     whole = isinstance(value, Integral) and not isinstance(value, bool)  # numpy's whole numbers, too
     if name in COUNTS and not (whole and value >= COUNTS[name]):
         raise ValueError(f"{name} is {value!r}; it must be a whole number, at least {COUNTS[name]}")
@@ -44,6 +49,15 @@ def option(name: str, value: object) -> None:
         raise ValueError(f"{name} is {value!r}; it must be greater than 0, and finite")
     if name == "confidence" and not 0 <= value < math.inf:
         raise ValueError(f"confidence is {value!r}; it must be at least 0, and finite")
+    if name == "generator" and value is not None:
+        if not isinstance(value, torch.Generator):
+            raise TypeError(
+                f"generator is of type {_kind(value)}; give torch.Generator().manual_seed(0), or none"
+            )
+        if value.device.type != "cpu":
+            raise ValueError(
+                f"generator is on {value.device}; give one on the CPU, torch.Generator(), wherever the model is"
+            )
 
 
 # ---- Attacks ----
@@ -60,6 +74,10 @@ def attack(
     for name, value in {"images": images, **({} if labels is None else {"labels": labels})}.items():
         if not isinstance(value, Tensor):
             raise TypeError(f"{name} are a {_kind(value)}; give a tensor, such as torch.as_tensor({name})")
+    if images.ndim < 2:
+        raise ValueError(
+            f"images have shape {tuple(images.shape)}; give (N, ...), one image with images[None]"
+        )
     if not images.is_floating_point():
         raise TypeError(f"images have dtype {images.dtype}; convert them to floats in [0, 1]")
     if labels is None and targeted:
@@ -144,6 +162,19 @@ def classes(labels: Tensor, found: Tensor) -> None:
         )
 
 
+def losses(values: object, n: int, *, each: bool = True) -> None:
+    """A loss of one's own gives a number for each of ``n`` images, or one in all where ``each`` isn't needed."""
+    if not isinstance(values, Tensor):
+        raise TypeError(
+            f"the loss gives a {_kind(values)}; it must give a tensor, one number per image: (N,)"
+        )
+    if values.shape != (n,) and (each or values.ndim):
+        raise ValueError(
+            f"the loss gives shape {tuple(values.shape)} for {n} image{'s' if n > 1 else ''}; it must give one number"
+            " per image, (N,), neither summed nor averaged, such as cross_entropy(..., reduction='none')"
+        )
+
+
 # ---- Scoring and explorers ----
 
 
@@ -190,7 +221,12 @@ def epsilons(bounds: Sequence[float]) -> None:
 
 
 def mode(network: nn.Module) -> None:
-    """The network is in evaluation mode, with all that it is made of."""
+    """The network is one, and in evaluation mode, with all that it is made of."""
+    if not isinstance(network, nn.Module):
+        raise TypeError(
+            f"the network is a {_kind(network)}; give the torch.nn.Module itself, or wrap what calls it in one."
+            " evaluation.accuracy and attacks take any callable"
+        )
     if any(module.training for module in network.modules()):
         raise ValueError(MODE.format("a network, or a part of it,"))
 
@@ -200,15 +236,16 @@ def sound_calls(model: Callable[[Tensor], Tensor]) -> Iterator[None]:
     """Whatever is called meanwhile is in evaluation mode, and what a Q-Layer compares with its codes are numbers.
 
     Of what wraps a network, that is the network and all its parts. Not seen is only a network that calls no part of
-    its own, and whose ``forward`` a function calls directly.
+    its own, and whose ``forward`` a function calls directly; and what other threads call, who may be training.
     """
+    here = get_ident()
 
     def refuse(module: nn.Module, _) -> None:
-        if module.training:
+        if module.training and get_ident() == here:
             raise ValueError(MODE.format("the model"))
 
     def look(_module: nn.Module, _given: tuple, out: object) -> None:
-        if isinstance(out, QLayerOutput) and not _finite(out.projected):
+        if isinstance(out, QLayerOutput) and get_ident() == here and not _finite(out.projected):
             raise ValueError(
                 LOST.format("features")
             )  # NaN has a nearest code, too: behind it, it does not show

@@ -249,7 +249,15 @@ def independent_bits(train_set: Tensor, validation_set: Tensor, values: int) -> 
         train_set: ``(N, heads, H, W)``, whose counts, plus one, are the model's probabilities at each position.
         validation_set: ``(M, heads, H, W)``, what it must describe.
         values: of a symbol.
+
+    Raises:
+        ValueError: the two sets' maps differ in shape.
     """
+    if train_set.shape[1:] != validation_set.shape[1:]:
+        raise ValueError(
+            f"maps have shape {tuple(train_set.shape[1:])} in training and {tuple(validation_set.shape[1:])} in"
+            " validation; give the same"
+        )
     rows, wanted = train_set.flatten(1).long().T, validation_set.flatten(1).long().T  # (positions, N)
     counts = torch.ones(len(rows), values, dtype=torch.float64, device=rows.device)
     counts.scatter_add_(1, rows, torch.ones_like(rows, dtype=torch.float64))

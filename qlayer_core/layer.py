@@ -116,6 +116,8 @@ class QLayer(nn.Module):
         """
         if z.ndim != 4 or z.shape[1] != self.dim:
             raise ValueError(f"the input has shape {tuple(z.shape)}; this layer takes (N, {self.dim}, H, W)")
+        if not z.is_floating_point():  # codes would be rounded to its format
+            raise TypeError(f"the input has dtype {z.dtype}; convert it to the float format of the layer")
         if self.gate_weight is None:
             return z.repeat(1, self.heads, 1, 1)
         gate = self.gate(z)
@@ -131,6 +133,11 @@ class QLayer(nn.Module):
         Returns:
             ``(heads, N, H, W)`` int64; the lowest index where two codes are equally near.
         """
+        if projected.ndim != 4 or projected.shape[1] != self.heads * self.dim:
+            raise ValueError(
+                f"the projected map has shape {tuple(projected.shape)}; give (N, {self.heads * self.dim}, H, W), as"
+                " project returns it"
+            )
         n, _, h, w = projected.shape
         return fast.nearest(self._panels(projected), self.codebook.detach()).view(self.heads, n, h, w)
 
@@ -138,8 +145,10 @@ class QLayer(nn.Module):
         """Return the codes of ``indices`` ``(heads, N, H, W)`` side by side: ``(N, heads * dim, H, W)``, eq. 5.
 
         Raises:
-            ValueError: an index is none of a code.
+            ValueError: an index is none of a code, or there is not one map of indices for each head.
         """
+        if indices.ndim != 4 or len(indices) != self.heads:
+            raise ValueError(f"indices have shape {tuple(indices.shape)}; give ({self.heads}, N, H, W)")
         if indices.numel() and not (indices.min() >= 0 and indices.max() < self.codebook_size):
             raise ValueError(
                 f"indices run from {indices.min()} to {indices.max()}; this layer has codes 0 to"
@@ -215,7 +224,10 @@ class QLayer(nn.Module):
         if strategy not in UPDATES:
             raise ValueError(f"strategy is {strategy!r}; choose one of {', '.join(UPDATES)}")
         if self.last_panels is None or not self.last_panels.shape[1]:
-            raise RuntimeError("no batch has passed in training mode: call the layer in train() mode first")
+            raise RuntimeError(
+                "no batch has passed in training mode, or the last one was empty: call the layer in train() mode"
+                " first"
+            )
         if several := distributed.is_available() and distributed.is_initialized():
             distributed.all_reduce(self.usage)
         inactive = self.usage == 0  # (heads, codes)

@@ -57,11 +57,11 @@ def train(
 
     Raises:
         TypeError: the network answers with something else than a tensor.
-        ValueError: ``until``, or the epochs, patience or batch size of ``spec``, below 1; images outside [0, 1], or
-            none; answers that are no logits, or labels that are none of their classes; adversarial training without
-            ``adversarial_eps``, or with one outside [0, 1]; no ``"clean"`` validation set; a network with the layer
-            and a ``spec`` without (or the other way round); a checkpoint of other settings or other labels, or a
-            damaged one; or losses that are no numbers any more.
+        ValueError: ``until``, or the epochs, patience or batch size of ``spec``, below 1; ``l2`` without a linear
+            layer; images outside [0, 1], or none; answers that are no logits, or labels that are none of their
+            classes; adversarial training without ``adversarial_eps``, or with one outside [0, 1]; no ``"clean"``
+            validation set; a network with the layer and a ``spec`` without (or the other way round); a checkpoint of
+            other settings or other labels, or a damaged one; or losses that are no numbers any more.
     """
     checks.one_of("selection", spec.selection, ("mixed", "clean"))
     checks.option("batch_size", spec.batch_size)
@@ -82,6 +82,14 @@ def train(
         raise ValueError(
             f"the network has {has} Q-Layer, but spec.layer is {spec.layer}, by which it would be trained as if it"
             f" had {says}: give the RunSpec of this network, with layer=LayerSpec(...) where it has one"
+        )
+    if (
+        spec.l2
+        and spec.layer is None
+        and not any(isinstance(module, nn.Linear) for module in model.modules())
+    ):
+        raise ValueError(
+            f"spec.l2 is {spec.l2}, but the network has no linear layer that it could weigh: set it to 0"
         )
     if spec.adversarial and adversarial_eps is None:
         raise ValueError(

@@ -89,6 +89,40 @@ def test_steps_shrink_where_the_loss_has_a_peak():
     assert (attacks.bim(model, x, y, eps=0.3, step=0.1) - 0.637).abs().max() > 0.03
 
 
+def visited(*values: float) -> list[float]:
+    """Where 18 steps lead one pixel from 0.5 in a box of 0.25, if the loss at each has these values and slopes up."""
+    script, points = iter(values), []
+
+    def loss(logits: Tensor, labels: Tensor) -> Tensor:
+        points.append(logits[0, 1].item())
+        return next(script, 0.0) + logits[:, 1] - logits[:, 1].detach()
+
+    def model(images: Tensor) -> Tensor:
+        return torch.cat([torch.ones_like(images), images], 1)
+
+    x = torch.full((1, 1), 0.5, dtype=torch.float64)
+    attacks.apgd(model, x, torch.tensor([0]), eps=0.25, iterations=18, loss=loss)
+    assert checkpoints(18)[:3] == [4, 8, 11] and points[0] < 0.5
+    return points
+
+
+def test_without_a_better_point_it_goes_back_with_half_the_step_and_the_last_move():
+    """Three of four steps raise the loss, but none to that of the start."""
+    start, *points = visited(10, 1, 2, 3, 4)
+    assert points[:4] == [0.75] * 4  # the first step is twice the bound
+    assert points[4] == pytest.approx(start + 0.75 * 0.25 + 0.25 * (start - 0.75))
+
+
+def test_after_it_went_back_a_step_must_raise_the_loss_of_the_best_point():
+    start, *points = visited(10, 1, 2, 3, 4, 5, 6, 7, 6.5)
+    assert points[7] == 0.75
+    assert points[8] == pytest.approx(start + 0.75 * 0.125 + 0.25 * (start - 0.75))
+
+
+def test_rises_are_counted_from_the_last_checkpoint():
+    assert visited(10, 1, 2, 3, 4, 100, 50, 60, 70)[9] == 0.75  # three of four, six of eight
+
+
 def test_restarts_help_and_spare_the_images_that_are_done(precise_cnn, few):
     x, y = few
     asked = []

@@ -2,6 +2,7 @@
 
 import copy
 import warnings
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import NamedTuple
 
@@ -236,6 +237,26 @@ def test_what_a_random_start_fooled_or_moved_onto_a_slope_was_attacked():
     assert 0 < (found <= 0.5).sum() < 40
 
 
+def test_a_random_start_that_fooled_a_network_without_any_slope_was_an_attack():
+    def model(images: Tensor) -> Tensor:
+        return torch.cat([torch.full_like(images, 0.5), (images > 0.5).float()], 1) + 0 * images
+
+    x = torch.full((40, 1), 0.45)
+    with pytest.warns(attacks.UnmovedWarning) as warned:
+        found = attacks.pgd(model, x, eps=0.1)
+    left = int((found <= 0.5).sum())
+    assert 0 < left < 40 and str(warned[0].message).startswith(f"{left} of 40 images were not attacked")
+
+
+@EACH_ALONG_A_GRADIENT
+def test_nothing_is_said_of_images_that_may_not_move(attack):
+    x = make_pixels(4)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        found = attack(lambda images: 0 * images[:, :3], x, eps=0.0)
+    assert torch.equal(found, x)
+
+
 # ---- refusals ----
 
 
@@ -272,6 +293,7 @@ BAD_INPUT = {
         r"images are a numpy.ndarray; give a tensor, such as torch.as_tensor\(images\)",
         np.full((2, 12), 0.5),
     ),
+    "one image": BadInput(ValueError, r"images have shape \(12,\); give \(N, ...\)", torch.full((12,), 0.5)),
     "a list of labels": BadInput(TypeError, "labels are a list; give a tensor", labels=[0, 1]),
     "numpy labels": BadInput(TypeError, "labels are a numpy.ndarray; give a tensor", labels=np.array([0, 1])),
     "a list of eps": BadInput(TypeError, "eps is a list; give one number, or a tensor", eps=[0.1, 0.2]),
@@ -340,6 +362,25 @@ def test_numbers_out_of_range_are_refused(attack, options, message):
         attack(make_linear(3), make_pixels(), eps=0.1, **options)
 
 
+class Elsewhere(torch.Generator):
+    """A generator as a GPU has it."""
+
+    device = torch.device("cuda:0")
+
+
+@pytest.mark.parametrize("attack", [attacks.pgd, attacks.apgd, attacks.apgd_targeted, attacks.square])
+@pytest.mark.parametrize(
+    "generator, error, message",
+    [
+        (Elsewhere(), ValueError, "generator is on cuda:0; give one on the CPU"),
+        (0, TypeError, r"generator is of type int; give torch.Generator\(\).manual_seed\(0\)"),
+    ],
+)
+def test_draws_come_from_a_generator_of_the_cpu(generator, error, message, attack):
+    with pytest.raises(error, match=message):
+        attack(make_linear(3), make_pixels(), eps=0.1, generator=generator)
+
+
 @EACH
 def test_a_model_in_training_mode_is_refused_whatever_wraps_it(attack, few):
     x = few[0][:2]
@@ -376,6 +417,17 @@ def test_a_network_in_training_mode_is_found_in_what_calls_its_forward(attack):
         with pytest.raises(ValueError, match=r"training mode.*call eval\(\) first"):
             attack(model, make_pixels(), eps=0.1)
     attack(partial(net.eval().forward, scale=2), make_pixels(), eps=0.1)
+
+
+def test_another_thread_may_train_meanwhile(few):
+    ours, theirs = small_cnn().double().eval(), small_cnn().double().train()
+
+    def answer(images: Tensor) -> Tensor:
+        with ThreadPoolExecutor() as pool:
+            pool.submit(theirs, images).result()
+        return ours(images)
+
+    assert torch.equal(attacks.fgsm(answer, few[0], eps=0.1), attacks.fgsm(ours, few[0], eps=0.1))
 
 
 @EACH

@@ -7,6 +7,7 @@ import pytest
 import torch
 from attacking import accuracy, make_linear, margin_of, scaled
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from qlayer_core import attacks
 from qlayer_core.attacks import losses
@@ -73,6 +74,36 @@ def test_a_loss_may_be_a_callable(precise_cnn, few):
     (gradient,) = torch.autograd.grad(precise_cnn(leaf).gather(1, y.unsqueeze(1)).sum(), leaf)
     found = attacks.fgsm(precise_cnn, x, y, eps=0.1, loss=minus_own)
     torch.testing.assert_close(found, (x - 0.1 * gradient.sign()).clamp(0, 1))
+
+
+@pytest.mark.parametrize("attack", [attacks.fgsm, attacks.bim, attacks.pgd, attacks.apgd])
+@pytest.mark.parametrize(
+    ("loss", "error", "message"),
+    [
+        (
+            lambda logits, labels: logits,
+            ValueError,
+            r"shape \(4, 4\) for 4 images; it must give one number per",
+        ),
+        (lambda logits, labels: (logits.sum(1), labels), TypeError, "the loss gives a tuple"),
+    ],
+)
+def test_a_loss_that_is_not_one_of_each_image_is_refused(attack, loss, error, message):
+    with pytest.raises(error, match=message):
+        attack(make_linear(4), torch.rand(4, 12).double(), eps=0.1, loss=loss)
+
+
+@pytest.mark.parametrize("attack", [attacks.pgd, attacks.apgd])
+def test_a_mean_over_the_batch_can_not_tell_its_images_apart(attack):
+    with pytest.raises(
+        ValueError, match=r"neither summed nor averaged, such as cross_entropy\(..., reduction='none'"
+    ):
+        attack(make_linear(4), torch.rand(4, 12).double(), eps=0.1, loss=F.cross_entropy)
+
+
+def test_a_mean_over_the_batch_has_the_signs_of_its_images(precise_cnn, few):
+    of_each = attacks.bim(precise_cnn, *few, eps=0.1, iterations=3)
+    assert torch.equal(attacks.bim(precise_cnn, *few, eps=0.1, iterations=3, loss=F.cross_entropy), of_each)
 
 
 def test_an_unknown_loss_is_refused_with_those_that_there_are():

@@ -177,6 +177,14 @@ def test_a_network_in_training_mode_is_not_scored(model, digits):
         evaluation.correct_by_path(model.train(), digits.images[:2], digits.labels[:2])
 
 
+def test_only_accuracy_takes_what_is_no_network():
+    assert evaluation.accuracy(partial(torch.flatten, start_dim=1), IMAGES, LABELS) == pytest.approx(60)
+    with pytest.raises(
+        TypeError, match=r"the network is a functools.partial; .* evaluation.accuracy .* any callable"
+    ):
+        evaluation.correct_by_path(partial(torch.flatten, start_dim=1), IMAGES, LABELS)
+
+
 def test_accuracy_asks_no_network_in_training_mode(digits):
     """Its answers would be random, and its statistics would move."""
     net = nn.Sequential(nn.BatchNorm2d(1), nn.Flatten(), nn.Dropout(), nn.Linear(784, 10)).train()

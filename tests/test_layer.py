@@ -291,6 +291,12 @@ def test_k_means_codes_are_the_means_of_their_panels_once_it_has_converged():
         torch.testing.assert_close(layer.codebook[0, code].detach(), members.mean(0))
 
 
+def test_a_k_means_code_that_no_panel_is_nearest_to_stays_where_it_was_drawn():
+    layer = make(start="k-means", gate=False)
+    layer(torch.full((CODES, DIM, 1, 1), 3.0, dtype=torch.float64))
+    assert (layer.codebook == 3).all()
+
+
 def test_k_means_starts_once_on_the_first_training_batch():
     layer = make(start="k-means")
     random = layer.codebook.detach().clone()
@@ -373,6 +379,15 @@ def test_reinitialize_sets_inactive_codes_to_their_closest_panel(heads):
     after = layer.codebook.detach().numpy()
     np.testing.assert_array_equal(after[inactive], closest[inactive])
     np.testing.assert_array_equal(after[~inactive], before[~inactive])
+
+
+def test_the_closest_panel_of_a_code_amid_the_data_is_on_its_own_side():
+    """Far from all panels their lengths hardly count: here they decide."""
+    layer = QLayer(1, 4, gate=False)
+    layer.codebook.data = torch.tensor([[[0.9], [1.8], [2.2], [3.1]]])
+    layer(torch.tensor([1.0, 3.0]).view(2, 1, 1, 1))
+    assert layer.update_inactive("reinitialize") == [2]
+    assert layer.codebook.flatten().tolist() == pytest.approx([0.9, 1.0, 3.0, 3.1])
 
 
 @pytest.mark.parametrize("mode", [torch.enable_grad, torch.inference_mode])
@@ -476,6 +491,24 @@ def test_a_map_of_another_shape_is_refused(shape):
         make()(torch.rand(shape, dtype=torch.float64))
 
 
+def test_an_integer_map_is_refused_since_codes_would_be_rounded_to_it():
+    with pytest.raises(TypeError, match=r"dtype torch.int64; convert it to the float format of the layer"):
+        make(gate=False)(make_map().long())
+
+
+@pytest.mark.parametrize("shape", [(1, 3, 4, 4), (3, 3, 4, 4), (2, 3, 4)])
+def test_indices_that_are_not_one_map_per_head_are_refused(shape):
+    """Those of one head would count for all."""
+    with pytest.raises(ValueError, match=r"indices have shape .*; give \(2, N, H, W\)"):
+        make(2).lookup(torch.zeros(shape, dtype=torch.int64))
+
+
+@pytest.mark.parametrize("shape", [(3, DIM, 4, 4), (3, 4 * DIM, 4, 4), (2 * DIM, 4, 4)])
+def test_the_nearest_codes_are_sought_for_projected_maps_alone(shape):
+    with pytest.raises(ValueError, match=rf"give \(N, {2 * DIM}, H, W\), as project returns it"):
+        make(2).nearest(torch.rand(shape, dtype=torch.float64))
+
+
 @pytest.mark.parametrize(
     "arguments, message",
     [
@@ -495,3 +528,8 @@ def test_updates_need_a_known_strategy_and_a_batch():
         make().update_inactive("push")
     with pytest.raises(RuntimeError, match=r"no batch has passed.*train\(\) mode first"):
         make().update_inactive()
+    layer = make()
+    layer(make_map())
+    layer(make_map(n=0))
+    with pytest.raises(RuntimeError, match="the last one was empty"):
+        layer.update_inactive()

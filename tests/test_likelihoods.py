@@ -138,6 +138,13 @@ def test_independent_bits_are_those_of_smoothed_counts():
     assert found == pytest.approx(-(math.log2(4 / 7) + math.log2(2 / 7)) / 2)
 
 
+def test_independent_bits_are_of_maps_of_one_shape():
+    with pytest.raises(
+        ValueError, match=r"\(2, 3, 3\) in training and \(1, 3, 3\) in validation; give the same"
+    ):
+        codes.independent_bits(torch.zeros(4, 2, 3, 3), torch.zeros(4, 1, 3, 3), 2)
+
+
 def test_independent_bits_of_fair_coins_are_one_bit():
     torch.manual_seed(0)
     train_set, wanted = torch.randint(0, 2, (2, 4000, 2, 3, 3), dtype=torch.uint8)

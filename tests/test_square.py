@@ -25,6 +25,11 @@ def test_the_exact_robustness_of_a_linear_model_of_two_classes(shape):
     torch.testing.assert_close(found[robust], corner[robust], rtol=0, atol=1e-12)
 
 
+def test_squares_are_drawn_on_maps():
+    with pytest.raises(ValueError, match=r"shape \(2, 3, 2, 2, 1\); this attack draws squares on maps"):
+        attacks.square(nn.Flatten().eval(), torch.rand(2, 3, 2, 2, 1), eps=0.1)
+
+
 def test_the_first_query_shows_stripes_and_the_second_a_square_of_most_of_the_image():
     x, shown = torch.full((1, 3, 10, 8), 0.5), []
 

@@ -190,6 +190,12 @@ def test_the_typical_gap_is_a_median(tiny):
 # ---- refusals ----
 
 
+def test_one_code_leaves_no_gap():
+    alone = QNet(nn.Identity(), QLayer(2, codebook_size=1), nn.Flatten()).eval()
+    with pytest.raises(ValueError, match="one code per head, so no panel has a runner-up, nor a gap"):
+        surrogates.typical_gap(alone, torch.rand(3, 2, 1, 1))
+
+
 @EVERY
 def test_a_plain_network_needs_none(name, trained_cnn):
     with pytest.raises(TypeError, match="a Sequential without a Q-Layer: attack it as it is"):
@@ -343,7 +349,9 @@ def test_the_mean_gradient_asks_once_where_none_is_wanted_and_draws_the_same_eac
     assert len(asked) == 6 and torch.equal(asked[1], asked[4]) and not torch.equal(asked[1], asked[2])
 
 
-@pytest.mark.parametrize("wrong, value", [("spread", 0), ("spread", float("inf")), ("draws", 0)])
+@pytest.mark.parametrize(
+    "wrong, value", [("spread", 0), ("spread", float("inf")), ("draws", 0), ("draws", 2.5)]
+)
 def test_a_neighbourhood_has_a_size(wrong, value):
     with pytest.raises(ValueError, match=f"{wrong} is {value}; it must be"):
         attacks.averaged(_wavy, **({"spread": 0.1} | {wrong: value}))

@@ -235,6 +235,14 @@ def test_images_of_which_the_network_is_sure_stay_clean_in_adversarial_training(
     assert all(torch.isin(call["images"], some.images).all() for call in seen)
 
 
+def test_l2_of_a_network_without_a_linear_layer_is_refused(some, judges):
+    bare = nn.Sequential(nn.Conv2d(1, 10, 28), nn.Flatten())
+    with pytest.raises(
+        ValueError, match=r"spec.l2 is 0.1, but the network has no linear layer .* set it to 0"
+    ):
+        training.train(replace(CNN, l2=0.1), bare, some, judges, seed=SEED)
+
+
 def test_adversarial_training_without_a_bound_is_refused(some, judges):
     spec = replace(CNN, adversarial=True)
     with pytest.raises(ValueError, match="adversarial_eps is missing: adversarial training needs the bound"):

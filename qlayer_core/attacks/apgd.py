@@ -5,6 +5,7 @@ import math
 import torch
 from torch import Tensor
 
+from qlayer_core import checks
 from qlayer_core.attacks.contract import Best, Problem, contract
 from qlayer_core.attacks.losses import Loss, named
 
@@ -65,6 +66,7 @@ def _climb(problem: Problem, x: Tensor, iterations: int, loss: str | Loss) -> tu
     """Return the iterates of largest margin from the starts ``x``, and that margin ``(N,)``."""
     column = (-1, *[1] * (x.ndim - 1))
     kept, here = Best(x), problem.look(x, loss)
+    checks.losses(here.values, len(x))
     kept.offer(x, problem.margin(here.logits))
     step = torch.full((len(x),), 2.0, dtype=x.dtype, device=x.device)  # in units of eps
     top, top_value, top_gradient = x, here.values, here.gradient  # the point with the highest loss

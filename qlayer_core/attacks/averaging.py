@@ -21,8 +21,8 @@ def averaged(model: Model, spread: float, draws: int = 4, generator: torch.Gener
             every step must draw afresh: to attack once more in the same way, make the surrogate anew.
     """
     checks.option("spread", spread)
-    if not draws >= 1:
-        raise ValueError(f"draws is {draws!r}; it must be at least 1")
+    checks.option("draws", draws)
+    checks.option("generator", generator)
     generator = generator or torch.Generator().manual_seed(0)
 
     def answer(images: Tensor) -> Tensor:

@@ -93,12 +93,14 @@ class Problem:
             x = x.detach().requires_grad_()
             logits = self.logits(x)
             values = self.followed(logits, self.labels)
+            checks.losses(values, len(x), each=False)
             total = values.sum()
             (found,) = torch.autograd.grad(total, x, allow_unused=True) if total.requires_grad else (None,)
         if found is None:
             raise ValueError(
                 "the model's answer has no gradient in the images, so there is nothing to follow. The quantizer of a"
-                " QNet blocks it: attack another path, for example functools.partial(net, path='e')"
+                " QNet blocks it: attack another path, for example functools.partial(net, path='e'). A loss of your"
+                " own may block it, too, for example by an argmax"
             )
         values = values.detach()
         return Look(-values if self.targeted else values, logits.detach(), -found if self.targeted else found)
@@ -111,6 +113,7 @@ class Problem:
         """Return the loss that is to be raised, of each image ``(N,)``."""
         with torch.no_grad():
             value = named(loss)(self.logits(x), self.labels)
+        checks.losses(value, len(x))
         return -value if self.targeted else value
 
     def at(self, index: Tensor) -> "Problem":

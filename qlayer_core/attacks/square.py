@@ -27,9 +27,11 @@ def square(problem: Problem, *, queries: int = 5000, generator: torch.Generator 
         generator: of stripes, squares and signs; one seeded with 0 if left out.
 
     Raises:
-        ValueError: the model answers NaN to some image.
+        ValueError: the model answers NaN to some image, or an image has more dimensions than (C, H, W).
     """
     shape = problem.x.shape
+    if len(shape) > 4:
+        raise ValueError(f"images have shape {tuple(shape)}; this attack draws squares on maps, (N, C, H, W)")
     channels, height, width = _as_map(problem.x).shape[1:]
     if problem.labels is None:
         problem.logits(problem.x)  # the predictions on the clean images become the labels

@@ -152,8 +152,13 @@ def typical_gap(net: QNet, images: Tensor) -> float:
     """Return the median, over the panels of ``images``, of what separates the runner-up from the nearest code.
 
     It is the difference of their squared distances, the natural unit of a temperature. ``net`` is in evaluation mode.
+
+    Raises:
+        ValueError: a head has one code alone, and so no runner-up.
     """
     checks.mode(net)
+    if _with_layer(net).layer.codebook_size < 2:
+        raise ValueError("the layer has one code per head, so no panel has a runner-up, nor a gap to one")
     out = _with_layer(net).layer(net.encoder(images))
     nearest = _distances(net.layer, out.projected).topk(2, largest=False).values
     return (nearest[..., 1] - nearest[..., 0]).median().item()
