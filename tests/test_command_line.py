@@ -166,11 +166,10 @@ def test_a_table_marks_numbers_of_fewer_images_and_of_attacks_that_failed_a_chec
     assert len(fewer) and "° of the first 1,000" in printed
     for cell in fewer.itertuples():
         assert f"{cell.ours:.2f}°" in printed, (cell.row, cell.column)
+        assert f"{cell.difference:.2f}°" in printed, "a difference is as doubtful as its number"
     assert len(struck) and all(
         f"{one.ours:.2f}{'°' * (one.n < 10_000)}~" in printed for one in struck.itertuples()
     )
-    for cell in fewer.itertuples():
-        assert f"{cell.difference:.2f}°" in printed, "a difference is as doubtful as its number"
 
 
 def test_a_table_of_all_seeds_has_mean_range_and_the_seed_that_validation_images_prefer(capsys):
