@@ -15,7 +15,7 @@ NBSTRIPOUT := $(BIN)/nbstripout --keep-count --extra-keys "cell.metadata.executi
 
 # Each file of tests goes to one worker (tests/conftest.py): the longest first, so that none waits in the end.
 LONGEST := $(addprefix tests/test_,site.py web_engines.py launch.py fast_paths.py export.py workflow.py) \
-  $(addprefix book/,07-your-own-network.ipynb 01-fooling-a-network.ipynb 13-adaptive-attacks.ipynb 05-training.ipynb)
+  $(addprefix book/,07-your-own-network.ipynb 01-fooling-a-network.ipynb 13b-the-ladder.ipynb 05-training.ipynb)
 longest_first = $(filter $(1),$(LONGEST)) $(filter-out $(LONGEST),$(sort $(1)))
 # Tests that need the built site and a browser, and those that don't.
 SITE_TESTS := $(call longest_first,$(wildcard tests/test_site.py tests/test_lab*.py tests/test_web*.py))

@@ -389,7 +389,7 @@ def test_the_last_counts_verdicts():
 def test_the_start_page_has_six_of_them_and_links_to_what_is_behind():
     html = found.start_page(NOTHING)
     assert html.count("<li>") == 6 == len(found.six(NOTHING))
-    assert 'href="13-adaptive-attacks.html"' in html and 'href="16-verdict.html"' in html
+    assert 'href="13b-the-ladder.html"' in html and 'href="16-verdict.html"' in html
     assert "<details>" not in html
     frame = frame_of(worst((40, 0), (70, 2)))
     first = found.start_page(frame).split("</li>")[1]

@@ -328,7 +328,7 @@ def start_page(frame: pd.DataFrame) -> str:
     """Return the six findings as HTML for the start page, and a link to the chapters behind them."""
     items = "\n".join(f"<li>{_item(finding)}</li>" for finding in six(frame))
     more = (
-        '<p>How this was measured: <a href="13-adaptive-attacks.html">the attacker who knows</a>. Every claim, one by'
+        '<p>How this was measured: <a href="13b-the-ladder.html">the ladder of attacks</a>. Every claim, one by'
         ' one: <a href="16-verdict.html">the verdict</a>.</p>'
     )
     return f'<ol id="found">\n{items}\n</ol>\n{more}\n'
