@@ -4,7 +4,7 @@ import math
 import statistics
 from collections.abc import Sequence
 
-from scipy import stats
+from scipy import special
 
 
 def wilson(correct: int, n: int, z: float = 1.96) -> tuple[float, float]:
@@ -80,6 +80,6 @@ def over_seeds(one: Sequence[float], other: Sequence[float], confidence: float =
     if min(map(len, groups)) < 2:
         raise ValueError(f"{len(one)} and {len(other)} seeds: a spread needs two or more of each")
     error = math.sqrt(sum(statistics.variance(group) / len(group) for group in groups))
-    half = float(stats.t.ppf((1 + confidence) / 2, min(map(len, groups)) - 1)) * error
+    half = float(special.stdtrit(min(map(len, groups)) - 1, (1 + confidence) / 2)) * error
     gap = statistics.mean(one) - (statistics.mean(other) if len(other) else 0.0)
     return gap - half, gap + half
