@@ -43,15 +43,21 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", required=True)
 
     def command(run, text: str) -> argparse.ArgumentParser:
-        added = commands.add_parser(run.__name__.strip("_"), help=text)
+        added = commands.add_parser(
+            run.__name__.strip("_"), help=text, description=f"{text[0].upper()}{text[1:]}."
+        )
         added.set_defaults(run=run)
         return added
 
     def of_a_model(added: argparse.ArgumentParser) -> argparse.ArgumentParser:
-        added.add_argument("dataset", choices=tuple(datasets.DATASETS))
-        added.add_argument("model", choices=tuple(experiments.RUNS), metavar="model")
-        added.add_argument("--seed", type=int, default=0)
+        added.add_argument("dataset", choices=tuple(datasets.DATASETS), help="whose images")
+        listed = "one of those that `python -m qlayer_core runs` lists"
+        added.add_argument("model", choices=tuple(experiments.RUNS), metavar="model", help=listed)
+        seeded(added)
         return added
+
+    def seeded(added: argparse.ArgumentParser) -> None:
+        added.add_argument("--seed", type=int, default=0, help="of which training, 0 if left out")
 
     command(_runs, "list every model of the paper and what is recorded of it")
     one = of_a_model(command(_train, "train one model; continues where an interrupted run stopped"))
@@ -94,7 +100,9 @@ def _parser() -> argparse.ArgumentParser:
     )
     of_a_model(command(_release, "copy a trained model's weights to data/weights, for chapters to load"))
     one = of_a_model(command(_vary, "train a variant of a model, scored on validation images"))
-    one.add_argument("variant")
+    one.add_argument(
+        "variant", help="its name; a wrong one, such as list, is answered with all that the model has"
+    )
     one.add_argument("--until", type=int, help="pause after so many epochs")
     one.add_argument(
         "--again",
@@ -111,19 +119,19 @@ def _parser() -> argparse.ArgumentParser:
         help="begin anew, where the checkpoint is of something else or none is left",
     )
     one = command(_likelihoods, "train a PixelCNN over pixels or a network's codes, and score images with it")
-    one.add_argument("dataset", choices=tuple(datasets.DATASETS))
+    one.add_argument("dataset", choices=tuple(datasets.DATASETS), help="whose images")
     one.add_argument("model", help="pixels, or a model with the layer")
-    one.add_argument("--seed", type=int, default=0)
+    seeded(one)
     one.add_argument("--until", type=int, help="pause after so many epochs, and score with what is learned")
     one.add_argument("--images", type=_at_least(0), help="score the first so many test images; 0: none")
     one.add_argument("--again", action="store_true", help="begin anew, where its network was trained anew")
     one = command(_table, "print one of the paper's tables beside ours")
-    one.add_argument("number", choices=tuple(paper.TABLES))
+    one.add_argument("number", choices=tuple(paper.TABLES), help="of the paper's table")
     one.add_argument(
         "--seed",
         type=_seed_or_all,
         default=0,
-        help="a number, or all: mean and range over all seeds, and which of them validation images prefer",
+        help="a number (0 if left out) or all: mean and range over seeds, and which of them validation images prefer",
     )
     command(_claims, "print every claim of the paper with its verdict, from what is recorded")
     return parser

@@ -271,7 +271,9 @@ def _finite(values: Tensor) -> bool:
 
 
 def seed(value: int) -> None:
-    """A run's number is 0 or more."""
+    """A run's number is a whole one, 0 or more."""
+    if not isinstance(value, Integral) or isinstance(value, bool):
+        raise TypeError(f"seed is {value!r}; it must be a whole number, such as 0")
     if value < 0:
         raise ValueError(f"seed is {value}; it must be at least 0")
 

@@ -22,6 +22,8 @@ WEIGHTS = DATA / "weights"  # committed: weights of the models that chapters loa
 BENCHMARKS = ROOT / "benchmarks"  # its results are committed
 RUNS = ROOT / "runs"  # ignored: checkpoints of runs under way, all weights, cached adversarial images
 
+NO_COPIES = "every seed*.json among the results counts as one, so keep copies elsewhere"
+
 
 def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
     """Let ``write`` fill a temporary file beside ``path``, then rename it into place.
@@ -40,13 +42,17 @@ def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
             os.fsync(file.fileno())  # the rename must not reach the disk before the content
         temporary.replace(path)
     except (OSError, RuntimeError, SafetensorError) as error:  # torch reports a full disk as RuntimeError
-        raise OSError(
-            f"could not write {path}: {error}. Free disk space or mend the folder, which must be one and let you"
-            " write, then run the same command again; it continues from the last finished epoch."
-        ) from error
+        raise _unwritten(path, error) from error
     finally:
         with suppress(OSError):  # it is in its place, or its folder can't be made or entered
             temporary.unlink()
+
+
+def _unwritten(path: Path, error: Exception) -> OSError:
+    return OSError(
+        f"could not write {path}: {error}. Free disk space or mend the folder, which must be one and let you write,"
+        " then run the same command again; it continues from the last finished epoch or attack."
+    )
 
 
 def write_json(path: Path, content: object) -> None:
@@ -76,13 +82,31 @@ def alone(path: Path) -> Iterator[None]:
     """Let one process at a time through, by a lock on ``path``, which is made and stays; the others wait.
 
     A process that dies lets go. Where the platform or the file system knows no such locks, all pass.
+
+    Raises:
+        OSError: the file can't be made, with what to do.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("a") as file:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        opened = path.open("a")
+    except OSError as error:
+        raise _unwritten(path, error) from error
+    with opened as file:
         if fcntl:
             with suppress(OSError):
                 fcntl.flock(file, fcntl.LOCK_EX)
         yield  # closing the file lets go
+
+
+def seed_of(path: Path) -> int:
+    """Return the seed that a file among the results is named after.
+
+    Raises:
+        ValueError: it has another name, as a copy has.
+    """
+    if not (number := path.stem.removeprefix("seed")).isdecimal():
+        raise ValueError(f"{path} is not named after a seed, as seed0.json is: {NO_COPIES}")
+    return int(number)
 
 
 def sha256(path: Path) -> str:

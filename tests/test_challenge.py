@@ -233,6 +233,8 @@ def test_a_network_that_rolls_dice_is_asked_several_times(load):
     draws = [(network(images).argmax(1) == labels).double().mean().item() for _ in range(task.draws)]
     assert result.right == pytest.approx(100 * sum(draws) / len(draws))
     assert grade(nothing, load, task).right == result.right
+    reached, missed = (dataclasses.replace(task, target=result.right - less) for less in (0.0, 0.01))
+    assert grade(nothing, load, reached).solved and not grade(nothing, load, missed).solved
 
 
 def test_every_task_has_a_network_and_a_goal(load):
@@ -281,6 +283,7 @@ def test_the_best_known_grade_is_kept(tmp_path):
     )
     assert challenge.record_best(first, "BIM", path) and challenge.record_best(better, "APGD", path)
     assert not challenge.record_best(worse, "FGSM", path)
+    assert not challenge.record_best(better, "PGD", path), "who was first keeps it"
     known = challenge.best_known(TASKS[0], path)
     assert known["by"] == "APGD" and dataclasses.asdict(better).items() <= known.items()
     assert list(json.loads(path.read_text())) == ["1"]

@@ -181,6 +181,9 @@ def test_the_spread_over_seeds_is_of_both_networks_or_of_pairs_of_one():
     found = {A: {0: number(80), 1: number(84)}, B: {0: number(70), 1: number(71)}}
     assert evidence.judge(Comparison(A, B), found).over_seeds == intervals.over_seeds([80, 84], [70, 71])
     assert evidence.judge(Comparison(A, B), {A: found[A], B: {0: number(70)}}).over_seeds is None
+    more = {A: found[A] | {2: number(82)}, B: found[B]}  # each seed once, though it stands in several pairs
+    spread = intervals.over_seeds([80, 84, 82], [70, 71])
+    assert evidence.judge(Comparison(A, B), more).over_seeds == pytest.approx(spread)
     other = Value("mnist", "q-base", "ladder", "square", 0.1)
     pairs = evidence.judge(Comparison(A, other), {A: found[A], other: found[B]})
     assert pairs.over_seeds == intervals.over_seeds([10, 13], ())

@@ -1,5 +1,6 @@
 """The commands: the whole job in miniature, and errors that fit in one line."""
 
+import argparse
 import fcntl
 import os
 import shutil
@@ -15,7 +16,7 @@ import torch
 from conftest import small_cnn, small_q_net
 
 from qlayer_core import data, datasets, evaluation, files, machine, models, training
-from qlayer_core.__main__ import main
+from qlayer_core.__main__ import _parser, main
 from qlayer_core.specs import Attack
 from qlayer_core.study import (
     adaptive,
@@ -111,7 +112,7 @@ def test_train_evaluate_release_and_table(miniature, capsys):
     )
     assert printed.endswith(f"° of the first {IMAGES} test images"), "there are no others"
     assert main(["table", "1a", "--seed", "7"]) == 0
-    assert lines(capsys) == ["Of this table nothing is recorded with seed 7."]
+    assert lines(capsys) == ["Of this table nothing is recorded with seed 7; seeds that are recorded: 0."]
 
     assert main(["runs"]) == 0
     recorded = [line.split() for line in lines(capsys) if line.endswith("seed0*")]
@@ -218,7 +219,16 @@ def test_tables_and_claims_say_whose_training_was_paused(miniature, capsys, monk
 
 def test_a_table_that_nothing_is_recorded_of_says_so_of_all_seeds(miniature, capsys):
     assert main(["table", "1a", "--seed", "all"]) == 0
-    assert lines(capsys) == ["Of this table nothing is recorded with all seeds."]
+    assert lines(capsys) == ["Of this table nothing is recorded."]
+
+
+def test_a_table_of_a_seed_that_is_not_recorded_says_which_are(capsys):
+    assert main(["table", "1a", "--seed", "7"]) == 0
+    assert lines(capsys) == [
+        "Of this table nothing is recorded with seed 7; seeds that are recorded: 0, 1, 2."
+    ]
+    assert main(["table", "1a", "--seed", "-1"]) == 1
+    assert "seed is -1; it must be at least 0" in capsys.readouterr().err
 
 
 def test_recorded_answers_are_checked_and_nothing_is_written(miniature, capsys):
@@ -1105,3 +1115,14 @@ def test_unknown_names_end_with_status_2_and_the_choices(arguments, unknown, cap
     message = capsys.readouterr().err.splitlines()[-1]
     assert unknown in message
     assert any(says in message for says in ("choose from", "invalid int value", "it must be"))
+
+
+def test_the_help_of_a_command_says_what_it_does_and_what_each_of_its_options_is():
+    parser = _parser()
+    (commands,) = (action for action in parser._actions if isinstance(action, argparse._SubParsersAction))
+    assert len(commands.choices) > 8
+    for name, one in commands.choices.items():
+        assert one.description, name
+        without = [action.dest for action in one._actions if not action.help]
+        assert not without, f"{name} says nothing of {without}"
+        one.format_help()

@@ -78,6 +78,15 @@ def test_how_readily_the_rules_explain_what_is_not_there_is_known(write):
     assert by_chance(("2a",), disagreements(("2a",))) == {}
 
 
+def test_no_difference_is_made_up_that_no_accuracy_could_have(write):
+    low, far = (paper.TABLES["2a"].cell("cnn", column) for column in ("bim 0.3", "fgsm 0.2"))
+    assert low.accuracy < 12
+    write("cnn", (low, low.accuracy, {}), (far, far.accuracy + 12, {}))
+    assert list(by_chance(ALL, disagreements())) == [("white-box", 1)], (
+        "below it lies no number of the paper's"
+    )
+
+
 def test_the_rounded_gradient_explains_what_it_makes_good(write):
     cell = paper.TABLES["2a"].cell("q-large", "fgsm 0.3")  # 30.68
     clipped = {"attack": "fgsm-clipped"}
@@ -280,6 +289,17 @@ def test_where_a_seed_is_of_the_first_images_alone_another_tells_how_much_harder
     (found,) = disagreements(("1a",))
     assert found.ours == 5 and "harder than most" in found.why
     assert found.support == "seed 0: 10.00 % of these, 36.00 % of 10,000"
+
+
+def test_first_images_that_are_no_harder_than_the_rest_explain_nothing(write):
+    cell = paper.TABLES["1a"].cell("q-base", "bim 0.3")  # 38.22
+    right = torch.arange(10_000) % 100 < 36
+    right[:1000] = torch.arange(1000) % 2 == 0  # easy ones
+    write("q-base", (cell, 36.0, {"right": records.pack(right)}))
+    few = {"n": 1000, "correct": 700, "right": records.pack(torch.arange(1000) < 700)}
+    write("q-base", (cell, 70.0, few), seed=1)
+    (found,) = disagreements(("1a",))
+    assert (found.ours, found.why) == (60, "not explained")
 
 
 def test_bim_is_judged_by_fgsm_of_the_same_budget_while_a_network_is_trained(write):

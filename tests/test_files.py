@@ -102,6 +102,13 @@ def test_a_folder_that_can_not_be_made_says_what_to_do(below, path):
     assert_untouched(path)
 
 
+def test_a_lock_that_can_not_be_made_says_what_to_do(path):
+    path.write_text("no folder")
+    says = r"could not write .*lock: .* mend the folder, .*run the same command again"
+    with pytest.raises(OSError, match=says), alone(path / "lock"):
+        pass
+
+
 @pytest.fixture
 def no_more_than_a_kilobyte() -> Iterator[None]:
     """The system ends every file at 1,000 bytes: writing fails half-way, as on a full disk."""

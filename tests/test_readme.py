@@ -1,4 +1,4 @@
-"""The code in README.md runs as it stands there."""
+"""The code in README.md, and in that of the data, runs as it stands there."""
 
 import re
 
@@ -7,8 +7,12 @@ import torch
 from torch import nn
 
 from qlayer_core.files import ROOT
+from qlayer_core.study import measured
 
-BLOCKS = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+BLOCKS, OF_DATA = (
+    re.findall(r"```python\n(.*?)```", (ROOT / folder / "README.md").read_text(), re.DOTALL)
+    for folder in ("", "data")
+)
 
 
 @pytest.fixture(scope="module")
@@ -34,6 +38,18 @@ def test_its_network_answers(names):
 def test_its_attack_stays_within_eps(names):
     change = (names["adversarial"] - names["images"]).abs().max().item()
     assert 0 < change <= 0.1 + 1e-6
+
+
+def test_what_reads_the_records_gives_what_it_says_beside_it():
+    names = {}
+    (block,) = OF_DATA
+    exec(compile(block, "data/README.md", "exec"), names)
+    record, right, left = (names[name] for name in ("record", "right", "left"))
+    assert (record["model"], record["seed"]) == ("q-base", 1)
+    assert right.dtype == left.dtype == bool
+    assert (len(right), right.sum()) == tuple(record["cells"][0][field] for field in ("n", "correct"))
+    assert 0 < left.sum() < len(left) == names["ladder"]["n"]
+    assert len(names["cells"]) and tuple(names["numbers"].columns) == measured.COLUMNS
 
 
 def test_the_citation_is_of_the_version_that_installs():

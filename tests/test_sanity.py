@@ -87,6 +87,14 @@ def test_twice_the_effort_is_judged_on_the_strongest_attack_if_it_was_tried_ther
     assert flag.raised is True and "not tried" not in flag.message
 
 
+def test_what_attacks_survivors_alone_is_no_stronger_attack_though_it_counts_the_others_as_wrong():
+    base = cell_of("through", 0.2, first(50), surrogate="latent")
+    more = cell_of("through, twice", 0.2, first(50), surrogate="latent", purpose="steps")
+    last = cell_of("last", 0.2, first(20), surrogate="soft", survivors=True)
+    (flag, *_) = sanity.flags(record_with(base, last, more))
+    assert flag.raised is False and "stronger" not in flag.message
+
+
 def test_more_than_chance_far_away_is_flagged():
     for count, expected in ((3, False), (14, False), (40, True)):
         cell = cell_of("far", 0.5, first(count), purpose="chance")
@@ -113,9 +121,23 @@ def test_noise_is_no_attack_that_weakens_with_its_budget():
         assert raised(record_with(*noise, *weaker), "monotone") is True
 
 
+def test_what_attacks_survivors_alone_may_leave_more_with_a_larger_budget():
+    """It leaves what all others left, who may have left less at the smaller one."""
+    last = [cell_of("last", eps, first(count), survivors=True) for eps, count in ((0.1, 20), (0.2, 60))]
+    through = [cell_of("through", eps, first(70)) for eps in (0.1, 0.2)]
+    assert raised(record_with(*through, *last), "monotone") is False
+
+
 def test_a_black_box_stronger_than_the_white_boxes_is_flagged():
     for blind, expected in ((70, False), (49, False), (20, True)):
         cells = (cell_of("through", 0.2, first(50)), cell_of("transfer", 0.2, first(blind), "black-box"))
+        assert raised(record_with(*cells), "order") is expected
+
+
+def test_the_strongest_black_box_is_held_against_the_strongest_white_box():
+    for blind, seeing, expected in (((20, 70), (50, 60), True), ((20, 70), (10, 60), False)):
+        cells = [cell_of(f"blind {left}", 0.2, first(left), "black-box") for left in blind]
+        cells += [cell_of(f"seeing {left}", 0.2, first(left)) for left in seeing]
         assert raised(record_with(*cells), "order") is expected
 
 
@@ -124,6 +146,16 @@ def test_what_only_a_search_without_gradients_finds_is_flagged():
         square = cell_of("square", 0.2, first(left), "black-box", attack="square", survivors=True)
         record = record_with(cell_of("through", 0.2, first(50)), square | {"attacked": 50})
         assert raised(record, "square") is expected
+
+
+def test_of_several_budgets_the_one_where_the_search_finds_most_is_named():
+    how = {"attack": "square", "survivors": True}
+    cells = [
+        cell_of("square", eps, first(left), "black-box", **how) | {"attacked": 50}
+        for eps, left in ((0.1, 50), (0.2, 40))
+    ]
+    (flag,) = [flag for flag in sanity.flags(record_with(*cells)) if flag.name == "square"]
+    assert flag.raised and "at eps 0.2, the Square attack alone fools 10.0 %" in flag.message
 
 
 def test_an_attack_no_better_than_noise_is_flagged():
@@ -147,6 +179,12 @@ def test_images_left_alone_are_flagged():
             raised(record_with(cell_of("through", 0.2, first(50)) | {"unmoved": still}), "unmoved")
             is expected
         )
+
+
+def test_images_left_alone_are_a_share_of_those_that_were_attacked():
+    cell = cell_of("last", 0.2, first(40), survivors=True) | {"attacked": 50, "unmoved": 20}
+    (flag,) = [flag for flag in sanity.flags(record_with(cell)) if flag.name == "unmoved"]
+    assert flag.message == "last left 40.0 % of the images unchanged at eps 0.2"
 
 
 def test_a_raised_flag_says_which_attack_left_what_at_which_budgets():

@@ -1,5 +1,6 @@
 """A network trained by the paper's text stands beside that of the chosen setting, on the same images."""
 
+import re
 from dataclasses import asdict, replace
 
 import pandas as pd
@@ -36,6 +37,11 @@ def right(n: int, *of: range) -> torch.Tensor:
     return flags
 
 
+def seen(html: str) -> str:
+    """Return a table without what only screen readers have."""
+    return re.sub(r"<span.*?</span>", "", html)
+
+
 def test_both_are_counted_on_the_images_that_both_have_seen(write):
     write("q-base-printed-adv", right(200, range(90), range(100, 200)))  # of the first hundred 90
     assert alternatives.pairs("1a") == []
@@ -47,7 +53,8 @@ def test_both_are_counted_on_the_images_that_both_have_seen(write):
     gain, low, high = intervals.paired(20, 5, 100)
     assert (pair.other - pair.chosen, pair.low, pair.high) == (gain, low, high)
     html = alternatives.comparison("1a").html
-    assert "90.0" in html and "75.0" in html and "92.5" in html and "+15.0" in html and f"+{low:.1f}" in html
+    ends = f"{low:+.1f}<br>{high:+.1f}"
+    assert f"<strong>90.0</strong><br><small>75.0<br>92.5<br>+15.0<br>{ends}</small>" in seen(html)
     assert "first 100 test images" in html
 
 
@@ -72,6 +79,24 @@ def test_the_reading_counts_cells_and_leaves_out_attacks_that_failed(write):
     assert "In 0 of the 1, the text comes nearer" in text  # 94 is
     write("q-base-adv", right(100, range(75)), unreliable="for want of a gradient")
     assert repr(alternatives.reading("1a")) == "" and "<s " in alternatives.comparison("1a").html
+
+
+def test_the_largest_difference_may_be_a_loss(write):
+    for name, first, second in (("q-base-printed-adv", 90, 40), ("q-base-adv", 75, 80)):
+        write(name, right(100, range(first)))
+        record = records.read("mnist", name)
+        cell, packed = record["cells"][0], records.pack(right(100, range(second)))
+        other = cell | {"attack": "fgsm", "correct": second, "accuracy": 1.0 * second, "right": packed}
+        records.write(record | {"cells": [cell, other]})
+    text = repr(alternatives.reading("1a"))
+    assert "The largest difference is under FGSM 0.3 (black box): 40.0 % by the text, 80.0 %" in text
+
+
+def test_fewest_seeds_are_told_before_most():
+    models = ("q-base-adv", "q-large-adv", "q-large-adv")
+    frame = pd.DataFrame({"model": models, "seed": (0, 0, 1)})
+    assert "has 1 to 2 seeds of both settings" in alternatives._seeds(frame)
+    assert "has 1 seed of both settings" in alternatives._seeds(frame[frame.seed == 0])
 
 
 def test_what_the_rule_would_choose_now_stands_beside_the_book_s_setting(write):
@@ -131,8 +156,8 @@ def test_what_all_attacks_leave_with_dropout_is_counted_on_the_images_of_all_thr
         adaptive.write(counts, adaptive.path_of(records.unit("mnist", name)))
     html = alternatives.left_with_dropout(alternatives.climbed()).html
     gain, low, high = intervals.paired(20, 0, 100)
-    for number in ("70.0", "50.0", "80.0", f"+{gain:.1f}", f"+{low:.1f}", f"+{high:.1f}"):
-        assert number in html
+    below = f"50.0<br>80.0<br>+{gain:.1f}<br>+{low:.1f}<br>+{high:.1f}"
+    assert f"<strong>70.0</strong><br><small>{below}</small>" in seen(html)
     assert "Q-base, with dropout, seed 0" in html and "the same first 100 test images" in html
 
     more = climbed("q-base", 50, 0, n=200)  # an attack that the network with dropout was spared

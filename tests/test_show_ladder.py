@@ -78,6 +78,12 @@ def test_who_stands_shrinks_rung_by_rung_and_noise_fools_no_one_for_good(found):
     assert by_name["square"]["alone"] is None  # it attacks the survivors alone
 
 
+def test_rungs_stand_in_the_ladder_s_order_whatever_the_order_in_which_they_were_climbed(found):
+    in_order = ladder.climbed(found["q-base"], 0.1)
+    found["q-base"]["cells"].reverse()
+    assert ladder.climbed(found["q-base"], 0.1) == in_order
+
+
 def test_a_rung_with_twice_the_effort_counts_once_more_where_it_was_tried(found):
     record = found["q-base"]
     (base,) = (cell for cell in record["cells"] if (cell["rung"], cell["eps"]) == ("apgd on soft codes", 0.1))
@@ -198,6 +204,19 @@ def test_bim_is_compared_on_the_images_that_both_ladders_are_of(found):
     assert ladder._turns(found | {"q-base": more}, "q-base", 0.1)
 
 
+def test_an_order_turns_only_where_the_network_is_clearly_behind(found):
+    """Two images of a hundred less under all attacks say nothing."""
+    for left, turns in ((58, False), (40, True)):
+        layered = made_up("q-base", {"bim on the e-path": 80, "apgd on soft codes": left})
+        assert ladder._turns(found | {"q-base": layered}, "q-base", 0.1) is turns
+
+
+def test_who_is_of_another_number_of_images_than_most_is_named(found):
+    assert ladder._images(found) == "100 test images"
+    some = found | {"q-large": made_up("q-large", {}) | {"n": 2000}}
+    assert ladder._images(some) == "100 test images (Q-large: 2,000)"
+
+
 def test_flags_are_told_with_their_reasons(found):
     for record in found.values():
         assert "not measured" in flag_table({record["model"]: record}).html  # no rung with twice the steps
@@ -249,6 +268,11 @@ def test_a_rung_is_found_by_name_and_agrees_with_its_own_record(found):
 def test_rungs_are_spelled_as_in_the_text():
     assert ladder.rung_name("apgd on soft codes, ce") == "APGD on soft codes, cross-entropy"
     assert ladder.rung_name("bim on the e-path") == "BIM on the E-path"
+
+
+def test_ladders_of_an_unknown_data_set_are_refused_rather_than_none():
+    with pytest.raises(ValueError, match="unknown data set 'mnits'; choose one of mnist"):
+        ladder.recorded("mnits")
 
 
 # ---- gradients ----

@@ -45,7 +45,8 @@ def test_the_two_codes_whose_union_costs_least_are_merged_into_their_weighted_me
     found = coarse.coarser(book, torch.tensor([3, 1, 10, 10]), sizes=(2, 3, 4))
     assert torch.equal(found[4], book)
     assert torch.allclose(found[3], torch.tensor([[0.25, 0.0], [5.0, 0.0], [9.0, 0.0]]))
-    assert len(found[2]) == 2
+    # What was merged weighs as much as both did: four images.
+    assert torch.allclose(found[2], torch.tensor([[(4 * 0.25 + 10 * 5.0) / 14, 0.0], [9.0, 0.0]]))
     # A code that nothing chooses is merged first, wherever it lies.
     unused = coarse.coarser(book, torch.tensor([3, 1, 10, 0]), sizes=(3,))[3]
     assert torch.allclose(unused, book[:3], atol=1e-6)
@@ -262,6 +263,7 @@ def test_a_failed_attack_and_the_one_that_suits_are_told_apart_in_words(write):
     write("randomised", 50, 30, 60)
     shown = others.masked()
     text = shown.text
+    assert others.masked(eps=0.25).text.endswith("all three attacks with epsilon 0.25 recorded yet.")
     assert ["thermometer encoding", "50.0", "90.0", "10.0"] in rows_of(shown)
     assert (
         "does worse than the blind attacker by more than a point on thermometer encoding: the sign of a failed attack"
@@ -346,6 +348,9 @@ def test_choosing_among_levels_is_told_beside_the_best_slope(write):
             one["correct"] = 30
     text = others.levels_beside_slopes(found, 0.1).text
     assert "feature squeezing 30.0 % (40.0 %)" in text and text.endswith("finds more on feature squeezing.")
+    some = next(one for one in found["one-hot"]["cells"] if "straight through" in one["rung"])
+    some["correct"] = 15  # of several slopes the best counts
+    assert "one-hot encoding 20.0 % (15.0 %)" in others.levels_beside_slopes(found, some["eps"]).text
     assert others.levels_beside_slopes({"cnn": found["cnn"]}, 0.1).html == ""
 
 

@@ -129,6 +129,20 @@ def test_surprise_explorer_shows_the_mean_of_its_maps(models, digits, monkeypatc
         assert f"{bits:.2f} bits each" in page
 
 
+def test_an_image_that_is_read_as_its_class_has_a_tick_and_another_a_cross(models, digits, monkeypatch):
+    network, of_pixels, _ = models
+    monkeypatch.setattr(likelihoods, "perturbed", lambda dataset, x, kind, eps: x)
+    image = digits.images[:1]
+    with torch.no_grad():
+        answer = network(image).argmax(1)
+    for label, sign in ((answer, "✓"), ((answer + 1) % 10, "✗")):
+        widget = show.pixels.surprise_explorer(
+            {"pixels": of_pixels}, network, image, label, [0.0, 0.2], kinds=("signs",)
+        )
+        page = widget.children[-1].children[0].children[0].children[0].value
+        assert f"read as {show.pixels.DIGITS[int(answer)]} {sign}" in page
+
+
 def test_painted_codes_are_the_mean_of_what_chose_them(digits):
     torch.manual_seed(0)
     network, images = small_q_net(heads=1).eval(), digits.images[:6]

@@ -114,6 +114,11 @@ def test_what_stands_behind_a_table_is_of_the_seed_that_is_asked_for(write):
     assert tables.behind("1a", seed=7) == ([], [], [], [])
 
 
+def test_a_table_in_words_says_how_wide_its_widest_interval_is(write):
+    write("q-base", [(key("1a", "q-base", "fgsm 0.3"), 50), (key("1a", "q-base", "clean"), 99)])
+    assert "95 % Wilson intervals are at most 6.2 points wide" in tables.report("1a", 0)
+
+
 def test_several_seeds_give_their_mean_and_range(write):
     for seed, accuracy in enumerate((50, 60, 52)):
         write("q-base", [(key("1a", "q-base", "fgsm 0.3"), accuracy)], seed=seed)
@@ -217,6 +222,16 @@ def test_an_agreement_is_of_the_seed_that_is_asked_for(write):
     assert "7.3 points" in results.comparison_picture("1a", seed=1).text
 
 
+def test_an_agreement_tells_clean_images_from_attacked_ones_and_is_no_mean(write):
+    apart = {"clean": 1, "fgsm 0.2": 1, "fgsm 0.3": 2, "bim 0.2": -9}
+    cells = {column: paper.TABLES["1a"].cell("q-base", column) for column in apart}
+    write("q-base", [(cell.key, round(cell.accuracy + apart[column], 2)) for column, cell in cells.items()])
+    assert results.agreement("1a").endswith(
+        " Clean: ours differ from the paper's by 1.0 points in the median and are higher in 1 of 1. Under attack:"
+        " ours differ from the paper's by 2.0 points in the median and are higher in 2 of 3."
+    )
+
+
 def test_an_unreliable_cell_is_struck_through_with_its_reason(write):
     write("q-base", [(key("2a", "q-base", "bim 0.3"), 60)], unreliable=REASON)
     write("cnn", [(key("2a", "cnn", "bim 0.3"), 1)])
@@ -224,6 +239,16 @@ def test_an_unreliable_cell_is_struck_through_with_its_reason(write):
         assert f'<s title="{REASON}">' in shown.html
     assert "Struck through" in results.comparison("2a").text
     assert "Struck through" not in results.comparison("2a", seed=7).text
+
+
+def test_of_several_seeds_the_reason_says_whose_attack_failed(write):
+    place = ("q-base", "bim 0.3")
+    write("q-base", [(key("2a", *place), 60)])
+    assert tables.summary("2a").unreliable[place] is None
+    write("q-base", [(key("2a", *place), 65)], seed=1, unreliable=REASON)
+    assert tables.summary("2a").unreliable[place] == f"seed 1: {REASON}"
+    write("q-base", [(key("2a", *place), 60)], unreliable="no gradient")
+    assert tables.summary("2a").unreliable[place] == f"seed 0: no gradient; seed 1: {REASON}"
 
 
 def test_the_picture_draws_with_some_cells_missing(write):
@@ -299,6 +324,14 @@ def test_a_reading_names_clean_accuracy_gains_and_the_furthest_cell(write):
     assert results.reading("1a", clean=False).text.startswith("Under FGSM and BIM")
     assert "Of our 2 cells under attack, 2 are lower than the paper's" in text
     assert "the furthest off is Q-base under FGSM 0.3, with 30.0 against 52.7 %" in text
+
+
+def test_a_reading_has_the_smallest_gain_first(write):
+    for name, more in (("cnn", (0, 0)), ("q-base", (30, 10))):
+        columns = zip(("fgsm 0.2", "fgsm 0.3"), more, strict=True)
+        attacked = [(key("1a", name, column), 20 + gain) for column, gain in columns]
+        write(name, [(key("1a", name, "clean"), 97), *attacked])
+    assert "go from +10.0 points (FGSM 0.3) to +30.0 (FGSM 0.2)." in results.reading("1a").text
 
 
 # ---- signs that an attack failed ----

@@ -41,10 +41,10 @@ def numbers(html: str) -> list[str]:
     [("mnist", BLIND, "1a"), ("mnist", OTHER, "7a"), ("mnist", SEEING, "2a"), ("fashion-mnist", BLIND, "1b")],
 )
 def test_the_left_ends_are_those_of_the_papers_table(write, dataset, attacker, number):
-    found = slope.lines(dataset, attacker)
+    raw, trained = (slope.lines(dataset, attacker, training=training) for training in ("", "-adv"))
     for cell in paper.TABLES[number].cells:
-        if not cell.model.endswith("-adv"):
-            assert line(found, cell.column, cell.model).paper == cell.accuracy
+        found = trained if cell.model.endswith("-adv") else raw
+        assert line(found, cell.column, cell.model).paper == cell.accuracy
     assert list(found) == list(dict.fromkeys(cell.column for cell in paper.TABLES[number].cells))
 
 
@@ -107,6 +107,9 @@ def test_what_it_shows_and_what_is_missing_stands_in_words(write):
     text = slope.in_words(slope.lines("mnist", BLIND))
     assert "lower than the paper's in 1 of 2" in text and "Q-base, BIM 0.3, +11.8" in text
     assert "Ours under this attack: none for Q-large." in text
+    write("1a", "q-large", "bim 0.3", 20)
+    text = slope.in_words(slope.lines("mnist", BLIND))
+    assert "in 2 of 3. The steepest: Q-large, BIM 0.3, -47.0." in text, "the steepest may fall"
     assert "The paper's under this attack: none for Q-base and Q-large." in slope.in_words(
         slope.lines("fashion-mnist", BLIND, path="e")
     )
@@ -129,6 +132,11 @@ def test_the_lists_lead_to_a_chart_each_and_seeds_only_where_there_are_several(w
     assert lists_and_charts(slope.slope_explorer()) == (["attack", "training", "answer", "seed"], 36)
 
 
-def test_an_unknown_attacker_is_refused_with_those_that_there_are():
+def test_an_unknown_choice_is_refused_with_those_that_there_are():
     with pytest.raises(ValueError, match="from CNN A"):
         slope.lines("mnist", "grey box")
+    with pytest.raises(ValueError, match="unknown data set 'mnits'; choose one of mnist"):
+        slope.lines("mnits", BLIND)
+    for wrong, known in (({"path": "E"}, "'q', 'e'"), ({"training": "adv"}, "'', '-adv'")):
+        with pytest.raises(ValueError, match=f"choose one of {known}"):
+            slope.lines("mnist", BLIND, **wrong)

@@ -252,6 +252,26 @@ def test_unknown_names_are_refused():
         unit("mnist", "q-huge")
     with pytest.raises(ValueError, match="seed is -1; it must be at least 0"):
         unit("mnist", "cnn", -1)
+    for look in (records.runs, tables.cell):  # which else would say that nothing is recorded
+        with pytest.raises(ValueError, match="unknown data set 'cifar'; choose one of"):
+            look("cifar", "cnn")
+        with pytest.raises(ValueError, match="unknown model 'q-huge'; choose one of"):
+            look("mnist", "q-huge")
+    for wrong in ("0", 1.5, True):
+        with pytest.raises(TypeError, match=f"seed is {wrong!r}; it must be a whole number"):
+            unit("mnist", "cnn", wrong)
+
+
+@pytest.mark.parametrize("place", ["cnn/seed0 copy.json", "cnn/seed1.json", "q-base/seed0.json"])
+def test_a_copy_among_the_results_counts_as_no_seed_and_no_other_network(place):
+    record_of("cnn", cells=[cell_of(paper.TABLES["1a"].cell("cnn", "fgsm 0.3"), 4000)])
+    path = unit("mnist", "cnn").record
+    copy = path.parent.parent / place
+    copy.parent.mkdir(exist_ok=True)
+    copy.write_text(path.read_text())
+    for read in (tables.cells, lambda: records.runs("mnist", copy.parent.name)):
+        with pytest.raises(ValueError, match=rf"{place} .*counts as one, so keep copies elsewhere"):
+            read()
 
 
 # ---- weights ----
@@ -399,6 +419,17 @@ def test_one_recorded_cell_is_found_by_its_fields():
     assert tables.cell("mnist", "q-large", 1, **fields) is None
 
 
+def test_a_cell_that_is_not_told_apart_is_refused_with_what_tells_it():
+    cells = [cell_of(paper.TABLES["2a"].cell("q-large", "cw 0.3"), 8003)]
+    record_of("q-large", cells=[*cells, cells[0] | {"eps": 0.2}, cells[0] | {"eps": 0.2, "path": "e"}])
+    with pytest.raises(
+        ValueError, match=r"3 recorded cells of q-large on mnist, .*: say their eps, path, too"
+    ):
+        tables.cell("mnist", "q-large", attack="cw")
+    with pytest.raises(ValueError, match=r"field is 'epsilon'; choose one of dataset, model, seed, .*eps"):
+        tables.cell("mnist", "q-large", epsilon=0.3)
+
+
 def test_seeds_are_put_side_by_side_on_the_images_that_all_were_measured_on():
     cell = paper.TABLES["1a"].cell("cnn", "fgsm 0.3")
     for seed, (correct, n) in enumerate(((4000, 10_000), (300, 500))):
@@ -426,6 +457,15 @@ def test_all_recorded_cells_are_one_frame_and_a_table_can_show_every_seed():
     shown = tables.table("1a", seed=None)
     shown = shown[(shown.row == "cnn") & (shown.column == "fgsm 0.3")]
     assert shown.ours.tolist() == [40.0, 41.0, 39.0]
+
+
+def test_the_preferred_seed_is_one_that_was_measured():
+    cells = [cell_of(paper.TABLES["1a"].cell("cnn", "fgsm 0.3"), 4000)]
+    for seed, score, measured in ((0, 80.0, True), (1, 95.0, False), (2, 90.0, True)):
+        record_of("cnn", seed, cells=cells if measured else [], chosen={"score": score})
+    assert tables.preferred("mnist", "cnn") == 2
+    record_of("cnn", 2, chosen={"score": 90.0})
+    assert tables.preferred("mnist", "cnn") is None, "of one that is measured there is no choice"
 
 
 # ---- sanity checks ----
@@ -476,3 +516,8 @@ def test_an_attack_that_left_images_as_they_were_is_marked():
 def test_an_unknown_table_is_refused():
     with pytest.raises(ValueError, match=r"unknown table '12'; choose one of 1a, 1b.*11"):
         tables.table("12")
+
+
+def test_a_table_of_all_seeds_is_asked_for_with_none():
+    with pytest.raises(TypeError, match="seed is 'all'; it must be a whole number"):
+        tables.table("1a", seed="all")

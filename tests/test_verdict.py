@@ -81,6 +81,9 @@ def test_what_another_seed_might_turn_is_marked_and_counted():
         frame = pd.concat([frame_of({large: 60.0 + ahead, cnn: 60.0}, 10_000), *twice])
         html = verdict.numbers(claim, frame, apart).html
         assert ("holds¹" in html) is marked and ("Other seeds might turn it." in html) is marked
+        (row,) = [one for one in verdict.groups(frame)["judged"] if one["name"] == claim.name]
+        light = verdict.lights([row], frame).html
+        assert ", 1 of 1 holds" in light and ("; another seed might turn 1" in light) is marked
         text = luck.luck(frame).text
         assert (
             "moved a number by up to 20.0 points (FGSM, white box), under blind attacks by up to 6.7." in text
@@ -90,6 +93,14 @@ def test_what_another_seed_might_turn_is_marked_and_counted():
     assert "holds¹" not in verdict.numbers(claim, again, apart).html  # two seeds agree
     assert re.search(r"Of \d+ networks that have several seeds, \d+ were not trained by one version", text)
     assert "No network has a second seed yet" in luck.luck(frame_of({large: 64.0, cnn: 60.0})).text
+
+
+@pytest.mark.parametrize("widest", [0, 1])
+def test_the_luck_of_an_attack_is_the_most_that_two_seeds_of_any_network_are_apart_under_it(widest):
+    cells = [evidence.recorded(paper.TABLES["1a"].cell(name, "bim 0.3")) for name in ("cnn", "q-base")]
+    other = {value: 54.0 if at == widest else 51.0 for at, value in enumerate(cells)}
+    frame = pd.concat([frame_of(dict.fromkeys(cells, 50.0)), frame_of(other).assign(seed=1)])
+    assert claims.spreads(measured.numbers(frame)) == {("black-box", "bim"): pytest.approx(4.0)}
 
 
 # ---- sentences ----
@@ -376,14 +387,18 @@ def test_the_last_counts_verdicts():
         for model in ("cnn", "q-base", "q-large")
         for eps in (0.1, 0.2, 0.3)
     }
-    sentence = str(found.balance(frame_of(published() | left, 10_000)))
+    frame = frame_of(published() | left, 10_000)
+    sentence = str(found.balance(frame))
     settled, whole = map(int, re.search(r"decide (\d+) of its (\d+) claims", sentence).groups())
     assert whole == len(statements.CLAIMS) and 0 < settled < whole
     assert (
         sum(map(int, re.findall(r"(\d+) (?:come out as|in part|with results|not as it says)", sentence)))
         == settled
     )
-    assert sentence.endswith("claims were also put to the strongest attack: none holds in full.")
+    strongest = claims.verdicts(frame).strongest
+    put = sum(~strongest.isin(["not measured yet", "not put to it"]))
+    assert 0 < put < sum(strongest != "not put to it")
+    assert sentence.endswith(f" {put} claims were also put to the strongest attack: none holds in full.")
 
 
 def test_the_start_page_has_six_of_them_and_links_to_what_is_behind():
@@ -456,6 +471,14 @@ def test_a_light_unfolds_to_sentence_section_both_verdicts_and_numbers():
     for part in ("<details", row["sentence"], "section 4.2", "● ", "reproduced", "38.22 | 16.02", "holds"):
         assert part.strip() in html
     assert "Q-base above CNN: BIM 0.3, black box from CNN A" in html
+
+
+def test_the_papers_two_numbers_stand_before_ours():
+    one = evidence.recorded(paper.TABLES["1a"].cell("q-base", "bim 0.3"))
+    frame = frame_of(published() | {one: 50.0})
+    row = next(row for row in verdict.groups(frame)["judged"] if row["name"] == "black box, MNIST")
+    html = verdict.lights([row], frame).html
+    assert "<td>38.22 | 16.02</td><td>50.00 | 16.02</td><td>+34.0 " in html
 
 
 def test_a_light_says_how_much_of_it_rests_on_attacks_that_failed():
@@ -557,6 +580,9 @@ def test_comparisons_are_told_in_words():
     own = Value("mnist", "q-base", "white-box", "bim-clipped", 0.2, None, "e", "q")
     assert verdict.compared(shortcut, own) == (
         "Q-base: BIM 0.2, white box, through the shortcut above BIM 0.2, clipped gradient, white box"
+    )
+    assert verdict.compared(own, shortcut, most=5).startswith(
+        "Q-base: BIM 0.2, clipped gradient, white box up to 5 points above BIM 0.2"
     )
     left, e_path = worst_case("mnist", "q-base", 0.2), E_PATH
     assert verdict.compared(left, e_path, 5, near=True) == (

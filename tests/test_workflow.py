@@ -557,6 +557,30 @@ def test_hours_are_those_that_records_say(empty):
     assert outlook.outlook(estimates, 2).startswith("4 jobs are left (3 train, 1 evaluate)")
 
 
+def test_times_on_few_images_are_told_for_all_of_them(empty):
+    attacks = experiments.attacks_on("mnist", experiments.spec("cnn"))
+    source = record_of(Job("train", "mnist", "source-a"))
+    few = [cell | {"n": 1_000} for cell in source["cells"]]
+    seconds = source["seconds"]
+    records.write(source | {"cells": few})
+    job = Job("evaluate", "mnist", "cnn")
+    assert outlook.seconds(Plan(), [job])[job] == pytest.approx(10 * 36 * len(attacks))
+    # An attack whose time nobody knows takes as long as the others.
+    known = {what: value for what, value in seconds.items() if what != str(attacks[-1])}
+    records.write(source | {"seconds": known})
+    assert len(known) < len(seconds)
+    assert outlook.seconds(Plan(), [job])[job] == pytest.approx(36 * len(attacks))
+
+
+def test_a_ladder_on_few_images_tells_how_long_one_on_all_takes(empty):
+    job = Job("train", "mnist", "cnn")
+    climbed(job, record_of(job)["weights_sha256"])
+    path = adaptive.path_of(Plan().unit(job))
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"n": adaptive.IMAGES // 10}))
+    adapt = Job("adapt", "mnist", "cnn", 1)
+    assert outlook.seconds(Plan((1,), ("mnist/cnn",)), [adapt]) == {adapt: pytest.approx(10 * 7200.0)}
+
+
 def test_ladders_that_cannot_be_read_and_those_of_unknown_networks_are_passed_over(empty):
     """A file cut short, and a network of one's own that another branch has in its grid."""
     job = Job("train", "mnist", "cnn")

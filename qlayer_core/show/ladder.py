@@ -11,7 +11,7 @@ from html import escape
 import ipywidgets as w
 import numpy as np
 
-from qlayer_core import intervals
+from qlayer_core import datasets, intervals
 from qlayer_core.show import names
 from qlayer_core.show.controls import choice, explorer, slider
 from qlayer_core.show.page import (
@@ -49,7 +49,11 @@ def recorded(dataset: str = "mnist", seed: int = 0, *, others: bool = False) -> 
     Complete is one whose white-box rungs are recorded at every epsilon: only then is there a worst case. Networks
     that the paper has not, behind a quantizer of the input and `experiments.CONTROL`, are among them where ``others``
     is true.
+
+    Raises:
+        ValueError: there is no such data set.
     """
+    datasets.find(dataset)
     found = {
         record["model"]: record
         for record in adaptive.recorded(dataset)

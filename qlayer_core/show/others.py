@@ -163,7 +163,9 @@ def masked(dataset: str = "mnist", eps: float = 0.2, *, adversarial: bool = Fals
     found = {name: left for name, record in every.items() if (left := shares(record, "bim", eps))}
     if not found:
         kind = "adversarially trained network" if adversarial else "network"
-        return paragraph(f"Of no {kind} behind a quantizer of its input are all three attacks recorded yet.")
+        return paragraph(
+            f"Of no {kind} behind a quantizer of its input are all three attacks with epsilon {eps:g} recorded yet."
+        )
     rows = [
         [names.short(name), *(decimal(left[how], 1) for how in (BLIND, PLAIN, ADAPTIVE))]
         for name, left in found.items()

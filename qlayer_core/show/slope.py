@@ -8,7 +8,7 @@ from typing import NamedTuple
 import ipywidgets as w
 import pandas as pd
 
-from qlayer_core import data
+from qlayer_core import data, datasets
 from qlayer_core.show import names, slides
 from qlayer_core.show.controls import choice, explorer
 from qlayer_core.show.page import DASH, decimal, listed
@@ -60,10 +60,14 @@ def lines(
         recorded: what `tables.cells` gives, where it is at hand: it reads every record.
 
     Raises:
-        ValueError: an attacker that there is not.
+        ValueError: a data set, attacker, answer or training that there is not.
     """
+    datasets.find(dataset)
     if attacker not in ATTACKERS:
         raise ValueError(f"attacker is {attacker!r}; choose one of {', '.join(map(repr, ATTACKERS))}")
+    for name, value, known in (("path", path, ANSWERS), ("training", training, TRAININGS)):
+        if value not in known.values():
+            raise ValueError(f"{name} is {value!r}; choose one of {', '.join(map(repr, known.values()))}")
     how = ATTACKERS[attacker]
     shown = [
         table

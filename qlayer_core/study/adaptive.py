@@ -177,7 +177,7 @@ def recorded(dataset: str = "*") -> Iterator[dict]:
     A network that the grid does not know, one's own on another branch, is passed over.
     """
     for path in sorted(records.RESULTS.glob(f"{dataset}/*/adaptive/seed*.json")):
-        name, seed = path.parts[-3], int(path.stem.removeprefix("seed"))
+        name, seed = path.parts[-3], files.seed_of(path)
         if name in experiments.RUNS:
             yield from today(records.unit(path.parts[-4], name, seed))
 

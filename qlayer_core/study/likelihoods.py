@@ -262,9 +262,7 @@ def read(unit: Unit) -> dict:
 def recorded(dataset: str, name: str) -> list[Unit]:
     """Return the PixelCNNs that are recorded over a network's codes, one per seed, in their order."""
     found = (RESULTS / dataset / "pixelcnn" / name).glob("seed*.json")
-    return [
-        Unit(dataset, name, seed) for seed in sorted(int(path.stem.removeprefix("seed")) for path in found)
-    ]
+    return [Unit(dataset, name, seed) for seed in sorted(map(files.seed_of, found))]
 
 
 def load(unit: Unit, device: torch.device | str = "cpu") -> tuple[PixelCNN, QNet | None, dict]:

@@ -291,8 +291,16 @@ def read_unit(one: Unit) -> dict:
 
 
 def runs(dataset: str, name: str) -> list[dict]:
-    """Return what is recorded of a model of the grid, one record per seed, in their order."""
-    return [read_file(path) for path in sorted((RESULTS / dataset / name).glob("seed*.json"))]
+    """Return what is recorded of a model of the grid, one record per seed, in their order; errors as `unit`."""
+    return [read_result(path) for path in sorted(unit(dataset, name).record.parent.glob("seed*.json"))]
+
+
+def read_result(path: Path) -> dict:
+    """Return the record in a file that was found among the results; refuse a copy, which would count once more."""
+    record = read_file(path)
+    if files.seed_of(path) != record["seed"] or record["model"] not in path.parts:
+        raise ValueError(f"{path} holds {record['model']}, seed {record['seed']}: {files.NO_COPIES}")
+    return record
 
 
 def read_file(path: Path) -> dict:

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from qlayer_core import data, intervals
+from qlayer_core import checks, data, intervals
 from qlayer_core.study import experiments, paper, records, variants
 
 KEY = ("dataset", "model", *paper.KEY)
@@ -28,7 +28,7 @@ def cells(setting: variants.Setting | None = None) -> pd.DataFrame:
         adversarial = {name: experiments.spec(name).adversarial for name in variants.DECIDED_ON}
         folders = [f"variants/{name}/{setting.variant(how)}" for name, how in adversarial.items()]
     for path in sorted(path for one in folders for path in records.RESULTS.glob(f"*/{one}/seed*.json")):
-        record = records.read_file(path)
+        record = records.read_result(path)
         who = {name: record[name] for name in ("dataset", "model", "seed")} | {"unreliable": None}
         for cell in record["cells"]:
             rows.append(who | cell)
@@ -48,9 +48,15 @@ def table(number: str, seed: int | None = 0) -> pd.DataFrame:
     Returns:
         Columns row, column, seed, n, paper, ours, difference, low, high, unreliable, right: number of images,
         accuracies in percent and the 95 % Wilson interval of ours. A cell that is not recorded has NaN.
+
+    Raises:
+        ValueError: there is no such table, or the seed is negative.
+        TypeError: the seed is no whole number.
     """
     if number not in paper.TABLES:
         raise ValueError(f"unknown table {number!r}; choose one of {', '.join(paper.TABLES)}")
+    if seed is not None:
+        checks.seed(seed)
     published = pd.DataFrame([vars(cell) for cell in paper.TABLES[number].cells])
     published = published.rename(columns={"accuracy": "paper"})
     ours = cells().rename(columns={"accuracy": "ours"})
@@ -122,9 +128,12 @@ def report(number: str, seed: int | None = None) -> str:
         seed: whose results to show; None for the mean over all, their range, and what the one has that `preferred`
             names.
     """
-    frame, whose = summary(number, seed).reset_index(), "all seeds" if seed is None else f"seed {seed}"
+    frame = summary(number, seed).reset_index()
     if not frame.seeds.any():
-        return f"Of this table nothing is recorded with {whose}."
+        if seed is None or not (there := behind(number).seeds):
+            return "Of this table nothing is recorded."
+        known = ", ".join(map(str, there))
+        return f"Of this table nothing is recorded with seed {seed}; seeds that are recorded: {known}."
     marks, doubted = circles(frame.n), frame.unreliable.notna()
     after = frame.n.map(marks).fillna("") + doubted.map({True: "~", False: ""})
 
@@ -260,8 +269,22 @@ def preferred(dataset: str, model: str) -> int | None:
 
 
 def cell(dataset: str, model: str, seed: int = 0, **fields) -> dict | None:
-    """Return the recorded cell that has these fields, or None if it is not recorded."""
-    found = _where(cells(), {"dataset": dataset, "model": model, "seed": seed} | fields)
+    """Return the recorded cell that has these fields, or None if it is not recorded.
+
+    Raises:
+        ValueError: there is no such data set, model or field, or several cells have these.
+    """
+    records.unit(dataset, model, seed)
+    every = cells()
+    for name in fields:
+        checks.one_of("field", name, every.columns)
+    found = _where(every, {"dataset": dataset, "model": model, "seed": seed} | fields)
+    if len(found) > 1:
+        differ = [name for name in paper.KEY if found[name].nunique(dropna=False) > 1]
+        raise ValueError(
+            f"{len(found)} recorded cells of {model} on {dataset}, seed {seed}, have {fields}: say their"
+            f" {', '.join(differ)}, too"
+        )
     return None if found.empty else found.iloc[0].to_dict()
 
 
