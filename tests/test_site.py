@@ -159,6 +159,23 @@ def test_text_of_drawings_can_be_read_on_a_phone(visit):
     assert not small, small
 
 
+def test_names_in_code_break_on_a_phone(visit):
+    """A long call in a sentence goes on in the next line: what its box cuts off, nobody can read."""
+    page = visit.page
+    web.in_size(page, web.PHONE)
+    cut = page.evaluate(
+        """() => {
+            const right = box => box.getBoundingClientRect().right;
+            return [...document.querySelectorAll('.bd-article :is(p, li) code')]
+                .filter(code => code.checkVisibility() && !code.closest('table'))
+                .filter(code => right(code) > right(code.closest('p, li')) + 1)
+                .map(code => code.textContent);
+        }"""
+    )
+    page.set_viewport_size(web.DESKTOP)
+    assert not cut, cut
+
+
 def test_diagram_stands_where_there_is_no_room(visit):
     diagram = visit.page.locator('img[src$="two-paths.svg"]')
     if not diagram.count():
