@@ -1,4 +1,4 @@
-"""What the chapter on adaptive attacks shows of recorded ladders: rung by rung, and the worst case.
+"""What the chapter on the ladder of attacks shows of recorded ladders: rung by rung, and the worst case.
 
 Records are those of `study.adaptive`, by model name, as `recorded` gives them.
 """
