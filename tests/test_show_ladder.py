@@ -120,7 +120,7 @@ def test_the_table_has_worst_case_interval_and_the_papers_attack(found):
 def test_the_reading_names_the_strongest_single_attack(found):
     shown = ladder.reading(found, 0.1)
     seen = re.sub(r"</t[hd]>", " | ", shown.html)
-    assert "Q-base | 80.0 | 20.0 (APGD on soft codes) | 20.0 (13.3 to 28.9) | 100 |" in re.sub(
+    assert "Q-base | 20.0 (13.3 to 28.9) | 80.0 | 20.0 (APGD on soft codes) | 100 |" in re.sub(
         "<.*?>", "", seen
     )
     assert shown.text.endswith(
@@ -260,6 +260,10 @@ def test_roads_without_a_gradient_are_told_by_loss_and_those_with_the_same_numbe
 def test_a_rung_is_found_by_name_and_agrees_with_its_own_record(found):
     right = np.arange(24) < 20
     assert ladder.agrees(found["q-base"], "apgd on soft codes", 0.1, right) == (20, 20, 0)
+    with pytest.raises(ValueError, match=r"no 'noise' at epsilon 0\.3: only at 0\.1 and 0\.2$"):
+        ladder.agrees(found["q-base"], "noise", 0.3, right)
+    with pytest.raises(ValueError, match=r"no 'magic' at epsilon 0\.1: not at all$"):
+        ladder.agrees(found["q-base"], "magic", 0.1, right)
     assert ladder.rung("bim on the e-path").surrogate == "e"
     with pytest.raises(ValueError, match="there is no rung 'magic'; choose one of noise"):
         ladder.rung("magic")

@@ -251,16 +251,16 @@ def reading(found: Mapping[str, dict], eps: float) -> Markup:
         rows.append(
             [
                 names.short(name),
+                f"<strong>{100 * left / n:.1f}</strong> ({low:.1f} to {high:.1f})",
                 f"{100 * own / n:.1f}",
                 wrapped(f"{100 * best['alone'] / n:.1f} ({rung_name(best['name'])})", 8),
-                f"<strong>{100 * left / n:.1f}</strong> ({low:.1f} to {high:.1f})",
                 f"{n:,}",
             ]
         )
     whom = ", all adversarially trained" if beside != "cnn" else ""
     shown = table(
         rows,
-        ["network", "BIM, the paper's attack", "strongest single attack", "all together", "images"],
+        ["network", "all together", "BIM, the paper's attack", "strongest single attack", "images"],
         f"Images left right (%) at epsilon {eps:g}{whom}; in brackets the strongest attack's name, and the 95 %"
         " interval.",
     )
@@ -314,9 +314,16 @@ def compared(found: Mapping[str, dict], name: str) -> list[dict]:
 
 
 def agrees(record: dict, rung: str, eps: float, right: np.ndarray) -> tuple[int, int, int]:
-    """Return how many of the first images are right live, how many in the record, and how many differ."""
-    cell = next(cell for cell in record["cells"] if (cell["rung"], cell["eps"]) == (rung, eps))
-    there = records.unpack(cell)[: len(right)]
+    """Return how many of the first images are right live, how many in the record, and how many differ.
+
+    Raises:
+        ValueError: the record lacks that rung at that epsilon; the message lists at which it has it.
+    """
+    cells = {cell["eps"]: cell for cell in record["cells"] if cell["rung"] == rung}
+    if eps not in cells:
+        known = f"only at {listed([f'{one:g}' for one in cells])}" if cells else "not at all"
+        raise ValueError(f"the recorded ladder has no {rung!r} at epsilon {eps:g}: {known}")
+    there = records.unpack(cells[eps])[: len(right)]
     here = np.asarray(right)[: len(there)]
     return int(here.sum()), int(there.sum()), int((here != there).sum())
 

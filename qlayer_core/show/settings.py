@@ -102,7 +102,7 @@ def draw(models: Sequence[str] = RAW):
     ):
         ax.plot([], [], marker, color=colour, markerfacecolor=face, label=text)
     figure.legend(
-        *ax.get_legend_handles_labels(), loc="outside upper center", ncols=3, fontsize=9, labelcolor=TEXT
+        *ax.get_legend_handles_labels(), loc="outside upper center", ncols=3, fontsize=10.5, labelcolor=TEXT
     )
     missing = sum(map(len, lacking.values()))
     return (
