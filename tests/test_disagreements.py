@@ -291,6 +291,17 @@ def test_where_a_seed_is_of_the_first_images_alone_another_tells_how_much_harder
     assert found.support == "seed 0: 10.00 % of these, 36.00 % of 10,000"
 
 
+def test_a_seed_that_is_nearer_for_other_reasons_than_its_images_does_not_explain_the_mean(write):
+    cell = paper.TABLES["1a"].cell("q-base", "bim 0.3")  # 38.22
+    right = torch.arange(10_000) % 100 < 32
+    right[:1000] = torch.arange(1000) < 300  # about as hard as all
+    write("q-base", (cell, 31.8, {"right": records.pack(right), "correct": int(right.sum())}))
+    few = {"n": 1000, "correct": 0, "right": records.pack(right[:1000] & False)}
+    write("q-base", (cell, 0.0, few), seed=1)
+    (found,) = disagreements(("1a",))
+    assert found.ours == 15 and found.why == "not explained"
+
+
 def test_first_images_that_are_no_harder_than_the_rest_explain_nothing(write):
     cell = paper.TABLES["1a"].cell("q-base", "bim 0.3")  # 38.22
     right = torch.arange(10_000) % 100 < 36

@@ -151,7 +151,8 @@ def _explanations(cell: paper.Cell, accuracy: float, ours: tables.Measurements) 
     alike = tables.alike(mine)
     for seed in mine[mine.n > mine.n.min()].itertuples():
         here = alike.accuracy[seed.Index]
-        if here < seed.accuracy and abs(seed.accuracy - cell.accuracy) <= CLOSER * gap:
+        harder = seed.accuracy - here  # the rest of the difference is between seeds
+        if harder > 0 and abs(accuracy + harder - cell.accuracy) <= CLOSER * gap:
             yield (
                 f"seeds differ, and are compared on the first {mine.n.min():,} images, which are harder than most",
                 f"seed {seed.seed}: {here:.2f} % of these, {seed.accuracy:.2f} % of {seed.n:,}",
