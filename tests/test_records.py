@@ -39,7 +39,7 @@ WHOLE = {
     for dataset in ("fashion-mnist", "mnist")
     for model in ("cnn", "q-base", "q-large")
     for trained in ("", "-adv")
-} | {("mnist", "cnn", "cw")}
+} | {("mnist", "cnn", "cw"), ("mnist", "cnn-adv", "cw"), ("fashion-mnist", "cnn", "cw")}
 
 
 def least(cell: paper.Cell) -> int:

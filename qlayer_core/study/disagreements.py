@@ -109,14 +109,21 @@ def _explanations(cell: paper.Cell, accuracy: float, ours: tables.Measurements) 
         ),
     ):
         again, as_it_is = tables.same(ours, cell, attack=f"{cell.attack}-{other}"), tables.same(ours, cell)
-        # Of the same seeds: fewer may be measured in that way, and those may be the better ones.
-        both = as_it_is[as_it_is.seed.isin(again.seed)]
-        if cell.setting == "white-box" and len(both):
-            again = again[again.seed.isin(both.seed)]
-            value, plain = (tables.alike(some).accuracy.astype(float).mean() for some in (again, both))
-            if abs(value - cell.accuracy) <= CLOSER * min(gap, abs(plain - cell.accuracy)):
-                seeds = f", and {plain:.2f} % of the same seeds without" if len(both) < len(as_it_is) else ""
-                yield why, f"ours, made in that way: {value:.2f} %{seeds}"
+        seeds = set(as_it_is.seed) & set(again.seed)
+        if cell.setting == "white-box" and seeds:
+            # Of the same seeds and images: fewer may be measured in that way, and those may be the better ones.
+            both = pd.concat({"without": as_it_is, "with": again})
+            both = tables.alike(both[both.seed.isin(seeds)])
+            plain, value = (float(both.accuracy[made].astype(float).mean()) for made in ("without", "with"))
+            left = abs(accuracy + value - plain - cell.accuracy)
+            if abs(value - cell.accuracy) <= CLOSER * abs(plain - cell.accuracy) and left <= CLOSER * gap:
+                fewer = {"seeds": len(seeds) < len(as_it_is), "images": both.n.max() < as_it_is.n.min()}
+                same = " and ".join(what for what in fewer if fewer[what])
+                yield (
+                    why,
+                    f"ours, made in that way: {value:.2f} %"
+                    + (f", and {plain:.2f} % of the same {same} without" if same else ""),
+                )
     if (
         cell.setting == "white-box" and accuracy < cell.accuracy
     ):  # an attack that had failed left too many right
