@@ -82,9 +82,13 @@ def test_no_step_of_training_and_no_iteration_along_a_gradient_waits_for_the_dev
         attacks.cw_linf.__wrapped__(problem)
 
 
-def test_the_kind_of_processor_is_named():
+def test_the_kind_of_processor_is_named(monkeypatch):
+    monkeypatch.delenv("ONEDNN_MAX_CPU_ISA", raising=False)
+    records.processor.cache_clear()
     here = records.environment(("scoring",))["processor"]
     assert here == records.processor() and here.endswith(torch.backends.cpu.get_cpu_capability())
+    monkeypatch.setenv("ONEDNN_MAX_CPU_ISA", "AVX2")  # it computes as another kind does
+    assert records.processor.__wrapped__() == f"{here}, oneDNN up to AVX2"
     assert len(here) > len(f"x86_64, {torch.backends.cpu.get_cpu_capability()}")
 
 

@@ -6,6 +6,7 @@ One JSON file per trained model, ``data/results/<data set>/<model>/seed<k>.json`
 
 import base64
 import dataclasses
+import os
 import platform
 import re
 from contextlib import AbstractContextManager
@@ -198,13 +199,14 @@ def new_record(one: Unit) -> dict:
 def processor() -> str:
     """Return the kind of this machine's processor, as its system names it, and the instructions that torch uses.
 
-    C&W's line search turns on the last digits of a sum, in which two kinds of processor differ.
+    C&W's line search turns on the last digits of a sum, which change with both, and with ``ONEDNN_MAX_CPU_ISA``.
     """
     name, about = platform.processor() or platform.machine(), Path("/proc/cpuinfo")
     if about.exists():  # Linux, whose own answer is "x86_64" or nothing
         named = re.search(r"^model name\s*:\s*(.+)$", about.read_text(), re.MULTILINE)
         name = named[1].strip() if named else name
-    return f"{name}, {torch.backends.cpu.get_cpu_capability()}"
+    limit = os.environ.get("ONEDNN_MAX_CPU_ISA")
+    return f"{name}, {torch.backends.cpu.get_cpu_capability()}{f', oneDNN up to {limit}' if limit else ''}"
 
 
 def environment(stages: tuple[str, ...], device: torch.device | str = "cpu") -> dict:
