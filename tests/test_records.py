@@ -38,8 +38,6 @@ FEW = {  # made in many passes each
     ("mnist", "q-inner", "bim"): 500,
     ("mnist", "q-large", "cw"): 1000,
     ("mnist", "q-large-adv", "cw"): 1000,
-    ("fashion-mnist", "q-large", "cw"): 1000,
-    ("fashion-mnist", "q-large-adv", "cw"): 1000,
 }
 
 
