@@ -36,7 +36,6 @@ def test_there_are_records():
 # White-box attacks in many passes that were made on all test images.
 FEW = {  # made in many passes each
     ("mnist", "q-inner", "bim"): 500,
-    ("mnist", "q-large-adv", "cw"): 1000,
 }
 
 
