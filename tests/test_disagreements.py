@@ -112,9 +112,8 @@ def test_the_rounded_gradient_is_compared_with_the_same_images(write):
     cell = paper.TABLES["2a"].cell("q-large", "fgsm 0.3")  # 30.68
     few = {"attack": "fgsm-clipped", "n": 1000, "right": records.pack(torch.arange(1000) < 250)}
     hard, easy = torch.arange(10_000) % 10 == 0, torch.arange(10_000) % 10 == 0
-    easy[:1000] = (
-        torch.arange(1000) < 240
-    )  # the first images are easy: the gradient makes hardly a difference
+    # The first images are easy: that other gradient makes hardly a difference on them.
+    easy[:1000] = torch.arange(1000) < 240
     for right in (easy, hard):
         whole = {"right": records.pack(right), "correct": int(right.sum())}
         write("q-large", (cell, float(right.float().mean() * 100), whole), (cell, 25.0, few))
