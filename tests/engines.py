@@ -26,7 +26,6 @@ KEYS = {
     "Enter": "\ue007",
     "Tab": "\ue004",
 }  # WebDriver's names
-PATIENCE = 180  # seconds for a page to become what it should, on a machine that does much else
 # Nothing of its own over the network: no updates, no experiments, no reports; other hosts lead nowhere.
 FIREFOX_SETTINGS = {
     "app.normandy.enabled": False,
@@ -64,11 +63,13 @@ class Engine:
 
     def wait(self, condition: str) -> None:
         """Wait until an expression holds in the page."""
-        end = time.monotonic() + PATIENCE
+        end = time.monotonic() + web.PATIENCE
         while not self.run(condition):
             if time.monotonic() > end:
                 wrong = self.run("JSON.stringify(window.wentWrong ?? null)")
-                raise AssertionError(f"{condition} did not become true in {PATIENCE} s; went wrong: {wrong}")
+                raise AssertionError(
+                    f"{condition} did not become true in {web.PATIENCE} s; went wrong: {wrong}"
+                )
             time.sleep(0.05)
 
 
@@ -76,7 +77,7 @@ class Firefox(Engine):
     def __init__(self, address: str):
         self.numbers = itertools.count(1)
         self.socket = websocket.create_connection(
-            f"{address}/session", suppress_origin=True, timeout=PATIENCE
+            f"{address}/session", suppress_origin=True, timeout=web.PATIENCE
         )
         self.call("session.new", capabilities={})
         (page, *_) = self.call("browsingContext.getTree")["contexts"]
@@ -121,7 +122,7 @@ class WebKit(Engine):
             self.address + command, json.dumps(body).encode(), {"Content-Type": "application/json"}
         )
         try:
-            with urllib.request.urlopen(request, timeout=PATIENCE) as answer:
+            with urllib.request.urlopen(request, timeout=web.PATIENCE) as answer:
                 return json.load(answer)["value"]
         except urllib.error.HTTPError as error:
             raise AssertionError(f"WebKit, {command}: {error.read().decode()[:500]}") from None
@@ -211,7 +212,7 @@ def running(command: list[str], log: Path, *, home: str, pass_fds: list[int] = (
 
 def said(log: Path, pattern: str, flags: int = 0) -> str:
     """Wait until a program has written what a pattern finds."""
-    end = time.monotonic() + PATIENCE
+    end = time.monotonic() + web.PATIENCE
     while not (found := re.search(pattern, log.read_text(), flags)):
         if time.monotonic() > end:
             raise AssertionError(f"nothing like {pattern} in: {log.read_text()[-1000:]}")
@@ -221,7 +222,7 @@ def said(log: Path, pattern: str, flags: int = 0) -> str:
 
 def answers(address: str) -> None:
     """Wait until a server answers."""
-    end = time.monotonic() + PATIENCE
+    end = time.monotonic() + web.PATIENCE
     while True:
         try:
             urllib.request.urlopen(f"{address}/status", timeout=5).read()

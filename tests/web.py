@@ -20,6 +20,7 @@ NAMES = "chromium-headless-shell", "chromium", "chromium-browser", "google-chrom
 CHROMIUM = next(filter(None, map(shutil.which, NAMES)), None)
 SCREENSHOTS = website.ROOT / "artifacts"
 AXE = website.WEB / "node_modules" / "axe-core" / "axe.min.js"
+PATIENCE = 180  # seconds for a page to become what it should, on a machine that does much else
 PHONE, DESKTOP = {"width": 390, "height": 844}, {"width": 1280, "height": 900}
 
 
@@ -76,7 +77,9 @@ def browser():
                 "--host-resolver-rules=MAP * ~NOTFOUND , EXCLUDE 127.0.0.1",
             ],
         )
-        yield browser.new_context(viewport=DESKTOP)
+        context = browser.new_context(viewport=DESKTOP)
+        context.set_default_timeout(1000 * PATIENCE)
+        yield context
         browser.close()
 
 
