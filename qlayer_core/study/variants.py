@@ -7,7 +7,6 @@ name, recorded in ``data/results/<data set>/variants/<model>/<variant>/seed<k>.j
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import cache
 from statistics import mean
 
 from qlayer_core import checks
@@ -194,23 +193,12 @@ def recorded(unit: Unit) -> dict | None:
     name = unit.spec.name
     grid = records.unit(unit.dataset, name, unit.seed)
     same = [grid] if grid.spec == unit.spec else []
-    if name in DECIDED_ON:
-        same += [replace(unit, variant=variant) for variant in _variants(name).get(unit.spec, ())]
+    if name in DECIDED_ON:  # an adversarial training counts where it starts from the grid's raw network
+        raw, place = unit.spec.raw_name, unit.spec.layer.dropout
+        like = [one for one in SETTINGS.values() if one.dropout == place and one.spec(name) == unit.spec]
+        fitting = [one for one in like if name == raw or one.spec(raw) == experiments.spec(raw)]
+        same += [one.unit(unit.dataset, name, unit.seed) for one in fitting]
     return next((records.read_unit(one) for one in same if one.record.exists()), None)
-
-
-@cache
-def _variants(name: str) -> dict[RunSpec, list[str]]:
-    """Return the variants of each run of that name.
-
-    An adversarial training counts where it starts from the grid's raw network.
-    """
-    found, raw = {}, experiments.spec(name).raw_name
-    for one in SETTINGS.values():
-        if name == raw or one.spec(raw) == experiments.spec(raw):
-            unit = one.unit("mnist", name)
-            found.setdefault(unit.spec, []).append(unit.variant)
-    return found
 
 
 def scores(dataset: str, setting: Setting, seeds: Sequence[int] = (0,)) -> dict[str, float]:
