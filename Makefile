@@ -9,7 +9,7 @@ found = $(shell find $(1) | sed 's/ /\\ /g')
 CODE := $(call found,qlayer_core -name __pycache__ -prune -o -type f -print)
 # Byte code is made of what is imported, when it is: making all of it takes 40 seconds.
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile
-# Where a system forbids it, each of two hundred processes would compile all that it imports anew, in seconds.
+# Where a system forbids it, each kernel and worker would compile all that it imports anew: two thirds of its start.
 unexport PYTHONDONTWRITEBYTECODE
 
 # Chapters are committed with execution counts, and with outputs only where a cell is tagged keep_output.

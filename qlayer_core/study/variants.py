@@ -195,6 +195,7 @@ def recorded(unit: Unit) -> dict | None:
     same = [grid] if grid.spec == unit.spec else []
     if name in DECIDED_ON:  # an adversarial training counts where it starts from the grid's raw network
         raw, place = unit.spec.raw_name, unit.spec.layer.dropout
+        # By the place first: to make a run of each setting would take most of the time.
         like = [one for one in SETTINGS.values() if one.dropout == place and one.spec(name) == unit.spec]
         fitting = [one for one in like if name == raw or one.spec(raw) == experiments.spec(raw)]
         same += [one.unit(unit.dataset, name, unit.seed) for one in fitting]
