@@ -2,6 +2,7 @@
 
 import base64
 import io
+import math
 
 import numpy as np
 import pytest
@@ -31,8 +32,10 @@ history.replaceState = (...entry) => {  // WebKit's rule
 """
 
 COUNT_GRADIENTS = """
-async ([module, milliseconds]) => {
+async ([module, milliseconds, held]) => {
     const { Network } = await import(module), { gradient } = Network.prototype;
+    const released = new Promise(release => Object.assign(window, { release }));
+    document.getElementById("lab-stop").addEventListener("click", release, { capture: true });
     Object.assign(window, { gradients: 0, inARow: 0, mostInARow: 0 });
     setInterval(() => (inARow = 0));
     Network.prototype.gradient = async function (...given) {
@@ -40,6 +43,7 @@ async ([module, milliseconds]) => {
         while (performance.now() < until);  // as on a slow machine, where the page waits for it
         gradients++;
         mostInARow = Math.max(mostInARow, ++inARow);
+        if (gradients > held) await released;
         return gradient.apply(this, given);
     };
 }
@@ -82,9 +86,16 @@ def seven(width=90, height=120, ink=30, paper=235):
     return pixels.astype(np.uint8)
 
 
-def count_gradients(page, address, milliseconds=0):
-    """From now on, count gradients in the page, in all and between two moments at which it hears its reader."""
-    page.evaluate(COUNT_GRADIENTS, [f"{address}/_static/lab/lab.js", milliseconds])
+def count_gradients(page, address, milliseconds=0, held=math.inf):
+    """From now on, count gradients in the page, in all and between two moments at which it hears its reader.
+
+    Those after the first ``held`` wait for Stop, or for `release`: what is to be stopped isn't over before.
+    """
+    page.evaluate(COUNT_GRADIENTS, [f"{address}/_static/lab/lab.js", milliseconds, held])
+
+
+def release(page):
+    page.evaluate("() => release()")
 
 
 def gradients(page):
@@ -359,7 +370,7 @@ def test_a_film_gives_way_to_a_search(lab):
 def test_a_film_in_the_making_is_shown_before_a_task_begins(page, address, task, said):
     """The task would overtake it, and the pictures stay those of the attack before."""
     start(page)
-    count_gradients(page, address, milliseconds=10)
+    count_gradients(page, address, milliseconds=10, held=30)  # a film has 20 steps
     page.evaluate(
         """task => {
             document.querySelector('#lab-attack input[value=bim]').click();
@@ -387,7 +398,7 @@ def test_a_comparison_that_another_overtakes_writes_nothing_into_it(lab):
 def test_stop_is_heard_while_an_attack_runs_and_keeps_the_focus(page, address, task, text):
     page.goto(f"{page.lab}?attack=bim&steps=100&eps=0.1")
     start(page)
-    count_gradients(page, address, milliseconds=10)
+    count_gradients(page, address, milliseconds=10, held=300)
     page.click(f"#lab-{task}")
     page.wait_for_selector("#lab-stop:visible")
     page.wait_for_function("() => gradients > 100")
@@ -403,7 +414,7 @@ def test_a_stopped_film_can_be_looked_at(page, address):
     """Its steps are those that there are: the attack does not go on."""
     start(page)
     choose(page, "attack", "bim")
-    count_gradients(page, address, milliseconds=20)
+    count_gradients(page, address, milliseconds=20, held=10)
     page.select_option("#lab-steps", "100")
     page.click("#lab-stop")
     idle(page)
@@ -429,7 +440,7 @@ def test_a_network_that_comes_leaves_alone_what_runs(page, exported, address, ta
     page.goto(f"{page.lab}?attack={attack}&steps=10&eps=0.1")
     start(page)
     cards, buttons = len(answers(page)), page.locator(".lab-card button").count()
-    count_gradients(page, address, milliseconds=40)
+    count_gradients(page, address, held=2)
     page.route(f"**/{exported[name]['file']}", lambda route: held.append(route))
     with page.expect_request(f"**/{exported[name]['file']}"):
         page.locator(".lab-card button").first.click()
@@ -438,6 +449,7 @@ def test_a_network_that_comes_leaves_alone_what_runs(page, exported, address, ta
     held[0].continue_()
     page.wait_for_function(f"() => document.querySelectorAll('.lab-card button').length < {buttons}")
     assert page.is_visible("#lab-stop"), "it has come, and the task still runs"
+    release(page)
     text_comes(page, "spoken", said)
     page.wait_for_function(f"() => document.querySelectorAll('[data-verdict]').length > {cards}")
     if task == "smallest":
