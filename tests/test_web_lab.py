@@ -440,7 +440,7 @@ def test_a_network_that_comes_leaves_alone_what_runs(page, exported, address, ta
     page.goto(f"{page.lab}?attack={attack}&steps=10&eps=0.1")
     start(page)
     cards, buttons = len(answers(page)), page.locator(".lab-card button").count()
-    count_gradients(page, address, held=2)
+    count_gradients(page, address, milliseconds=40, held=2)
     page.route(f"**/{exported[name]['file']}", lambda route: held.append(route))
     with page.expect_request(f"**/{exported[name]['file']}"):
         page.locator(".lab-card button").first.click()
